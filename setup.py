@@ -1,0 +1,50 @@
+"""Packaging of STAN-CT."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).parent
+VERSION = next(
+    line.split('"')[1] for line in (HERE / "stan_ct/__init__.py").read_text().splitlines() if line.startswith("__version__")
+)
+
+setup(
+    name="stan-ct",
+    version=VERSION,
+    description="CT image standardization: a DICOM series of any kernel in, a DICOM series of the standard protocol out",
+    long_description=(HERE / "README.md").read_text() if (HERE / "README.md").exists() else "",
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    packages=find_packages(include=["stan_ct", "stan_ct.*"]),
+    package_data={"stan_ct": ["models/*/*"]},
+    python_requires=">=3.11",
+    install_requires=[
+        # Networks and training; Keras 3 changes details between minor versions.
+        "tensorflow>=2.21,<2.22",
+        "keras>=3.15,<3.16",
+        "numpy>=2.0,<3",
+        "scipy>=1.14,<2",
+        "scikit-image>=0.25,<1",
+        "opencv-python-headless>=4.10,<6",
+        "absl-py>=2.1,<3",
+        "tqdm>=4.66,<5",
+        # DICOM, with decoders for compressed series, all BSD or MIT.
+        "pydicom>=3.0.1,<4",
+        "python-gdcm>=3.0.24,<4",
+        "pyjpegls>=1.5,<2",
+        "pylibjpeg-openjpeg>=2.4,<3",
+        "pylibjpeg-rle>=2.1,<3",
+    ],
+    extras_require={
+        "dev": ["pytest>=8.3,<10", "pytest-xdist>=3.6,<4", "hypothesis>=6.115,<7", "ruff>=0.8,<1"],
+        # A wheel that brings CUDA along.
+        "gpu": ["tensorflow[and-cuda]>=2.21,<2.22"],
+    },
+    classifiers=[
+        "License :: OSI Approved :: Apache Software License",
+        "Programming Language :: Python :: 3.11",
+        "Intended Audience :: Science/Research",
+        "Topic :: Scientific/Engineering :: Medical Science Apps.",
+    ],
+)

@@ -1,0 +1,1 @@
+"""Reading, writing and measuring CT: Hounsfield units, DICOM series, reconstruction kernels."""

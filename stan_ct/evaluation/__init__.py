@@ -1,0 +1,1 @@
+"""Step 4: texture features of source, synthesized and target images and the errors between them (Eq. 8)."""

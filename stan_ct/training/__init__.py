@@ -1,0 +1,1 @@
+"""Training the generator and the discriminator against each other."""

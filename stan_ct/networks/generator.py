@@ -1,0 +1,93 @@
+"""The generator G: a U-Net with fifteen hidden layers (paper Fig. 1, Sec. "STAN-CT architecture")."""
+
+from __future__ import annotations
+
+import keras
+from keras import layers, ops
+
+from stan_ct.networks.blocks import KERNEL_SIZE, HiddenLayer, Normalization, initializer
+
+ENCODER_FILTERS = (1, 2, 4, 8, 8, 8, 8)
+"""Filters of the seven encoder layers, in units of `base_filters`; the decoder mirrors them."""
+BOTTLENECK_FILTERS = 8
+STRIDE = 256
+"""Height and width of an input must be multiples of this: eight halvings."""
+
+
+class Generator(keras.Model):
+    """U-Net: seven encoder layers, a bottleneck, seven decoder layers, and the output layer.
+
+    All convolutions are 4 x 4 with stride 2, so a 256 x 256 patch has a 1 x 1 bottleneck; seven skips lead from each
+    encoder layer to its twin. Larger inputs with sides that are multiples of 256 pass as they are.
+
+    Args:
+        base_filters: Filters of the first layer; 64 is the paper's preset (about 54 M parameters).
+        normalization: none, batch (moving averages at inference) or group; never at the bottleneck.
+        residual: False: output = tanh(last layer), the paper. True: output = input + tanh(last layer), the last layer
+            starting at zero, so that an untrained G is the identity.
+        compute_dtype: Policy of the hidden layers (`mixed_bfloat16`, `mixed_float16`); the output stays float32.
+    """
+
+    def __init__(
+        self,
+        base_filters: int = 64,
+        normalization: Normalization = "none",
+        residual: bool = False,
+        compute_dtype: str = "float32",
+        name: str = "generator",
+    ) -> None:
+        super().__init__(name=name)
+        self.residual = residual
+        filters = [f * base_filters for f in ENCODER_FILTERS]
+
+        def hidden(kind: type, n: int, norm: Normalization, label: str) -> HiddenLayer:
+            convolution = kind(n, KERNEL_SIZE, 2, "same", kernel_initializer=initializer(), dtype=compute_dtype)
+            return HiddenLayer(convolution, norm, compute_dtype, name=label)
+
+        # No normalization on the first layer (absolute HU) nor on the 1 x 1 bottleneck (nothing to normalize over).
+        self.encoder = [
+            hidden(layers.Conv2D, n, normalization if i else "none", f"encoder_{i + 1}") for i, n in enumerate(filters)
+        ]
+        self.bottleneck = hidden(layers.Conv2D, BOTTLENECK_FILTERS * base_filters, "none", "bottleneck")
+        self.decoder = [
+            hidden(layers.Conv2DTranspose, n, normalization, f"decoder_{i + 1}") for i, n in enumerate(reversed(filters))
+        ]
+        self.concatenate = layers.Concatenate(dtype=compute_dtype)
+        last = keras.initializers.Zeros() if residual else initializer()
+        self.output_layer = layers.Conv2DTranspose(
+            1, KERNEL_SIZE, 2, "same", activation="tanh", kernel_initializer=last, dtype="float32", name="output"
+        )
+
+    def encode(self, x, training: bool = False):
+        """(B, H, W, 1) -> the latent z, (B, H / 256, W / 256, 8 base_filters), and the seven skips."""
+        skips = []
+        for layer in self.encoder:
+            x = layer(x, training=training)
+            skips.append(x)
+        return self.bottleneck(x, training=training), skips
+
+    def call(self, x, training: bool = False):
+        """Standardizes patches.
+
+        Args:
+            x: (B, H, W, 1) float32 in [-1, 1].
+            training: Whether normalization layers use and update batch statistics.
+        Returns:
+            (B, H, W, 1) float32; in [-1, 1] unless `residual`.
+        """
+        z, skips = self.encode(x, training=training)
+        for layer, skip in zip(self.decoder, reversed(skips), strict=True):
+            z = self.concatenate([layer(z, training=training), skip])
+        change = self.output_layer(z)
+        return ops.cast(x, "float32") + change if self.residual else change
+
+    def latent(self, x, training: bool = False):
+        """z(x), float32: what the latent loss compares (Eq. 5)."""
+        return ops.cast(self.encode(x, training=training)[0], "float32")
+
+
+def build_generator(**settings) -> Generator:
+    """A generator with its weights created."""
+    generator = Generator(**settings)
+    generator(ops.zeros((1, STRIDE, STRIDE, 1)))
+    return generator

@@ -1,0 +1,93 @@
+"""The losses of the paper, Eqs. 1 - 6; all are minimised."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from keras import ops
+
+from stan_ct.networks.discriminator import Lipschitz, critic_value, p_real
+
+
+@dataclass(frozen=True)
+class LossSettings:
+    """Weights and switches of Eqs. 1 - 6.
+
+    Attributes:
+        adversarial_weight: Weight of L_adv(G) in Eq. 6 (the paper has 1; the authors' code 1 : 100 to L1).
+        feature_weight: lambda1 of Eq. 3.
+        latent_weight: lambda2 of Eq. 6.
+        l1_weight: lambda3 of Eq. 6.
+        adversarial: `wgan` (Eqs. 1, 4) or `cross_entropy` (GANai).
+        critic_output: Whether f is the `logit` difference or the `probability`.
+        feature_sign: -1: D maximises L_feat (Eq. 3 adds it to the ascended Eq. 1); +1: D minimises it.
+        latent_stop_gradient: No gradient through z(x), so that G's encoder cannot win by shrinking z.
+        lipschitz: How D is kept 1-Lipschitz.
+        clip_value: Bound of D's weights for `clip`.
+        penalty_weight: Weight of the gradient penalty.
+    """
+
+    adversarial_weight: float = 0.01
+    feature_weight: float = 0.01
+    latent_weight: float = 0.01
+    l1_weight: float = 1.0
+    adversarial: Literal["wgan", "cross_entropy"] = "wgan"
+    critic_output: Literal["logit", "probability"] = "logit"
+    feature_sign: int = -1
+    latent_stop_gradient: bool = False
+    lipschitz: Lipschitz = "spectral"
+    clip_value: float = 0.01
+    penalty_weight: float = 10.0
+
+
+def critic(logits, settings: LossSettings):
+    """f, (B,)."""
+    return critic_value(logits) if settings.critic_output == "logit" else p_real(logits)
+
+
+def adversarial_loss_d(target_logits, synthesized_logits, settings: LossSettings):
+    """L_adv(D) = mean f(G(x')) - mean f(x), the negative of the ascent direction of Eq. 1; or cross-entropy."""
+    if settings.adversarial == "cross_entropy":
+        real, fake = (ops.log_softmax(logits, axis=-1) for logits in (target_logits, synthesized_logits))
+        return -ops.mean(real[..., 1]) - ops.mean(fake[..., 0])
+    return ops.mean(critic(synthesized_logits, settings)) - ops.mean(critic(target_logits, settings))
+
+
+def adversarial_loss_g(synthesized_logits, settings: LossSettings):
+    """L_adv(G) = -mean f(G(x')), Eq. 4; or cross-entropy."""
+    if settings.adversarial == "cross_entropy":
+        return -ops.mean(ops.log_softmax(synthesized_logits, axis=-1)[..., 1])
+    return -ops.mean(critic(synthesized_logits, settings))
+
+
+def feature_loss(synthesized_features, target_features):
+    """L_feat = (1 / V) ||phi(G(x')) - phi(x)||_1, Eq. 2."""
+    return mean_absolute(synthesized_features, target_features)
+
+
+def latent_loss(target_latent, synthesized_latent, settings: LossSettings):
+    """L_lat = mean |z(x) - z(G(x'))|, Eq. 5."""
+    if settings.latent_stop_gradient:
+        target_latent = ops.stop_gradient(target_latent)
+    return mean_absolute(target_latent, synthesized_latent)
+
+
+def mean_absolute(a, b):
+    """mean |a - b|, in float32: the L1 term of Eq. 6 and the norm of Eqs. 2 and 5."""
+    return ops.mean(ops.abs(ops.cast(a, "float32") - ops.cast(b, "float32")))
+
+
+def total_loss_d(terms: dict, settings: LossSettings):
+    """L(D) = L_adv(D) -+ lambda1 L_feat, Eq. 3, plus the gradient penalty where it is used."""
+    total = terms["adversarial_d"] + settings.feature_sign * settings.feature_weight * terms["feature"]
+    return total + settings.penalty_weight * terms["penalty"] if "penalty" in terms else total
+
+
+def total_loss_g(terms: dict, settings: LossSettings):
+    """L(G) = w L_adv(G) + lambda2 L_lat + lambda3 L1, Eq. 6."""
+    return (
+        settings.adversarial_weight * terms["adversarial_g"]
+        + settings.latent_weight * terms["latent"]
+        + settings.l1_weight * terms["l1"]
+    )

@@ -1,0 +1,106 @@
+"""Two reconstructions of one scan, paired slice by slice, and split into training and validation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from stan_ct.ct.series import Instance, SeriesFiles
+
+POSITION_TOLERANCE = 0.1
+"""Two slices show the same anatomy if their positions differ by less than this, mm."""
+
+Split = Literal["patient", "blocks"]
+
+
+class PairingError(ValueError):
+    """The series found do not make pairs as asked; the message says what came and what to do."""
+
+
+@dataclass(frozen=True)
+class SeriesPair:
+    """Source and target series of one study, and which of their slices show the same anatomy.
+
+    Attributes:
+        source: Non-standard protocol.
+        target: Standard protocol.
+        slices: (source z, target z) pairs.
+    """
+
+    source: SeriesFiles
+    target: SeriesFiles
+    slices: tuple[tuple[int, int], ...]
+
+
+def pair_slices(sources: Sequence[Instance], targets: Sequence[Instance]) -> tuple[tuple[int, int], ...]:
+    """Pairs slices whose Image Position (Patient) agrees; positions that occur twice in a series pair with nothing.
+
+    Returns:
+        (source index, target index), in the order of the sources.
+    """
+    found = []
+    ours, theirs = (np.array([i.position for i in instances]).reshape(-1, 3) for instances in (sources, targets))
+    near = np.abs(ours[:, None] - theirs[None]).max(-1) < POSITION_TOLERANCE  # (sources, targets)
+    alone = np.abs(ours[:, None] - ours[None]).max(-1) < POSITION_TOLERANCE
+    for z in np.flatnonzero((near.sum(1) == 1) & (alone.sum(1) == 1)):
+        found.append((int(z), int(np.flatnonzero(near[z])[0])))
+    return tuple(found)
+
+
+def pair_series(series: Sequence[SeriesFiles], source_kernel: str, target_kernel: str) -> list[SeriesPair]:
+    """Pairs, in each study, every series of the source kernel with the one of the target kernel on the same grid.
+
+    Args:
+        series: What was found.
+        source_kernel: Convolution Kernel (0018,1210) of the non-standard protocol.
+        target_kernel: Convolution Kernel of the standard protocol.
+    Raises:
+        PairingError: If no study holds both kernels at common positions.
+    """
+    pairs = []
+    for source in series:
+        for target in series:
+            if (source.kernel, target.kernel) != (source_kernel, target_kernel) or source.study_uid != target.study_uid:
+                continue
+            same_grid = source.shape[1:] == target.shape[1:] and np.allclose(source.pixel_spacing, target.pixel_spacing)
+            slices = pair_slices(source.instances, target.instances) if same_grid else ()
+            if slices:
+                pairs.append(SeriesPair(source, target, slices))
+    if not pairs:
+        kernels = ", ".join(sorted({s.kernel for s in series})) or "none"
+        raise PairingError(
+            f"no study holds a series of kernel {source_kernel!r} and one of {target_kernel!r} with slices at the same "
+            f"positions; kernels found: {kernels}. Choose with --source_kernel and --target_kernel."
+        )
+    return pairs
+
+
+def held_back(pairs: Sequence[SeriesPair], split: Split, fraction: float, block: int, seed: int) -> set[tuple[int, int]]:
+    """Chooses the slices kept for validation.
+
+    Args:
+        pairs: Series pairs.
+        split: `patient` keeps whole patients apart; `blocks` holds back every third block of slices of each pair, for
+            data of a single patient, where neighbouring slices at the blocks' borders are alike.
+        fraction: Share of patients held back, for `patient`.
+        block: Slices in a block, for `blocks`.
+        seed: Chooses the patients.
+    Returns:
+        (index of the pair, index into its `slices`).
+    Raises:
+        PairingError: If `patient` is asked for with one patient.
+    """
+    if split == "blocks":
+        return {(i, k) for i, pair in enumerate(pairs) for k in range(len(pair.slices)) if k // block % 3 == 2}
+    patients = sorted({pair.source.patient for pair in pairs})
+    if len(patients) < 2:
+        raise PairingError(
+            "a split by patient needs at least two patients, found one. Add patients, or hold back blocks of "
+            "slices of this one with --split=blocks."
+        )
+    count = min(max(round(len(patients) * fraction), 1), len(patients) - 1)
+    chosen = set(np.random.default_rng(seed).permutation(patients)[:count].tolist())
+    return {(i, k) for i, pair in enumerate(pairs) if pair.source.patient in chosen for k in range(len(pair.slices))}

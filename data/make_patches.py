@@ -36,7 +36,9 @@ def main(argv: list[str]) -> int:
     except (PairingError, FileNotFoundError) as error:
         print(f"make_patches: {error}", file=sys.stderr)
         return 1
-    print(f"{settings.output_dir}: {index['patches']['train']} training and {index['patches']['validation']} validation patches")
+    print(
+        f"{settings.output_dir}: {index['patches']['train']} training and {index['patches']['validation']} validation patches"
+    )
     return 0
 
 

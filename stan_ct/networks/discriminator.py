@@ -7,7 +7,7 @@ from typing import Literal
 import keras
 from keras import layers, ops
 
-from stan_ct.networks.blocks import KERNEL_SIZE, HiddenLayer, initializer
+from stan_ct.networks.blocks import KERNEL_SIZE, HiddenLayer, Initialization, initializer
 
 HIDDEN_FILTERS = (1, 2, 4, 8, 8)
 """Filters of the five hidden layers, in units of `base_filters`."""
@@ -25,16 +25,23 @@ class Discriminator(keras.Model):
     Args:
         base_filters: Filters of the first layer.
         spectral: Spectral normalization of every convolution: the Lipschitz switch `spectral`.
+        initialization: Where weights start: `normal`, N(0, 0.02), or `he`.
         compute_dtype: Policy of the hidden layers; the output stays float32.
     """
 
     def __init__(
-        self, base_filters: int = 64, spectral: bool = False, compute_dtype: str = "float32", name: str = "discriminator"
+        self,
+        base_filters: int = 64,
+        spectral: bool = False,
+        initialization: Initialization = "normal",
+        compute_dtype: str = "float32",
+        name: str = "discriminator",
     ) -> None:
         super().__init__(name=name)
 
         def convolution(filters: int, stride: int, dtype: str) -> keras.Layer:
-            layer = layers.Conv2D(filters, KERNEL_SIZE, stride, "same", kernel_initializer=initializer(), dtype=dtype)
+            start = initializer(initialization)
+            layer = layers.Conv2D(filters, KERNEL_SIZE, stride, "same", kernel_initializer=start, dtype=dtype)
             return layers.SpectralNormalization(layer, dtype=dtype) if spectral else layer
 
         self.hidden = [

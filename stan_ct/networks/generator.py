@@ -5,7 +5,7 @@ from __future__ import annotations
 import keras
 from keras import layers, ops
 
-from stan_ct.networks.blocks import KERNEL_SIZE, HiddenLayer, Normalization, initializer
+from stan_ct.networks.blocks import KERNEL_SIZE, HiddenLayer, Initialization, Normalization, initializer
 
 ENCODER_FILTERS = (1, 2, 4, 8, 8, 8, 8)
 """Filters of the seven encoder layers, in units of `base_filters`; the decoder mirrors them."""
@@ -25,6 +25,7 @@ class Generator(keras.Model):
         normalization: none, batch (moving averages at inference) or group; never at the bottleneck.
         residual: False: output = tanh(last layer), the paper. True: output = input + tanh(last layer), the last layer
             starting at zero, so that an untrained G is the identity.
+        initialization: Where weights start: `normal`, N(0, 0.02), or `he`.
         compute_dtype: Policy of the hidden layers (`mixed_bfloat16`, `mixed_float16`); the output stays float32.
     """
 
@@ -33,6 +34,7 @@ class Generator(keras.Model):
         base_filters: int = 64,
         normalization: Normalization = "none",
         residual: bool = False,
+        initialization: Initialization = "normal",
         compute_dtype: str = "float32",
         name: str = "generator",
     ) -> None:
@@ -41,7 +43,7 @@ class Generator(keras.Model):
         filters = [f * base_filters for f in ENCODER_FILTERS]
 
         def hidden(kind: type, n: int, norm: Normalization, label: str) -> HiddenLayer:
-            convolution = kind(n, KERNEL_SIZE, 2, "same", kernel_initializer=initializer(), dtype=compute_dtype)
+            convolution = kind(n, KERNEL_SIZE, 2, "same", kernel_initializer=initializer(initialization), dtype=compute_dtype)
             return HiddenLayer(convolution, norm, compute_dtype, name=label)
 
         # No normalization on the first layer (absolute HU) nor on the 1 x 1 bottleneck (nothing to normalize over).
@@ -53,7 +55,7 @@ class Generator(keras.Model):
             hidden(layers.Conv2DTranspose, n, normalization, f"decoder_{i + 1}") for i, n in enumerate(reversed(filters))
         ]
         self.concatenate = layers.Concatenate(dtype=compute_dtype)
-        last = keras.initializers.Zeros() if residual else initializer()
+        last = keras.initializers.Zeros() if residual else initializer(initialization)
         self.output_layer = layers.Conv2DTranspose(
             1, KERNEL_SIZE, 2, "same", activation="tanh", kernel_initializer=last, dtype="float32", name="output"
         )

@@ -13,7 +13,7 @@ import numpy as np
 
 from stan_ct.ct.hounsfield import HUWindow
 from stan_ct.ct.kernels import RadialFilter
-from stan_ct.networks.blocks import Normalization
+from stan_ct.networks.blocks import Initialization, Normalization
 from stan_ct.networks.discriminator import Discriminator, build_discriminator
 from stan_ct.networks.generator import Generator, build_generator
 
@@ -58,20 +58,19 @@ class ModelConfig:
     qc_threshold: float = 0.99
     training: dict = field(default_factory=dict)
 
-    def generator(self, compute_dtype: str = "float32") -> Generator:
+    def generator(self, compute_dtype: str = "float32", initialization: Initialization = "normal") -> Generator:
         """A new generator of this shape."""
         return build_generator(
             base_filters=self.base_filters,
             normalization=self.normalization,
             residual=self.residual,
+            initialization=initialization,
             compute_dtype=compute_dtype,
         )
 
-    def discriminator(self, compute_dtype: str = "float32") -> Discriminator:
+    def discriminator(self, compute_dtype: str = "float32", initialization: Initialization = "normal") -> Discriminator:
         """A new discriminator of this shape."""
-        return build_discriminator(
-            base_filters=self.discriminator_filters, spectral=self.spectral, compute_dtype=compute_dtype
-        )
+        return build_discriminator(base_filters=self.discriminator_filters, spectral=self.spectral, compute_dtype=compute_dtype)
 
 
 def save_model(

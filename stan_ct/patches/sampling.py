@@ -162,9 +162,7 @@ def _draw(
     """A random soft-tissue patch that contains `pixel`, or None if a few sides offer none."""
     for _ in range(4):
         side = int(rng.integers(rule.sides[0], rule.sides[1] + 1))
-        rows, columns = (
-            np.arange(max(0, p - side + 1), min(p, n - side) + 1) for p, n in zip(pixel, shape, strict=True)
-        )
+        rows, columns = (np.arange(max(0, p - side + 1), min(p, n - side) + 1) for p, n in zip(pixel, shape, strict=True))
         accepted = sums(rows[:, None], columns[None, :], side, side) >= rule.min_soft_tissue * side * side
         choices = np.flatnonzero(accepted)
         if choices.size:

@@ -17,9 +17,9 @@ from tqdm import tqdm
 from stan_ct import __version__
 from stan_ct.ct.hounsfield import HUWindow
 from stan_ct.ct.kernels import RadialFilter
-from stan_ct.networks.blocks import Normalization
-from stan_ct.networks.losses import LossSettings
+from stan_ct.networks.blocks import Initialization, Normalization
 from stan_ct.networks.discriminator import p_real
+from stan_ct.networks.losses import LossSettings
 from stan_ct.networks.model_folder import Method, ModelConfig, Storage, save_model
 from stan_ct.networks.precision import Precision, compute_dtype
 from stan_ct.patches.dataset import read_index, read_patches
@@ -44,6 +44,7 @@ class TrainSettings:
         discriminator_filters: Width of D; 0 for that of G.
         normalization: Of G's hidden layers.
         residual: G adds its output to its input and starts as the identity.
+        initialization: Where the weights of G and D start.
         window: HU <-> [-1, 1].
         losses: Weights and switches of Eqs. 1 - 6.
         batch_size: B, over all replicas.
@@ -67,6 +68,7 @@ class TrainSettings:
     discriminator_filters: int = 0
     normalization: Normalization = "none"
     residual: bool = False
+    initialization: Initialization = "normal"
     window: HUWindow = field(default_factory=HUWindow)
     losses: LossSettings = field(default_factory=LossSettings)
     batch_size: int = 8
@@ -114,9 +116,8 @@ def train(settings: TrainSettings) -> ModelConfig:
     strategy = tf.distribute.MirroredStrategy()
     with strategy.scope():
         dtype = compute_dtype(settings.precision)
-        model = Competition(
-            config.generator(dtype), config.discriminator(dtype), settings.losses, settings.learning_rate
-        )
+        networks = (make(dtype, settings.initialization) for make in (config.generator, config.discriminator))
+        model = Competition(*networks, settings.losses, settings.learning_rate)
     _run(model, strategy, settings, index["patches"]["train"])
     threshold = calibrate_threshold(model, read_patches(settings.records_dir, "validation", settings.window, 8))
     config = _with_record(config, settings, index, qc_threshold=threshold)

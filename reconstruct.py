@@ -1,0 +1,66 @@
+"""A DICOM CT series, study or tree -> the same series in the standard protocol.
+
+`python reconstruct.py --input_dir=IN --output_dir=OUT` writes OUT/series/<name>/*.dcm (one derived DICOM series per source
+series), OUT/manifest.json (provenance) and OUT/report.html (a page for people). Source files are only read. Research use
+only.
+
+Exit codes: 0 all good; 1 bad usage; 2 some series or slices refused or failed; 3 nothing was standardized.
+"""
+
+import shlex
+import sys
+from pathlib import Path
+
+from absl import app, flags
+
+FLAGS = flags.FLAGS
+DEFAULT_MODEL = Path(__file__).resolve().parent / "stan_ct" / "models" / "default"
+
+flags.DEFINE_string("input_dir", None, "A series, a study or any tree of files.", required=True)
+flags.DEFINE_string("output_dir", None, "Where series, manifest and report go.", required=True)
+flags.DEFINE_string("model", str(DEFAULT_MODEL), "Model folder, as train.py writes it.")
+flags.DEFINE_enum("fusion", "stan_ct", ["straightforward", "overlap", "realfake", "stan_ct"], "Method, a row of Table 2.")
+flags.DEFINE_enum("patch_layout", None, ["random", "grid", "slice", "tiles"], "Where patches lie (default: grid).")
+flags.DEFINE_enum("fusion_weights", None, ["hann", "mean"], "Weights of overlapping patches (default: hann).")
+flags.DEFINE_enum("hu_rescale", None, ["window", "patch", "slice"], "Gray scale -> HU, Eq. 7 (default: window).")
+flags.DEFINE_enum("mask", None, ["pixel", "closed"], "Soft-tissue mask (default: pixel).")
+flags.DEFINE_enum("on_unqualified", None, ["best", "source"], "Fills holes no qualified patch covers (default: best).")
+flags.DEFINE_float("qc_threshold", None, "P(real) a patch needs; default: the model's; 0.99 is the paper's.", 0, 1)
+flags.DEFINE_enum("precision", "auto", ["auto", "float32", "bfloat16"], "Number type of the networks' hidden layers.")
+flags.DEFINE_integer("seed", 0, "Of the random layout and of resampling.", 0)
+flags.DEFINE_bool("dry_run", False, "List what would be done; write nothing.")
+
+
+def main(argv: list[str]) -> int:
+    """Runs the script."""
+    if len(argv) > 1:
+        return fail(f"unexpected argument {argv[1]!r}: all arguments are flags, as in --input_dir=DIR")
+    from stan_ct.reconstruction.run import UsageError, reconstruct
+
+    switches = ("patch_layout", "fusion_weights", "hu_rescale", "mask", "on_unqualified", "qc_threshold", "seed")
+    try:
+        return reconstruct(
+            input_dir=Path(FLAGS.input_dir),
+            output_dir=Path(FLAGS.output_dir),
+            model=Path(FLAGS.model),
+            fusion=FLAGS.fusion,
+            switches={name: FLAGS[name].value for name in switches},
+            precision=FLAGS.precision,
+            dry_run=FLAGS.dry_run,
+            command=shlex.join(["python", *sys.argv]),
+        )
+    except UsageError as error:
+        return fail(error)
+    except KeyboardInterrupt:
+        print("reconstruct: stopped; series already written are complete, run the same command to go on", file=sys.stderr)
+        return 130
+
+
+def fail(error: object) -> int:
+    """Says what went wrong; returns the exit code of bad usage."""
+    print(f"reconstruct: {error}", file=sys.stderr)
+    return 1
+
+
+if __name__ == "__main__":
+    app.run(main)

@@ -1,0 +1,424 @@
+"""A standardized volume -> a derived CT series beside its source. The only writer of DICOM.
+
+What changes is named here, element by element; everything else is written with the bytes it came with. So text in
+any character set and values that break the rules survive, and neither is a reason to fail.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import re
+import shutil
+import struct
+import uuid
+from contextlib import suppress
+from copy import deepcopy
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta, timezone
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+from pydicom.datadict import dictionary_VR
+from pydicom.dataelem import DataElement, RawDataElement
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.filebase import DicomBytesIO
+from pydicom.filereader import read_sequence
+from pydicom.filewriter import write_data_element, write_file_meta_info
+from pydicom.tag import Tag
+from pydicom.uid import ExplicitVRLittleEndian
+from pydicom.valuerep import EXPLICIT_VR_LENGTH_32
+
+from stan_ct import __version__
+from stan_ct.ct import header as dicom
+from stan_ct.ct.refusal import Refused
+from stan_ct.ct.series import Instance, Series, SeriesFiles
+
+NAMESPACE = uuid.UUID(int=194182156483646159208963397163532125889)
+IMPLEMENTATION_CLASS_UID = f"2.25.{NAMESPACE.int}"
+
+STALE = {Tag(keyword) for keyword in (  # about the old pixels, the old file or the equipment that wrote it
+    "LengthToEnd", "InstanceCreatorUID", "SmallestValidPixelValue", "LargestValidPixelValue", "SmallestImagePixelValue",
+    "LargestImagePixelValue", "SmallestPixelValueInSeries", "LargestPixelValueInSeries", "SmallestImagePixelValueInPlane",
+    "LargestImagePixelValueInPlane", "LargestMonochromePixelValue", "HistogramSequence", "PixelDataProviderURL",
+    "IconImageSequence", "MACParametersSequence",
+)}  # fmt: skip
+STALE_GROUPS = {0x7FE0, 0xFFFA, 0xFFFC}  # pixels, signatures, trailing padding
+PIXEL_DATA = Tag("PixelData")
+ITEM = b"\xfe\xff\x00\xe0"
+PADDING = {Tag("PixelPaddingValue"), Tag("PixelPaddingRangeLimit")}
+
+LOSSY = dict.fromkeys((f"1.2.840.10008.1.2.4.{n}" for n in (50, 51, 53, 55)), "ISO_10918_1")
+LOSSY["1.2.840.10008.1.2.4.81"] = "ISO_14495_1"
+"""Transfer syntaxes that always lose -> Lossy Image Compression Method (0028,2114)."""
+
+WORD = {vr: n for n, vrs in ((2, "US SS OW AT"), (4, "UL SL FL OF OL"), (8, "FD OD SV UV OV")) for vr in vrs.split()}
+"""Bytes per word of the VRs whose bytes are in the other order in a big endian file."""
+
+
+@dataclass(frozen=True)
+class Derivation:
+    """What was done to the source, for the DICOM headers and the UIDs.
+
+    Attributes:
+        target: The look aimed at, e.g. "kernel L".
+        model: Name and short hash of the model.
+        key: Model hash and flags; with the source's UIDs it determines the new ones.
+        sharpening: True for Derivation Code 113086 Edge enhancement, False for 113087 Smoothing.
+        created: Timezone-aware.
+    """
+
+    target: str
+    model: str
+    key: str
+    sharpening: bool
+    created: datetime
+
+
+def creation_time() -> datetime:
+    """The time to write into derived series: now, or SOURCE_DATE_EPOCH (then UTC), for bit-identical repeats.
+
+    Raises:
+        ValueError: If SOURCE_DATE_EPOCH is set and no whole number of seconds.
+    """
+    epoch = os.environ.get("SOURCE_DATE_EPOCH")
+    if epoch is None:
+        return datetime.now().astimezone()
+    if not re.fullmatch(r"\d{1,11}", epoch):
+        raise ValueError(f"SOURCE_DATE_EPOCH must be seconds since 1970, such as 1700000000, not {epoch!r}")
+    return datetime.fromtimestamp(int(epoch), UTC)
+
+
+def derived_uid(source_uid: str, key: str) -> str:
+    """The UID of what is derived from `source_uid` with `key`: "2.25." and a UUID as an integer; equal for equal input."""
+    return f"2.25.{uuid.uuid5(NAMESPACE, f'{source_uid} {key}').int}"
+
+
+def derived_series_uid(files: SeriesFiles, key: str) -> str:
+    """Series Instance UID of what is derived from a series; each pixel grid of it gives a series of its own."""
+    return derived_uid(f"{files.uid}/{files.grid}", key)
+
+
+def free_series_number(source_number: int | None, taken: set[int]) -> int:
+    """The first free Series Number (0020,0011) from 1000 above the source's; neither the source's nor in `taken`.
+
+    Example:
+        >>> free_series_number(3, {3, 4, 1003})
+        1004
+    """
+    largest = 2**31 - 1  # of an Integer String
+    start = min(max((source_number or 0) + 1000, 1), largest)
+    return next(n for n in chain(range(start, largest + 1), range(1, start)) if n not in taken and n != source_number)
+
+
+def to_stored(hu: np.ndarray, header: Dataset, padding: np.ndarray) -> np.ndarray:
+    """HU -> stored values, the inverse of the rescale: round((hu - intercept) / slope), clipped to what Bits Stored holds.
+
+    Args:
+        hu: (H, W), HU. Where `padding` is True: the source's, which come back as the stored values they were.
+        header: Of the source slice.
+        padding: (H, W) bool, True where the source pixel is padding.
+    Returns:
+        (H, W) int32. No pixel outside `padding` lies in the padding range (0028,0120): those that would take the
+        nearest value beside it.
+    Raises:
+        ValueError: If a value of `hu` is not finite.
+    """
+    if not np.isfinite(hu).all():
+        raise ValueError(f"HU must be finite, but {np.count_nonzero(~np.isfinite(hu))} pixels are not")
+    low, high = dicom.stored_range(header)
+    exact = np.rint((np.asarray(hu, np.float64) - float(header.RescaleIntercept)) / float(header.RescaleSlope))
+    stored = np.clip(exact, low, high)
+    if ends := dicom.padding_range(header):
+        below, above = ends[0] - 1, ends[1] + 1
+        up = (stored - below >= above - stored) if below >= low else True
+        nearest = np.where(up & (above <= high), above, below)
+        stored = np.where((stored > below) & (stored < above), nearest, stored)
+    # Padding may lie outside the range that the header declares: it is not clipped.
+    return np.where(padding, exact, stored).astype(np.int32)
+
+
+def write_series(
+    series: Series, volume: np.ndarray, folder: Path, derivation: Derivation, series_number: int
+) -> tuple[str, ...]:
+    """Writes a volume as the derived series of its source, one file per slice: IM0001.dcm and so on, along the normal.
+
+    The files are made in OUT/.incomplete/NAME for `folder` OUT/series/NAME and moved there together: the folder
+    appears complete or not at all, and one that exists is replaced only by a complete one. Not for threads.
+
+    Args:
+        series: The source. Slices read from files are read again, for the bytes of their headers; nothing is changed.
+        volume: (Z, H, W) float32, HU. Ignored where the source is padding.
+        folder: Where the files go.
+        derivation: What was done.
+        series_number: See :func:`free_series_number`.
+    Returns:
+        SOP Instance UIDs in the order of the slices.
+    Raises:
+        ValueError: If `volume` is not of the source's shape or not finite, or `derivation.created` has no time zone.
+        Refused: `unreadable`, if a source file changed or went away after it was read.
+    """
+    if volume.shape != series.volume.shape:
+        raise ValueError(f"volume must be {series.volume.shape} like its source, not {volume.shape}")
+    if derivation.created.tzinfo is None:
+        raise ValueError(f"created must be timezone-aware, not {derivation.created}")
+    folder = Path(folder)
+    incomplete = folder.parent.parent / ".incomplete" / folder.name
+    with dicom.tolerant():
+        try:
+            shutil.rmtree(incomplete, ignore_errors=True)  # of a run that was killed
+            incomplete.mkdir(parents=True)
+            uids = _write_slices(series, volume, incomplete, derivation, series_number)
+            _replace(incomplete, folder)
+        finally:
+            shutil.rmtree(incomplete, ignore_errors=True)
+            with suppress(OSError):  # another series may be under way in it
+                incomplete.parent.rmdir()
+    return uids
+
+
+def _replace(incomplete: Path, folder: Path) -> None:
+    """Moves a folder to where another may be: two renames, since a folder cannot be renamed onto a full one."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    old = incomplete.with_name(f"{incomplete.name}.replaced")
+    shutil.rmtree(old, ignore_errors=True)
+    if folder.exists():
+        folder.rename(old)
+    try:
+        incomplete.rename(folder)
+    except OSError:
+        if old.exists():
+            old.rename(folder)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _write_slices(
+    series: Series, volume: np.ndarray, folder: Path, derivation: Derivation, series_number: int
+) -> tuple[str, ...]:
+    slices = list(zip(series.instances, series.padding, strict=True))
+    wide = any(padding.any() and _outside_bits(instance.header) for instance, padding in slices)
+    created, uids = _local(derivation.created, series.files.first), []
+    for z, (instance, padding) in enumerate(slices):
+        stored = to_stored(np.where(padding, series.volume[z], volume[z]), instance.header, padding)
+        header = _bytes_of_header(instance)
+        _drop(header)
+        header.SOPInstanceUID = derived_uid(instance.uid, derivation.key)
+        header.SeriesInstanceUID = derived_series_uid(series.files, derivation.key)
+        header.SeriesNumber = series_number
+        _describe(header, instance, derivation, created)
+        _set_pixels(header, instance, stored, wide)
+        (folder / f"IM{z + 1:04d}.dcm").write_bytes(_file(header, instance))
+        uids.append(header.SOPInstanceUID)
+    return tuple(uids)
+
+
+def _outside_bits(header: Dataset) -> bool:
+    """Whether padding lies outside Bits Stored, as some scanners' does: then all 16 bits are declared."""
+    ends, (low, high) = dicom.padding_range(header), dicom.stored_range(header)
+    return ends is not None and (ends[0] < low or ends[1] > high)
+
+
+def _local(created: datetime, header: Dataset) -> datetime:
+    """The creation time in the source's time zone, Timezone Offset From UTC (0008,0201), where it states one."""
+    offset = re.fullmatch(r"([+-])(\d\d)(\d\d)", str(header.get("TimezoneOffsetFromUTC", "") or "").strip())
+    if not offset:
+        return created
+    sign, hours, minutes = offset.groups()
+    ahead = timedelta(hours=int(hours), minutes=int(minutes))
+    return created.astimezone(timezone(-ahead if sign == "-" else ahead)) if ahead < timedelta(hours=24) else created
+
+
+def _bytes_of_header(instance: Instance) -> Dataset:
+    """The source's header in a copy to edit, each element as its bytes.
+
+    pydicom forgets the bytes of an element once it has been looked at, so a slice that came from a file is read again.
+    """
+    if not instance.sha256:  # never was a file
+        return Dataset({e.tag: deepcopy(e) for e in instance.header.elements()})
+    try:
+        if hashlib.sha256(instance.path.read_bytes()).hexdigest() != instance.sha256:
+            raise Refused("unreadable", f"{instance.path} was changed after its pixels had been read")
+        return dicom.read_header(instance.path)
+    except OSError as error:
+        raise Refused("unreadable", str(error)) from error
+
+
+def _drop(header: Dataset) -> None:
+    """Removes what described the old pixels. Private elements and group lengths go when the header is encoded."""
+    # An overlay without Overlay Data (60xx,3000) was in the unused bits of the old pixels.
+    embedded = {g for g in range(0x6000, 0x6020, 2) if (g, 0x0102) in header and (g, 0x3000) not in header}
+    for tag in list(header.keys()):
+        if tag in STALE or tag.group in STALE_GROUPS | embedded or tag.group < 8:
+            del header[tag]
+
+
+def _describe(header: Dataset, instance: Instance, derivation: Derivation, created: datetime) -> None:
+    """Says that, how, when and from what the slice was derived."""
+    kind = instance.header.get("ImageType") or []
+    kind = [kind] if isinstance(kind, str) else list(kind)
+    header.ImageType = ["DERIVED", "PRIMARY", *(kind[2:] if len(kind) > 2 and kind[2] else ["AXIAL", *kind[3:]])]
+    for what in ("InstanceCreation", "Content", "Series"):
+        setattr(header, f"{what}Date", created.strftime("%Y%m%d"))
+        setattr(header, f"{what}Time", created.strftime("%H%M%S"))
+    target, model = _ascii(derivation.target), _ascii(derivation.model)
+    _set_text(header, "SeriesDescription", _series_description(_text(header, "SeriesDescription"), target))
+    ours = f"{dicom.STAMP} {__version__}: pixel values standardized to {target[:200]} by {model[:200]}".encode()
+    before = _shortened(_text(header, "DerivationDescription"), 1000 - len(ours))
+    _set_text(header, "DerivationDescription", ours + (b"; its source: " + before if before else b""))
+    code = ("113086", "Edge enhancement") if derivation.sharpening else ("113087", "Smoothing")
+    header.DerivationCodeSequence = [*_earlier(header, "DerivationCodeSequence"), _code(*code)]
+    header.SourceImageSequence = [_source_image(instance)]
+    tool = _contributing_equipment(model, created)
+    header.ContributingEquipmentSequence = [*_earlier(header, "ContributingEquipmentSequence"), tool]
+
+
+def _series_description(source: bytes, target: str) -> bytes:
+    """The source's Series Description (0008,103E), shortened, and the target: at most 64 characters, not the source's."""
+    ours = f"{dicom.STAMP} {target.removeprefix('kernel ')}"[:40].strip().encode()
+    both = b" ".join(filter(None, [_shortened(source, 63 - len(ours)), ours]))
+    return ours if both == source else both
+
+
+def _shortened(text: bytes, room: int) -> bytes:
+    """Text of any character set in at most `room` bytes. Cut where no set has half a character, or left out."""
+    if len(text) <= room:
+        return text
+    if b"\x1b" in text:  # a code extension may be open anywhere
+        return b""
+    return text[:room].strip() if text.isascii() else text[: room + 1].rpartition(b" ")[0]
+
+
+def _source_image(instance: Instance) -> Dataset:
+    item = Dataset()
+    item.ReferencedSOPClassUID = instance.header.SOPClassUID
+    item.ReferencedSOPInstanceUID = instance.uid
+    item.PurposeOfReferenceCodeSequence = [_code("121322", "Source image for image processing operation")]
+    item.SpatialLocationsPreserved = "YES"
+    return item
+
+
+def _contributing_equipment(model: str, created: datetime) -> Dataset:
+    """The tool's item; Manufacturer (0008,0070) and its like keep naming the scanner, whose data these still are."""
+    item = Dataset()
+    item.Manufacturer = dicom.STAMP
+    item.ManufacturerModelName = model[:64].strip()
+    item.SoftwareVersions = __version__
+    item.ContributionDateTime = created.strftime("%Y%m%d%H%M%S%z")
+    item.ContributionDescription = "CT image standardization"
+    item.PurposeOfReferenceCodeSequence = [_code("109102", "Processing Equipment")]
+    return item
+
+
+def _code(value: str, meaning: str) -> Dataset:
+    item = Dataset()
+    item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = value, "DCM", meaning
+    return item
+
+
+def _set_pixels(header: Dataset, instance: Instance, stored: np.ndarray, wide: bool) -> None:
+    """Sets the stored values, (H, W), in the source's Pixel Representation, and what they mean."""
+    signed = instance.header.PixelRepresentation == 1
+    header[PIXEL_DATA] = DataElement(PIXEL_DATA, "OW", stored.astype("<i2" if signed else "<u2").tobytes())
+    header.SamplesPerPixel = 1
+    header.RescaleType = "HU"  # is only understood of an ORIGINAL image
+    if wide:
+        header.BitsStored, header.HighBit = 16, 15
+    method = LOSSY.get(getattr(instance.header, "file_meta", {}).get("TransferSyntaxUID"))
+    if method and instance.header.get("LossyImageCompression") != "01":
+        header.LossyImageCompression, header.LossyImageCompressionMethod = "01", method
+
+
+def _file(header: Dataset, instance: Instance) -> bytes:
+    """A DICOM file: Explicit VR Little Endian, whatever the source was."""
+    meta = FileMetaDataset()
+    meta.MediaStorageSOPClassUID = instance.header.SOPClassUID
+    meta.MediaStorageSOPInstanceUID = header.SOPInstanceUID
+    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    meta.ImplementationClassUID = IMPLEMENTATION_CLASS_UID
+    meta.ImplementationVersionName = f"{dicom.STAMP} {__version__}"[:16]
+    file = DicomBytesIO()
+    write_file_meta_info(file, meta)
+    return bytes(128) + b"DICM" + file.getvalue() + _encoded(header, instance.header.PixelRepresentation == 1)
+
+
+def _encoded(dataset: Dataset, signed: bool) -> bytes:
+    """Explicit VR Little Endian, without private elements and group lengths, in sequence items neither."""
+    tags = (tag for tag in sorted(dataset.keys()) if not tag.is_private and tag.element != 0)
+    charset = dataset.get("SpecificCharacterSet")
+    return b"".join(_encoded_element(dataset.get_item(tag), signed, charset) for tag in tags)
+
+
+def _encoded_element(element: DataElement | RawDataElement, signed: bool, charset: str | list[str] | None) -> bytes:
+    vr = _explicit_vr(element, signed)
+    items = _items(element) if vr == "SQ" else None
+    if items is not None:
+        encoded = [_encoded(item, signed) for item in items]
+        value = b"".join(ITEM + struct.pack("<L", len(e)) + e for e in encoded)
+    else:
+        vr = "UN" if vr == "SQ" else vr  # a damaged sequence stays what it is, bytes
+        value = _value(element, charset)
+    value += (b"\0" if vr in ("UI", "OB", "UN") else b" ") * (len(value) % 2)
+    if len(value) > 0xFFFF and vr not in EXPLICIT_VR_LENGTH_32:
+        vr = "UN"  # as PS3.5 6.2.2 says of values too long for their VR
+    form = "<HH2sxxL" if vr in EXPLICIT_VR_LENGTH_32 else "<HH2sH"
+    return struct.pack(form, element.tag.group, element.tag.element, bytes(vr, "ascii"), len(value)) + value
+
+
+def _explicit_vr(element: DataElement | RawDataElement, signed: bool) -> str:
+    """The VR stated, or the dictionary's; where that leaves a choice, the one for the pixels as they are written."""
+    vr = element.VR
+    if vr in (None, "UN"):
+        with suppress(KeyError):
+            vr = dictionary_VR(element.tag)
+    if vr == "US or SS" or (element.tag in PADDING and vr in ("US", "SS")):
+        return "SS" if signed else "US"
+    return vr[-2:] if vr else "UN"  # "OB or OW", "US or OW", "US or SS or OW": OW
+
+
+def _value(element: DataElement | RawDataElement, charset: str | list[str] | None = None) -> bytes:
+    """An element's value as little endian bytes: those that were read, where it was not looked at since."""
+    if not element.is_raw:
+        file = DicomBytesIO()
+        file.is_little_endian = file.is_implicit_VR = True
+        write_data_element(file, element, charset)
+        return file.getvalue()[8:]  # tag and length
+    value, size = element.value or b"", WORD.get(element.VR, 1)
+    if element.is_little_endian or size == 1 or len(value) % size:
+        return value
+    return np.frombuffer(value, f"V{size}").view(f">u{size}").astype(f"<u{size}").tobytes()
+
+
+def _items(element: DataElement | RawDataElement) -> list[Dataset] | None:
+    """The items of a sequence, or None if it is damaged."""
+    if not element.is_raw:
+        return list(element.value)
+    value, implicit = element.value or b"", element.is_implicit_VR or element.VR in (None, "UN")
+    if value[:4] not in (b"", ITEM, b"\xff\xfe\xe0\x00"):  # which pydicom would take for an empty item
+        return None
+    try:
+        return list(read_sequence(io.BytesIO(value), implicit, element.is_little_endian, len(value), "iso8859"))
+    except Exception:
+        return None
+
+
+def _earlier(header: Dataset, keyword: str) -> list[Dataset]:
+    """The items that the source has in a sequence."""
+    return (_items(header.get_item(keyword)) or []) if keyword in header else []
+
+
+def _text(header: Dataset, keyword: str) -> bytes:
+    """A text as the bytes it has in the source's character set, empty where it is absent."""
+    return _value(header.get_item(keyword), header.get("SpecificCharacterSet")).strip(b" \0") if keyword in header else b""
+
+
+def _set_text(header: Dataset, keyword: str, text: bytes) -> None:
+    tag = Tag(keyword)
+    header[tag] = RawDataElement(tag, dictionary_VR(tag), len(text), text, 0, False, True)
+
+
+def _ascii(text: str) -> str:
+    """Printable ASCII without the backslash, which would start another value."""
+    return re.sub(r"[^ -\[\]-~]", "?", text).strip()

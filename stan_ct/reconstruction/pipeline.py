@@ -1,0 +1,311 @@
+"""Steps 1 - 3 for one series: patches, synthesis, fusion, with quality control at every step (paper Fig. 2)."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+from typing import Literal, Protocol
+
+import numpy as np
+
+from stan_ct.ct.hounsfield import AIR, soft_tissue_mask
+from stan_ct.ct.series import Series
+from stan_ct.patches.fusion import Crop, HURescale, Weighting, extract, fuse, pad_to, rescale_hu
+from stan_ct.patches.sampling import (
+    PATCH_SIZE,
+    Layout,
+    Patch,
+    SamplingRule,
+    coverage,
+    grid_patches,
+    random_patches,
+)
+from stan_ct.reconstruction.quality import (
+    BOX_SIGMAS,
+    Finding,
+    Mask,
+    box_artefacts,
+    close_mask,
+    cropped,
+    overlap_findings,
+)
+
+FusionMethod = Literal["straightforward", "overlap", "realfake", "stan_ct"]
+CROPS = (4, 8, 16, 32)
+"""Pixels cropped from the borders of patches that show, one after the other, until none does."""
+RESAMPLING_ROUNDS = 3
+"""How often the holes that rejected patches leave are sampled anew."""
+
+
+class Synthesizer(Protocol):
+    """What the pipeline asks of a network, a baseline, or the identity."""
+
+    def prepare(self, hu: np.ndarray, pixel_spacing: tuple[float, float]) -> np.ndarray:
+        """The whole-slice step: (H, W) HU -> (H, W) HU."""
+
+    def __call__(self, patches: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(N, h, w) float32 HU -> synthesized (N, h, w) float32 HU, and P(real), (N,)."""
+
+
+@dataclass(frozen=True)
+class PipelineSettings:
+    """The switches of Steps 1 - 3.
+
+    Attributes:
+        fusion: Row of Table 2: `straightforward` (tiles put back side by side, no check), `overlap` (check 1),
+            `realfake` (checks 1 and 2), `stan_ct` (all).
+        patch_layout: `grid`, `random` (the paper), `slice`, or `tiles` (of the straightforward method).
+        fusion_weights: `hann` or `mean` (the paper's words).
+        hu_rescale: `window`, `patch` (Eq. 7) or `slice`.
+        mask: `pixel` (the paper) or `closed`.
+        on_unqualified: What fills holes that no qualified patch covers: the `best` rejected patch, or the `source`.
+        qc_threshold: A patch with P(real) below this is not qualified.
+        rule: The numbers of Step 1.
+        seed: Of the random layout and of resampling.
+    """
+
+    fusion: FusionMethod = "stan_ct"
+    patch_layout: Layout = "grid"
+    fusion_weights: Weighting = "hann"
+    hu_rescale: HURescale = "window"
+    mask: Mask = "pixel"
+    on_unqualified: Literal["best", "source"] = "best"
+    qc_threshold: float = 0.99
+    rule: SamplingRule = field(default_factory=SamplingRule)
+    seed: int = 0
+
+    @property
+    def checks(self) -> int:
+        """How many of the three checks run."""
+        return ("straightforward", "overlap", "realfake", "stan_ct").index(self.fusion)
+
+
+def method_settings(fusion: FusionMethod, **chosen: object) -> PipelineSettings:
+    """Settings of one of the four methods of Table 2; a switch that is not None overrides the method's own.
+
+    Raises:
+        ValueError: If `tiles` are combined with a method that checks overlap.
+    """
+    own = {"patch_layout": "tiles", "hu_rescale": "patch", "fusion_weights": "mean"} if fusion == "straightforward" else {}
+    settings = PipelineSettings(**{"fusion": fusion, **own, **{k: v for k, v in chosen.items() if v is not None}})
+    if settings.patch_layout == "tiles" and settings.checks:
+        raise ValueError(f"patch_layout tiles does not overlap, which fusion {fusion} requires: choose grid or random")
+    return settings
+
+
+@dataclass(frozen=True)
+class SliceResult:
+    """A standardized slice and what quality control says of it.
+
+    Attributes:
+        hu: (H, W) float32, HU.
+        patches: Number of patches synthesized.
+        qualified: Number of them that passed check 2 (all, where it does not run).
+        uncovered: Share of soft-tissue pixels that no patch covers: they keep the source.
+        unqualified: Share of soft-tissue pixels filled by rejected patches or the source.
+        p_real: Mean P(real) of the patches, NaN without patches.
+        findings: Failed checks.
+    """
+
+    hu: np.ndarray
+    patches: int = 0
+    qualified: int = 0
+    uncovered: float = 0.0
+    unqualified: float = 0.0
+    p_real: float = float("nan")
+    findings: tuple[Finding, ...] = ()
+
+
+@dataclass
+class _Synthesized:
+    """Patches of one slice, as synthesized."""
+
+    patches: list[Patch]
+    cut: np.ndarray  # (N, h, w) HU, what the synthesizer was given
+    made: np.ndarray  # (N, h, w) HU, what it made of them
+    p_real: np.ndarray  # (N,)
+
+    def __getitem__(self, keep: np.ndarray) -> _Synthesized:
+        return _Synthesized([self.patches[i] for i in keep], self.cut[keep], self.made[keep], self.p_real[keep])
+
+    def __add__(self, other: _Synthesized) -> _Synthesized:
+        arrays = [np.concatenate([getattr(s, n) for s in (self, other)]) for n in ("cut", "made", "p_real")]
+        return _Synthesized(self.patches + other.patches, *arrays)
+
+
+def standardize_series(
+    series: Series, synthesizer: Synthesizer, settings: PipelineSettings, progress: Callable[[Iterable], Iterable] = iter
+) -> tuple[np.ndarray, list[SliceResult]]:
+    """Standardizes every slice of a series.
+
+    Returns:
+        (Z, H, W) float32 HU, and each slice's result with an empty image.
+    """
+    volume, results = np.empty_like(series.volume), []
+    for z in progress(range(len(volume))):
+        digest = hashlib.sha256(series.instances[z].uid.encode()).digest()
+        rng = np.random.default_rng([settings.seed, int.from_bytes(digest[:8], "big")])
+        result = standardize_slice(series.volume[z], series.padding[z], series.files.pixel_spacing, synthesizer, settings, rng)
+        volume[z] = result.hu
+        results.append(replace(result, hu=np.empty((0, 0), np.float32)))
+    return volume, results
+
+
+def standardize_slice(
+    source: np.ndarray,
+    padding: np.ndarray,
+    pixel_spacing: tuple[float, float],
+    synthesizer: Synthesizer,
+    settings: PipelineSettings,
+    rng: np.random.Generator,
+) -> SliceResult:
+    """Steps 1 - 3 for one slice.
+
+    Args:
+        source: (H, W) float32, HU.
+        padding: (H, W) bool; padding stays as it is.
+        pixel_spacing: (row, column), mm.
+        synthesizer: Makes standard patches.
+        settings: The switches.
+        rng: Of the random layout and of resampling.
+    Returns:
+        The standardized slice; pixels outside the soft-tissue mask are the source's.
+    """
+    soft_tissue = soft_tissue_mask(source, padding)
+    mask = soft_tissue if settings.mask == "pixel" else close_mask(soft_tissue) & ~padding
+    if not mask.any():
+        return SliceResult(source.copy())
+    prepared = synthesizer.prepare(np.where(padding, np.float32(AIR), source), pixel_spacing)
+    size = _padded_size(source.shape, settings.patch_layout)
+    prepared, framed_source, framed_mask = (pad_to(image, *size) for image in (prepared, source, mask))
+
+    # Step 1: patches. Check 1: overlap.
+    patches = _layout(framed_mask, settings, rng)
+    synthesized = _synthesize(prepared, patches, synthesizer, settings)
+    # Step 2: synthesis. Check 2: real or fake.
+    kept, rejected, made = _qualify(prepared, framed_mask, synthesized, synthesizer, settings, rng)
+    findings, uncovered = [], 0.0
+    if settings.checks >= 1 and settings.patch_layout != "slice":
+        everything = [*kept.patches, *rejected.patches]
+        findings, uncovered = overlap_findings(framed_mask, everything, settings.rule.min_overlap)
+    hole = framed_mask & (coverage(size, kept.patches) == 0) & (coverage(size, synthesized.patches) > 0)
+    unqualified = float(hole.sum() / framed_mask.sum())
+    if unqualified > 0:
+        findings.append(Finding("unqualified_patches", round(unqualified, 4), 0.0))
+    if settings.on_unqualified == "best":
+        kept = kept + _best_rejected(rejected, hole)
+    # Step 3: fusion. Check 3: missing values and box artefacts.
+    low = max(float(source[~padding].min()), AIR)
+    rescaled = rescale_hu(kept.made, settings.hu_rescale, low, float(source[~padding].max()))
+    fused, box = _fuse(prepared, framed_source, framed_mask, kept.patches, rescaled - kept.cut, settings)
+    if box:
+        findings.append(box)
+    fused = fused[: source.shape[0], : source.shape[1]]
+    missing = int((~np.isfinite(fused) & mask).sum())
+    if missing:
+        findings.append(Finding("missing_values", missing, 0))
+    covered = coverage(size, kept.patches)[: source.shape[0], : source.shape[1]] > 0
+    hu = np.where(mask & covered & np.isfinite(fused), fused, source).astype(np.float32)
+    p_real = float(np.mean(synthesized.p_real)) if patches else float("nan")
+    return SliceResult(hu, made, made - len(rejected.patches), uncovered, unqualified, p_real, tuple(findings))
+
+
+def _padded_size(shape: tuple[int, int], layout: Layout) -> tuple[int, int]:
+    """Size to which a slice is extended: a patch at least; whole tiles for `tiles` and `slice`."""
+    if layout in ("tiles", "slice"):
+        return tuple(-(-n // PATCH_SIZE) * PATCH_SIZE for n in shape)
+    return tuple(max(n, PATCH_SIZE) for n in shape)
+
+
+def _layout(mask: np.ndarray, settings: PipelineSettings, rng: np.random.Generator) -> list[Patch]:
+    if settings.patch_layout == "slice":
+        return [Patch(0, 0, *mask.shape)]
+    if settings.patch_layout == "random":
+        return random_patches(mask, rng, settings.rule)
+    stride = PATCH_SIZE if settings.patch_layout == "tiles" else PATCH_SIZE // 2
+    return [p for p in grid_patches(mask.shape, PATCH_SIZE, stride) if mask[p.window].any()]
+
+
+def _synthesize(
+    prepared: np.ndarray, patches: list[Patch], synthesizer: Synthesizer, settings: PipelineSettings
+) -> _Synthesized:
+    size = None if settings.patch_layout == "slice" else PATCH_SIZE
+    if not patches:
+        empty = np.empty((0, PATCH_SIZE, PATCH_SIZE), np.float32)
+        return _Synthesized([], empty, empty, np.empty(0, np.float32))
+    cut = extract(prepared, patches, size)
+    return _Synthesized(patches, cut, *synthesizer(cut))
+
+
+def _qualify(
+    prepared: np.ndarray,
+    mask: np.ndarray,
+    synthesized: _Synthesized,
+    synthesizer: Synthesizer,
+    settings: PipelineSettings,
+    rng: np.random.Generator,
+) -> tuple[_Synthesized, _Synthesized, int]:
+    """Check 2: discards patches with P(real) below the threshold and samples their holes anew, a few times.
+
+    Returns:
+        Qualified patches, rejected patches, and how many were synthesized in all.
+    """
+    if settings.checks < 2:
+        return synthesized, synthesized[np.array([], int)], len(synthesized.patches)
+    kept, rejected = _split(synthesized, settings.qc_threshold)
+    made = len(synthesized.patches)
+    rule = settings.rule
+    if settings.patch_layout == "grid":  # resample at native scale too
+        rule = replace(rule, sides=(PATCH_SIZE, PATCH_SIZE))
+    for _ in range(RESAMPLING_ROUNDS if settings.patch_layout != "slice" else 0):
+        if not rejected.patches:
+            break
+        hole = mask & (coverage(mask.shape, kept.patches) == 0)
+        new = random_patches(mask, rng, rule, present=kept.patches) if hole.any() else []
+        if not new:
+            break
+        good, bad = _split(_synthesize(prepared, new, synthesizer, settings), settings.qc_threshold)
+        kept, rejected, made = kept + good, rejected + bad, made + len(new)
+    return kept, rejected, made
+
+
+def _split(synthesized: _Synthesized, threshold: float) -> tuple[_Synthesized, _Synthesized]:
+    good = synthesized.p_real >= threshold
+    return synthesized[np.flatnonzero(good)], synthesized[np.flatnonzero(~good)]
+
+
+def _best_rejected(rejected: _Synthesized, hole: np.ndarray) -> _Synthesized:
+    """The rejected patches of highest P(real) that together fill the hole."""
+    hole, chosen = hole.copy(), []
+    for i in np.argsort(-rejected.p_real, kind="stable"):
+        window = rejected.patches[i].window
+        if hole[window].any():
+            hole[window] = False
+            chosen.append(i)
+    return rejected[np.array(chosen, int)]
+
+
+def _fuse(
+    prepared: np.ndarray,
+    source: np.ndarray,
+    mask: np.ndarray,
+    patches: list[Patch],
+    changes: np.ndarray,
+    settings: PipelineSettings,
+) -> tuple[np.ndarray, Finding | None]:
+    """Fuses; where borders of patches show, crops them and fuses again, until none shows or the crops are used up."""
+    crops = [Crop()] * len(patches)
+    fused, _ = fuse(prepared, patches, changes, settings.fusion_weights, crops)
+    if settings.checks < 3:
+        return fused, None
+    artefacts = box_artefacts(fused, source, mask, patches)
+    for pixels in CROPS:
+        if not artefacts:
+            return fused, None
+        crops = cropped(crops, patches, artefacts, pixels)
+        fused, _ = fuse(prepared, patches, changes, settings.fusion_weights, crops)
+        artefacts = box_artefacts(fused, source, mask, patches)
+    if not artefacts:
+        return fused, None
+    return fused, Finding("box_artefact", max(a.strength for a in artefacts), BOX_SIGMAS)

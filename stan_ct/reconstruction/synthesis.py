@@ -1,0 +1,64 @@
+"""Step 2: HU patches -> standardized HU patches and P(real). The pipeline's seam to TensorFlow."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from stan_ct.baselines.kernel_filter import KernelFilter
+from stan_ct.networks.discriminator import p_real
+from stan_ct.networks.model_folder import ModelConfig, load_weights, read_config
+from stan_ct.networks.precision import Precision, compute_dtype
+from stan_ct.reconstruction.pipeline import Synthesizer
+
+BATCH_PIXELS = 16 * 256 * 256
+"""Pixels that go through the networks at once."""
+
+
+class NetworkSynthesizer:
+    """A trained generator, judged by its discriminator.
+
+    Args:
+        folder: Model folder.
+        config: Its configuration.
+        precision: Of the hidden layers; HU are float32 in any case.
+    """
+
+    def __init__(self, folder: Path, config: ModelConfig, precision: Precision = "auto") -> None:
+        dtype = compute_dtype(precision)
+        self.config = config
+        self.generator, self.discriminator = config.generator(dtype), config.discriminator(dtype)
+        load_weights(folder, "generator", self.generator)
+        load_weights(folder, "discriminator", self.discriminator)
+        self._run = tf.function(self._networks, input_signature=[tf.TensorSpec((None, None, None, 1), tf.float32)])
+
+    def prepare(self, hu: np.ndarray, pixel_spacing: tuple[float, float]) -> np.ndarray:
+        """The kernel front end, where the model has one: (H, W) HU -> (H, W) HU."""
+        return hu if self.config.front_end is None else self.config.front_end(hu, pixel_spacing)
+
+    def __call__(self, patches: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(N, h, w) float32 HU, h and w multiples of 256 -> (N, h, w) float32 HU, and P(real), (N,) in [0, 1]."""
+        window, step = self.config.window, max(1, BATCH_PIXELS // (patches.shape[1] * patches.shape[2]))
+        gray = window.to_network(patches)[..., None]
+        parts = [self._run(gray[i : i + step]) for i in range(0, len(gray), step)]
+        synthesized, judged = (np.concatenate([part[k].numpy() for part in parts]) for k in (0, 1))
+        return window.to_hu(synthesized[..., 0]), judged
+
+    def _networks(self, gray: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        synthesized = tf.clip_by_value(self.generator(gray, training=False), -1.0, 1.0)
+        return synthesized, p_real(self.discriminator(synthesized, training=False)[1])
+
+
+def load_synthesizer(folder: Path | str, precision: Precision = "auto") -> Synthesizer:
+    """The synthesizer of a model folder: networks, or the kernel filter alone.
+
+    Raises:
+        FileNotFoundError: If the folder holds no complete model.
+        ValueError: If it is not one of this version.
+    """
+    config = read_config(folder)
+    if config.method == "kernel_filter":
+        return KernelFilter(config.front_end)
+    return NetworkSynthesizer(Path(folder), config, precision)

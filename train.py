@@ -47,8 +47,14 @@ def main(argv: list[str]) -> int:
     """Runs the script."""
     if len(argv) > 1:
         raise app.UsageError(f"unexpected argument {argv[1]!r}: all arguments are flags")
-    from stan_ct.networks.losses import LossSettings
-    from stan_ct.training.trainer import TrainSettings, train
+    from stan_ct.networks.quiet import quiet_start
+
+    with quiet_start():
+        from stan_ct.networks.losses import LossSettings
+        from stan_ct.networks.precision import compute_dtype
+        from stan_ct.training.trainer import TrainSettings, train
+
+        compute_dtype("auto")  # looks for GPUs
 
     values = flags.FLAGS.flag_values_dict()
     losses = LossSettings(**{name: values[name] for name in LossSettings.__dataclass_fields__})

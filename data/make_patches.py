@@ -27,8 +27,11 @@ def main(argv: list[str]) -> int:
     """Runs the script."""
     if len(argv) > 1:
         raise app.UsageError(f"unexpected argument {argv[1]!r}: all arguments are flags")
-    from stan_ct.patches.dataset import PatchSettings, make_patches
+    from stan_ct.networks.quiet import quiet_start
     from stan_ct.patches.pairs import PairingError
+
+    with quiet_start():
+        from stan_ct.patches.dataset import PatchSettings, make_patches
 
     settings = PatchSettings(**{name: flags.FLAGS[name].value for name in PatchSettings.__dataclass_fields__})
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,6 +24,8 @@ PIXEL_TAGS = {0x7FE00008: "float", 0x7FE00009: "float", 0x7FE00010: "integer"}
 
 # Imperfect headers are the rule: what matters of one is checked here, by name, and the rest is kept as it came.
 pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
+# It logs a traceback for each decoder that cannot read a file; the refusal says so in a line.
+logging.getLogger("pydicom").setLevel(logging.CRITICAL)
 
 
 @contextmanager
@@ -87,9 +90,12 @@ def is_localizer(header: Dataset) -> bool:
     return "LOCALIZER" in [str(value).strip() for value in _values(header, "ImageType")[2:]]
 
 
-def check_header(header: Dataset) -> None:
+def check_header(header: Dataset, accept_standardized: bool = False) -> None:
     """Checks that a single slice can be standardized.
 
+    Args:
+        header: From :func:`read_header`.
+        accept_standardized: Whether slices that STAN-CT wrote pass too.
     Raises:
         Refused: With the first reason found.
     """
@@ -98,7 +104,7 @@ def check_header(header: Dataset) -> None:
     missing = [k for k in ("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID") if not header.get(k)]
     if missing:
         raise Refused("no_identity", f"no {', '.join(missing)}")
-    if STAMP in str(header.get("DerivationDescription", "")):
+    if not accept_standardized and str(header.get("DerivationDescription", "")).startswith(STAMP):
         raise Refused("already_standardized", f"Derivation Description {header.DerivationDescription!r}")
     if header.pixel_kind != "integer":
         raise Refused("float_pixel_data" if header.pixel_kind else "no_pixel_data", f"{header.pixel_kind or 'no'} pixel data")

@@ -161,13 +161,19 @@ class Inventory:
         return sum(len(s.instances) for s in self.series)
 
 
-def find_series(root: Path | str, exclude: Iterable[Path | str] = (), progress: Callable = lambda paths: paths) -> Inventory:
+def find_series(
+    root: Path | str,
+    exclude: Iterable[Path | str] = (),
+    progress: Callable = lambda paths: paths,
+    accept_standardized: bool = False,
+) -> Inventory:
     """Finds the CT series in a directory tree (or a single file), whatever the names, nesting and order of files.
 
     Args:
         root: Directory or file.
         exclude: Directories to leave out, such as the output.
         progress: Wraps the iteration over files, such as `tqdm`.
+        accept_standardized: Whether series that STAN-CT wrote are found too, or refused as sources.
     Returns:
         The inventory; equal for equal trees, whatever order the file system lists them in.
     Raises:
@@ -177,14 +183,14 @@ def find_series(root: Path | str, exclude: Iterable[Path | str] = (), progress: 
     if not root.exists():
         raise FileNotFoundError(f"{root} does not exist")
     with dicom.tolerant():
-        return _find_series(root, {Path(e).resolve() for e in exclude}, progress)
+        return _find_series(root, {Path(e).resolve() for e in exclude}, progress, accept_standardized)
 
 
-def _find_series(root: Path, exclude: set[Path], progress: Callable) -> Inventory:
+def _find_series(root: Path, exclude: set[Path], progress: Callable, accept_standardized: bool) -> Inventory:
     inventory, groups = Inventory(), defaultdict(list)
     for path in progress(sorted(_files(root, exclude))):
         try:
-            header = _examine(path, inventory)
+            header = _examine(path, inventory, accept_standardized)
         except Refused as refused:
             inventory.refusals.append(Refusal(refused.reason, refused.found, (path,)))
             continue
@@ -214,7 +220,7 @@ def _files(root: Path, exclude: set[Path]) -> Iterator[Path]:
         yield from (path for name in names if (path := Path(folder, name)).is_file())
 
 
-def _examine(path: Path, inventory: Inventory) -> Dataset | None:
+def _examine(path: Path, inventory: Inventory, accept_standardized: bool) -> Dataset | None:
     """The header of a slice to standardize, or None for a file that is passed over and counted."""
     passed = inventory.passed_over
     try:
@@ -238,7 +244,7 @@ def _examine(path: Path, inventory: Inventory) -> Dataset | None:
     if dicom.is_localizer(header):
         passed["localizer"] += 1
         return None
-    dicom.check_header(header)
+    dicom.check_header(header, accept_standardized)
     return header
 
 

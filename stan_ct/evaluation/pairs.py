@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 
 from stan_ct.ct import header as dicom
-from stan_ct.ct.refusal import Refused
 from stan_ct.ct.series import Instance, Series, SeriesFiles, find_series, load_series
 
 IN_PLANE, ALONG_NORMAL = 0.01, 0.1
@@ -112,30 +111,16 @@ def read_instances(path: Path) -> frozenset[str]:
 
 
 def _slices(root: Path, role: str, left_out: Counter, progress: Callable) -> list[Instance]:
-    inventory = find_series(root, progress=progress)
+    inventory = find_series(root, progress=progress, accept_standardized=role == "synthesized")
     found = [instance for series in inventory.series for instance in series.instances]
     refused = Counter()
     for refusal in inventory.refusals:
-        try:
-            if role != "synthesized" or refusal.reason != "already_standardized":
-                raise Refused(refusal.reason, refusal.found)
-            found.append(_standardized(refusal.paths[0]))
-        except Refused as refused_for:
-            refused[refused_for.reason] += len(refusal.paths)
+        refused[refusal.reason] += len(refusal.paths)
     left_out.update({f"{role} files refused: {reason}": count for reason, count in refused.items()})
     if not found:
         came = ", ".join(f"{count} x {what}" for what, count in (inventory.passed_over + refused).items()) or "no files"
         raise NotComparable(f"expected a CT series in the {role} directory {root}, found {came}: give another directory")
     return found
-
-
-def _standardized(path: Path) -> Instance:
-    """A slice that `find_series` refuses because STAN-CT wrote it, checked for all else."""
-    with dicom.tolerant():
-        header = dicom.read_header(path)
-        del header.DerivationDescription
-        dicom.check_header(header)
-    return Instance(path, header)
 
 
 def _restrict(sources: list[Instance], only: Iterable[str] | None, root: Path, left_out: Counter) -> list[Instance]:

@@ -186,7 +186,7 @@ def standardize_slice(
     # Step 2: synthesis. Check 2: real or fake.
     kept, rejected, made = _qualify(prepared, framed_mask, synthesized, synthesizer, settings, rng)
     findings, uncovered = [], 0.0
-    if settings.checks >= 1 and settings.patch_layout != "slice":
+    if settings.checks >= 1:
         everything = [*kept.patches, *rejected.patches]
         findings, uncovered = overlap_findings(framed_mask, everything, settings.rule.min_overlap)
     hole = framed_mask & (coverage(size, kept.patches) == 0) & (coverage(size, synthesized.patches) > 0)

@@ -45,11 +45,13 @@ def close_mask(soft_tissue: np.ndarray) -> np.ndarray:
 def overlap_findings(soft_tissue: np.ndarray, patches: Sequence[Patch], min_overlap: float) -> tuple[list[Finding], float]:
     """Check 1: every patch is covered by others to `min_overlap`, and soft tissue is covered.
 
+    A patch that is as large as the slice has nothing to overlap with, and passes.
+
     Returns:
         Findings, and the share of soft-tissue pixels that no patch covers.
     """
     cover = coverage(soft_tissue.shape, patches)
-    shares = [overlap(p, cover) for p in patches]
+    shares = [overlap(p, cover) for p in patches if (p.height, p.width) != soft_tissue.shape]
     findings = [Finding("overlap", round(min(shares), 4), min_overlap)] if shares and min(shares) < min_overlap else []
     total = int(soft_tissue.sum())
     uncovered = float((soft_tissue & (cover == 0)).sum() / total) if total else 0.0

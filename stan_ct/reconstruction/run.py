@@ -8,6 +8,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from stan_ct.ct.series import Inventory, find_series
+from stan_ct.networks.quiet import quiet_start
 from stan_ct.reconstruction.cohort import REPORT, Model, Outcome, OutputError, Run, check_output, standardize_cohort
 from stan_ct.reconstruction.pipeline import FusionMethod, method_settings
 
@@ -62,9 +63,12 @@ def reconstruct(
 
 def _prepare(output_dir: Path, folder: Path, fusion: FusionMethod, switches: dict, precision: str, command: str) -> tuple:
     """The run and its synthesizer. TensorFlow is imported here, after the input has been checked."""
-    from stan_ct.networks.model_folder import model_hash, read_config
-    from stan_ct.networks.precision import compute_dtype
-    from stan_ct.reconstruction.synthesis import load_synthesizer
+    with quiet_start():
+        from stan_ct.networks.model_folder import model_hash, read_config
+        from stan_ct.networks.precision import compute_dtype
+        from stan_ct.reconstruction.synthesis import load_synthesizer
+
+        compute_dtype("auto")  # looks for GPUs
 
     try:
         config = read_config(folder)

@@ -33,6 +33,7 @@ setup(
         "pydicom>=3.0.1,<4",
         "python-gdcm>=3.0.24,<4",
         "pyjpegls>=1.5,<2",
+        "pylibjpeg>=2.0,<3",
         "pylibjpeg-openjpeg>=2.4,<3",
         "pylibjpeg-rle>=2.1,<3",
     ],

@@ -193,12 +193,15 @@ def decode(data: bytes) -> tuple[FileDataset, np.ndarray]:
         dataset.file_meta.TransferSyntaxUID = _native_syntax(dataset)
     syntax = dataset.file_meta.TransferSyntaxUID
     try:
+        # As they come: pydicom would clear the bits above Bits Stored, and with them the sign that something is wrong.
+        dataset.pixel_array_options(correct_unused_bits=False)
         stored = dataset.pixel_array.astype(np.int32)
     except Exception as error:
         raise Refused("undecodable" if syntax.is_compressed else "truncated", f"{syntax.name}: {_first_line(error)}") from error
     if stored.shape != (dataset.Rows, dataset.Columns):
         raise Refused("undecodable", f"decoded to {stored.shape}, not ({dataset.Rows}, {dataset.Columns})")
     del dataset.PixelData
+    dataset.buffer = None  # would keep the whole file in memory
     return dataset, _within_bits_stored(stored, dataset)
 
 
@@ -214,12 +217,19 @@ def stored_range(header: Dataset) -> tuple[int, int]:
 
 
 def _within_bits_stored(stored: np.ndarray, dataset: Dataset) -> np.ndarray:
-    """Removes overlay planes declared above the High Bit; refuses other values that the bits cannot hold."""
+    """Stored values as Bits Stored holds them; what the unused bits above may lawfully contain is removed.
+
+    That is overlay planes (60xx,0102), and, in signed pixels, zeros where the sign was not extended.
+
+    Raises:
+        Refused: `stored_value_overflow` for other values outside the range, unless they are padding.
+    """
     low, high = stored_range(dataset)
     if stored.min() >= low and stored.max() <= high:
         return stored
-    groups = range(0x6000, 0x6020, 2)
-    if any((g, 0x0102) in dataset and (g, 0x3000) not in dataset for g in groups):
+    overlay = any((g, 0x0102) in dataset and (g, 0x3000) not in dataset for g in range(0x6000, 0x6020, 2))
+    unextended = dataset.PixelRepresentation == 1 and stored.min() >= 0 and stored.max() < 2**dataset.BitsStored
+    if overlay or unextended:
         bits = stored & (2**dataset.BitsStored - 1)
         return np.where(bits > high, bits - 2**dataset.BitsStored, bits)
     ends = padding_range(dataset)

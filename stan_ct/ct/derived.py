@@ -7,11 +7,9 @@ any character set and values that break the rules survive, and neither is a reas
 from __future__ import annotations
 
 import hashlib
-import io
 import os
 import re
 import shutil
-import struct
 import uuid
 from contextlib import suppress
 from copy import deepcopy
@@ -25,14 +23,13 @@ from pydicom.datadict import dictionary_VR
 from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.filebase import DicomBytesIO
-from pydicom.filereader import read_sequence
-from pydicom.filewriter import write_data_element, write_file_meta_info
+from pydicom.filewriter import write_file_meta_info
 from pydicom.tag import Tag
 from pydicom.uid import ExplicitVRLittleEndian
-from pydicom.valuerep import EXPLICIT_VR_LENGTH_32
 
 from stan_ct import __version__
 from stan_ct.ct import header as dicom
+from stan_ct.ct.encoding import element_bytes, encode_dataset, sequence_items
 from stan_ct.ct.refusal import Refused
 from stan_ct.ct.series import Instance, Series, SeriesFiles
 
@@ -47,15 +44,10 @@ STALE = {Tag(keyword) for keyword in (  # about the old pixels, the old file or 
 )}  # fmt: skip
 STALE_GROUPS = {0x7FE0, 0xFFFA, 0xFFFC}  # pixels, signatures, trailing padding
 PIXEL_DATA = Tag("PixelData")
-ITEM = b"\xfe\xff\x00\xe0"
-PADDING = {Tag("PixelPaddingValue"), Tag("PixelPaddingRangeLimit")}
 
 LOSSY = dict.fromkeys((f"1.2.840.10008.1.2.4.{n}" for n in (50, 51, 53, 55)), "ISO_10918_1")
 LOSSY["1.2.840.10008.1.2.4.81"] = "ISO_14495_1"
 """Transfer syntaxes that always lose -> Lossy Image Compression Method (0028,2114)."""
-
-WORD = {vr: n for n, vrs in ((2, "US SS OW AT"), (4, "UL SL FL OF OL"), (8, "FD OD SV UV OV")) for vr in vrs.split()}
-"""Bytes per word of the VRs whose bytes are in the other order in a big endian file."""
 
 
 @dataclass(frozen=True)
@@ -341,77 +333,19 @@ def _file(header: Dataset, instance: Instance) -> bytes:
     meta.ImplementationVersionName = f"{dicom.STAMP} {__version__}"[:16]
     file = DicomBytesIO()
     write_file_meta_info(file, meta)
-    return bytes(128) + b"DICM" + file.getvalue() + _encoded(header, instance.header.PixelRepresentation == 1)
-
-
-def _encoded(dataset: Dataset, signed: bool) -> bytes:
-    """Explicit VR Little Endian, without private elements and group lengths, in sequence items neither."""
-    tags = (tag for tag in sorted(dataset.keys()) if not tag.is_private and tag.element != 0)
-    charset = dataset.get("SpecificCharacterSet")
-    return b"".join(_encoded_element(dataset.get_item(tag), signed, charset) for tag in tags)
-
-
-def _encoded_element(element: DataElement | RawDataElement, signed: bool, charset: str | list[str] | None) -> bytes:
-    vr = _explicit_vr(element, signed)
-    items = _items(element) if vr == "SQ" else None
-    if items is not None:
-        encoded = [_encoded(item, signed) for item in items]
-        value = b"".join(ITEM + struct.pack("<L", len(e)) + e for e in encoded)
-    else:
-        vr = "UN" if vr == "SQ" else vr  # a damaged sequence stays what it is, bytes
-        value = _value(element, charset)
-    value += (b"\0" if vr in ("UI", "OB", "UN") else b" ") * (len(value) % 2)
-    if len(value) > 0xFFFF and vr not in EXPLICIT_VR_LENGTH_32:
-        vr = "UN"  # as PS3.5 6.2.2 says of values too long for their VR
-    form = "<HH2sxxL" if vr in EXPLICIT_VR_LENGTH_32 else "<HH2sH"
-    return struct.pack(form, element.tag.group, element.tag.element, bytes(vr, "ascii"), len(value)) + value
-
-
-def _explicit_vr(element: DataElement | RawDataElement, signed: bool) -> str:
-    """The VR stated, or the dictionary's; where that leaves a choice, the one for the pixels as they are written."""
-    vr = element.VR
-    if vr in (None, "UN"):
-        with suppress(KeyError):
-            vr = dictionary_VR(element.tag)
-    if vr == "US or SS" or (element.tag in PADDING and vr in ("US", "SS")):
-        return "SS" if signed else "US"
-    return vr[-2:] if vr else "UN"  # "OB or OW", "US or OW", "US or SS or OW": OW
-
-
-def _value(element: DataElement | RawDataElement, charset: str | list[str] | None = None) -> bytes:
-    """An element's value as little endian bytes: those that were read, where it was not looked at since."""
-    if not element.is_raw:
-        file = DicomBytesIO()
-        file.is_little_endian = file.is_implicit_VR = True
-        write_data_element(file, element, charset)
-        return file.getvalue()[8:]  # tag and length
-    value, size = element.value or b"", WORD.get(element.VR, 1)
-    if element.is_little_endian or size == 1 or len(value) % size:
-        return value
-    return np.frombuffer(value, f"V{size}").view(f">u{size}").astype(f"<u{size}").tobytes()
-
-
-def _items(element: DataElement | RawDataElement) -> list[Dataset] | None:
-    """The items of a sequence, or None if it is damaged."""
-    if not element.is_raw:
-        return list(element.value)
-    value, implicit = element.value or b"", element.is_implicit_VR or element.VR in (None, "UN")
-    if value[:4] not in (b"", ITEM, b"\xff\xfe\xe0\x00"):  # which pydicom would take for an empty item
-        return None
-    try:
-        return list(read_sequence(io.BytesIO(value), implicit, element.is_little_endian, len(value), "iso8859"))
-    except Exception:
-        return None
+    return bytes(128) + b"DICM" + file.getvalue() + encode_dataset(header, instance.header.PixelRepresentation == 1)
 
 
 def _earlier(header: Dataset, keyword: str) -> list[Dataset]:
     """The items that the source has in a sequence."""
-    return (_items(header.get_item(keyword)) or []) if keyword in header else []
+    return (sequence_items(header.get_item(keyword)) or []) if keyword in header else []
 
 
 def _text(header: Dataset, keyword: str) -> bytes:
     """A text as the bytes it has in the source's character set, empty where it is absent."""
-    return _value(header.get_item(keyword), header.get("SpecificCharacterSet")).strip(b" \0") if keyword in header else b""
+    return (
+        element_bytes(header.get_item(keyword), header.get("SpecificCharacterSet")).strip(b" \0") if keyword in header else b""
+    )
 
 
 def _set_text(header: Dataset, keyword: str, text: bytes) -> None:

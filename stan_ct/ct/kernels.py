@@ -18,7 +18,11 @@ from stan_ct.ct.hounsfield import AIR
 MARGIN = 64
 """Pixels of reflected border around a slice while it is filtered, so that its opposite edges do not mix."""
 
+HEADROOM = 1.5
+"""How far above the target's amplitude spectrum a filter may lift a slice: patients and doses differ."""
+
 FitMethod = Literal["amplitude", "wiener"]
+Spacing = tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -28,10 +32,14 @@ class RadialFilter:
     Attributes:
         frequency: (n,) increasing, line pairs per cm.
         gain: (n,) amplitude; constant beyond both ends.
+        ceiling: (n,) amplitude spectrum of target images, HU mm, or empty for no limit. No frequency of a slice is
+            amplified beyond `HEADROOM` times it, so that a slice which is sharp or noisy already is not treated as
+            one of the soft kernel that the filter was fitted on.
     """
 
     frequency: tuple[float, ...]
     gain: tuple[float, ...]
+    ceiling: tuple[float, ...] = ()
 
     def __call__(self, hu: np.ndarray, pixel_spacing: tuple[float, float]) -> np.ndarray:
         """Filters one slice.
@@ -43,11 +51,24 @@ class RadialFilter:
             (H, W) float32 HU.
         """
         height, width = hu.shape
-        margins = [(MARGIN, fft.next_fast_len(n + 2 * MARGIN) - n - MARGIN) for n in hu.shape]
-        padded = np.pad(np.maximum(hu, AIR), margins, mode="symmetric").astype(np.float32)
-        response = np.interp(radial_frequency(padded.shape, pixel_spacing), self.frequency, self.gain).astype(np.float32)
+        image = np.maximum(hu, AIR).astype(np.float32)
+        padded = np.pad(image, [(MARGIN, fft.next_fast_len(n + 2 * MARGIN) - n - MARGIN) for n in hu.shape], "symmetric")
+        gain = self._limited_gain(image, pixel_spacing)
+        response = np.interp(radial_frequency(padded.shape, pixel_spacing), self.frequency, gain).astype(np.float32)
         filtered = fft.irfft2(fft.rfft2(padded) * response, s=padded.shape)
         return filtered[MARGIN : MARGIN + height, MARGIN : MARGIN + width].astype(np.float32)
+
+    def _limited_gain(self, image: np.ndarray, pixel_spacing: Spacing) -> np.ndarray:
+        """(n,) gain: `self.gain`, where it amplifies no more than the ceiling allows."""
+        gain = np.asarray(self.gain)
+        if not self.ceiling:
+            return gain
+        frequency = np.asarray(self.frequency)
+        power, number = _radial_sums(_cross_power(image, image, pixel_spacing), image.shape, pixel_spacing, frequency)
+        known = number > 0
+        amplitude = np.interp(frequency, frequency[known], np.sqrt(power[known] / number[known]))
+        allowed = HEADROOM * np.asarray(self.ceiling) / np.maximum(amplitude, 1e-6)
+        return np.minimum(gain, np.maximum(allowed, 1.0))
 
     @property
     def sharpens(self) -> bool:
@@ -56,7 +77,7 @@ class RadialFilter:
         return bool(gains) and float(np.mean(gains)) > 1
 
 
-def radial_frequency(shape: tuple[int, int], pixel_spacing: tuple[float, float]) -> np.ndarray:
+def radial_frequency(shape: tuple[int, int], pixel_spacing: Spacing) -> np.ndarray:
     """Spatial frequency of each element of `scipy.fft.rfft2` of an image, (H, W // 2 + 1), in lp/cm."""
     vertical = fft.fftfreq(shape[0], pixel_spacing[0] / 10)
     horizontal = fft.rfftfreq(shape[1], pixel_spacing[1] / 10)
@@ -64,7 +85,7 @@ def radial_frequency(shape: tuple[int, int], pixel_spacing: tuple[float, float])
 
 
 def fit_radial_filter(
-    pairs: Iterable[tuple[np.ndarray, np.ndarray, tuple[float, float]]], method: FitMethod = "amplitude", bins: int = 96
+    pairs: Iterable[tuple[np.ndarray, np.ndarray, Spacing]], method: FitMethod = "amplitude", bins: int = 96
 ) -> RadialFilter:
     r"""Fits the filter that turns source slices into target slices.
 
@@ -77,26 +98,43 @@ def fit_radial_filter(
         method: See above.
         bins: Number of points on the curve, from 0 to the highest Nyquist frequency met.
     Returns:
-        The filter; its gain at frequency 0 is 1, so mean HU is kept.
+        The filter, with the target's amplitude spectrum as its ceiling; its gain at frequency 0 is 1, so mean HU is
+        kept.
     Raises:
         ValueError: If there is no pair.
     """
     pairs = list(pairs)
     if not pairs:
         raise ValueError("fitting a radial filter needs at least one pair of slices")
-    top = max(5.0 / min(spacing) for _, _, spacing in pairs)  # Nyquist frequency, lp/cm
-    spectra = np.zeros((3, bins))
+    frequency = np.linspace(0, max(5.0 / min(spacing) for _, _, spacing in pairs), bins)  # to Nyquist, lp/cm
+    spectra, number = np.zeros((3, bins)), np.zeros(bins)
     for source, target, spacing in pairs:
-        taper = np.outer(*(signal.windows.tukey(n, 0.25) for n in source.shape))
-        x, y = (fft.rfft2((np.maximum(image, AIR) - AIR) * taper) for image in (source, target))
-        bin_of = np.rint(radial_frequency(source.shape, spacing) / top * (bins - 1)).astype(int)
-        inside = bin_of < bins
-        for row, power in enumerate((np.abs(x) ** 2, np.abs(y) ** 2, (x.conj() * y).real)):
-            spectra[row] += np.bincount(bin_of[inside], power[inside], bins)
-    xx, yy, xy = spectra
-    known = xx > 0
-    ratio = np.sqrt(yy[known] / xx[known]) if method == "amplitude" else xy[known] / xx[known]
-    frequency = np.linspace(0, top, bins)
-    gain = np.interp(frequency, frequency[known], ratio)
+        x, y = (np.maximum(image, AIR) for image in (source, target))
+        for row, (a, b) in enumerate(((x, x), (y, y), (x, y))):
+            power, count = _radial_sums(_cross_power(a, b, spacing), source.shape, spacing, frequency)
+            spectra[row] += power
+        number += count
+    known = (number > 0) & (spectra[0] > 0)
+    xx, yy, xy = spectra[:, known] / number[known]
+    ratio = np.sqrt(yy / xx) if method == "amplitude" else xy / xx
+    gain, ceiling = (np.interp(frequency, frequency[known], curve) for curve in (ratio, np.sqrt(yy)))
     gain[0] = 1.0
-    return RadialFilter(tuple(frequency.round(4).tolist()), tuple(gain.round(5).tolist()))
+    return RadialFilter(*(tuple(curve.round(5).tolist()) for curve in (frequency, gain, ceiling)))
+
+
+def _cross_power(a: np.ndarray, b: np.ndarray, pixel_spacing: Spacing) -> np.ndarray:
+    """Cross power spectral density of two tapered images, (H, W // 2 + 1), HU^2 mm^2."""
+    taper = np.outer(*(signal.windows.tukey(n, 0.25) for n in a.shape))
+    x, y = (fft.rfft2((image - AIR) * taper) for image in (a, b))
+    return (x.conj() * y).real * (pixel_spacing[0] * pixel_spacing[1] / np.sum(taper**2))
+
+
+def _radial_sums(
+    power: np.ndarray, shape: tuple[int, int], pixel_spacing: Spacing, frequency: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Sum and number of the elements of a spectrum nearest to each of the equidistant frequencies, (n,) each."""
+    nearest = np.rint(radial_frequency(shape, pixel_spacing) / frequency[1]).astype(int)
+    inside = nearest < len(frequency)
+    counted = (np.bincount(nearest[inside], weights, len(frequency)) for weights in (power[inside], None))
+    sums, number = counted
+    return sums, number

@@ -18,7 +18,9 @@ PARALLEL = (*range(-8, -1), *range(2, 9))
 """Distances in pixels of the lines to which a patch's border line is compared."""
 MIN_LINE = 48
 """A border line with fewer soft-tissue pixels than this is not judged."""
-BOX_SIGMAS = 6.0
+FAINTEST = 1.0
+"""Steps below this many HU, the usual distance of stored values, do not stand out."""
+BOX_SIGMAS = 10.0
 """How far above chance a border line must stand out. Calibrated, see docs/RESULTS.md."""
 
 
@@ -72,11 +74,12 @@ class BoxArtefact:
 def box_artefacts(
     fused: np.ndarray, source: np.ndarray, soft_tissue: np.ndarray, patches: Sequence[Patch]
 ) -> list[BoxArtefact]:
-    r"""Check 3: border lines of patches at which the fused slice steps, and the source does not.
+    r"""Check 3: border lines of patches at which what was changed steps, and the source does not.
 
-    For each border line, the mean |difference| across it is divided by the same on the parallel lines 2..8 pixels away.
-    In the source this ratio says what anatomy does there. With :math:`n` pixels on the line, the ratio scatters about 1
-    as :math:`1 / \sqrt n`; the artefact's strength is :math:`(r_{fused} / \max(r_{source}, 1) - 1) \sqrt n`.
+    For each border line, the mean |difference| across it is divided by the same on the parallel lines 2..8 pixels away:
+    once in the change (fused - source, in which the anatomy is gone), once in the source, to say what edges of anatomy
+    lie on that line. With :math:`n` pixels on the line, such a ratio scatters about 1 as :math:`1 / \sqrt n`; the
+    artefact's strength is :math:`(r_{change} / \max(r_{source}, 1) - 1) \sqrt n`.
 
     Args:
         fused: (H, W) HU.
@@ -86,7 +89,7 @@ def box_artefacts(
     Returns:
         The artefacts with a strength above `BOX_SIGMAS`.
     """
-    images = [np.where(np.isfinite(image), image, 0.0) for image in (fused, source)]
+    images = [np.where(np.isfinite(fused), fused - source, 0.0), source]
     steps = {"rows": [np.abs(np.diff(image, axis=0)) for image in images]}
     steps["columns"] = [np.abs(np.diff(image, axis=1)).T for image in images]
     valid = {"rows": soft_tissue[1:] & soft_tissue[:-1], "columns": (soft_tissue[:, 1:] & soft_tissue[:, :-1]).T}
@@ -99,8 +102,8 @@ def box_artefacts(
             ("right", "columns", p.column + p.width, slice(p.row, p.row + p.height)),
         )
         for side, axis, border, along in borders:
-            ratio_fused, ratio_source, count = _border_ratios(steps[axis], valid[axis], border - 1, along)
-            strength = (ratio_fused / max(ratio_source, 1.0) - 1) * np.sqrt(count)
+            ratio_change, ratio_source, count = _border_ratios(steps[axis], valid[axis], border - 1, along)
+            strength = (ratio_change / max(ratio_source, 1.0) - 1) * np.sqrt(count)
             if strength > BOX_SIGMAS:
                 found.append(BoxArtefact(number, side, round(float(strength), 2)))
     return found
@@ -114,14 +117,15 @@ def _border_ratios(steps: list[np.ndarray], valid: np.ndarray, line: int, along:
     if not 0 <= line < len(valid):
         return 1.0, 1.0, 0
     count = int(valid[line, along].sum())
-    if count < MIN_LINE:
-        return 1.0, 1.0, 0
     lines = [line + k for k in PARALLEL if 0 <= line + k < len(valid)]
     around = valid[lines, along]
+    if count < MIN_LINE or around.sum() < MIN_LINE:
+        return 1.0, 1.0, 0
     ratios = []
     for image in steps:
-        beside = image[lines, along][around].mean() if around.any() else 0.0
-        ratios.append(float(image[line, along][valid[line, along]].mean() / beside) if beside > 0 else 1.0)
+        across, beside = image[line, along][valid[line, along]], image[lines, along][around]
+        most = 4 * (np.median(beside) + FAINTEST)  # so that a few edges of anatomy do not make a line
+        ratios.append(float((np.minimum(across, most).mean() + FAINTEST) / (np.minimum(beside, most).mean() + FAINTEST)))
     return ratios[0], ratios[1], count
 
 

@@ -18,7 +18,7 @@ setup(
     license="Apache-2.0",
     packages=find_packages(include=["stan_ct", "stan_ct.*"]),
     package_data={"stan_ct": ["models/*/*"]},
-    python_requires=">=3.11",
+    python_requires=">=3.11,<3.14",
     install_requires=[
         # Networks and training; Keras 3 changes details between minor versions.
         "tensorflow>=2.21,<2.22",

@@ -27,7 +27,8 @@ class Crop(NamedTuple):
     right: int = 0
 
 
-CROPPED_WEIGHT = 1e-6
+UNTRUSTED_WEIGHT = 1e-6
+"""Factor on the weight of what is to be used only where nothing else is."""
 
 
 def pad_to(image: np.ndarray, height: int, width: int) -> np.ndarray:
@@ -56,6 +57,7 @@ def fuse(
     changes: Sequence[np.ndarray],
     weighting: Weighting = "hann",
     crops: Sequence[Crop] | None = None,
+    trusted: Sequence[bool] | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Adds the weighted mean of overlapping changes to a slice: the inverse of :func:`extract`.
 
@@ -65,12 +67,14 @@ def fuse(
         changes: For each patch, synthesized minus cut, (size, size) HU; resized back to the patch (area mean).
         weighting: `hann` trusts the centre of a patch, `mean` all of it alike (the paper's words).
         crops: For each patch, the borders not to trust; None for none.
+        trusted: For each patch, False to use it only where no other patch lies; None trusts all.
     Returns:
         The fused slice, (H, W) float32 HU, and where it is covered, (H, W) bool. Uncovered pixels keep `image`.
     """
     total, weight = np.zeros(image.shape, np.float32), np.zeros(image.shape, np.float32)
-    for patch, change, crop in zip(patches, changes, crops or [Crop()] * len(patches), strict=True):
-        w = patch_weight(patch.height, patch.width, weighting, crop)
+    crops, trusted = crops or [Crop()] * len(patches), [True] * len(patches) if trusted is None else trusted
+    for patch, change, crop, trust in zip(patches, changes, crops, trusted, strict=True):
+        w = patch_weight(patch.height, patch.width, weighting, crop) * np.float32(1 if trust else UNTRUSTED_WEIGHT)
         total[patch.window] += w * _resize(change, patch.height, patch.width)
         weight[patch.window] += w
     covered = weight > 0
@@ -86,7 +90,7 @@ def patch_weight(height: int, width: int, weighting: Weighting, crop: Crop = Cro
         weight = np.ones((height, width))
     kept = np.zeros((height, width), bool)
     kept[crop.top : height - crop.bottom, crop.left : width - crop.right] = True
-    return np.where(kept, weight, weight * CROPPED_WEIGHT).astype(np.float32)
+    return np.where(kept, weight, weight * UNTRUSTED_WEIGHT).astype(np.float32)
 
 
 def rescale_hu(patches: np.ndarray, method: HURescale, low: float, high: float) -> np.ndarray:

@@ -28,6 +28,7 @@ from stan_ct.reconstruction.quality import (
     box_artefacts,
     close_mask,
     cropped,
+    cut,
     overlap_findings,
 )
 
@@ -193,12 +194,14 @@ def standardize_slice(
     unqualified = float(hole.sum() / framed_mask.sum())
     if unqualified > 0:
         findings.append(Finding("unqualified_patches", round(unqualified, 4), 0.0))
+    trusted = [True] * len(kept.patches)
     if settings.on_unqualified == "best":
         kept = kept + _best_rejected(rejected, hole)
+        trusted += [False] * (len(kept.patches) - len(trusted))
     # Step 3: fusion. Check 3: missing values and box artefacts.
     low = max(float(source[~padding].min()), AIR)
     rescaled = rescale_hu(kept.made, settings.hu_rescale, low, float(source[~padding].max()))
-    fused, box = _fuse(prepared, framed_source, framed_mask, kept.patches, rescaled - kept.cut, settings)
+    fused, box = _fuse(prepared, framed_source, framed_mask, kept.patches, rescaled - kept.cut, trusted, settings)
     if box:
         findings.append(box)
     fused = fused[: source.shape[0], : source.shape[1]]
@@ -292,20 +295,23 @@ def _fuse(
     mask: np.ndarray,
     patches: list[Patch],
     changes: np.ndarray,
+    trusted: list[bool],
     settings: PipelineSettings,
 ) -> tuple[np.ndarray, Finding | None]:
     """Fuses; where borders of patches show, crops them and fuses again, until none shows or the crops are used up."""
     crops = [Crop()] * len(patches)
-    fused, _ = fuse(prepared, patches, changes, settings.fusion_weights, crops)
+    fused, _ = fuse(prepared, patches, changes, settings.fusion_weights, crops, trusted)
     if settings.checks < 3:
         return fused, None
     artefacts = box_artefacts(fused, source, mask, patches)
     for pixels in CROPS:
         if not artefacts:
-            return fused, None
+            break
         crops = cropped(crops, patches, artefacts, pixels)
-        fused, _ = fuse(prepared, patches, changes, settings.fusion_weights, crops)
-        artefacts = box_artefacts(fused, source, mask, patches)
-    if not artefacts:
-        return fused, None
-    return fused, Finding("box_artefact", max(a.strength for a in artefacts), BOX_SIGMAS)
+        fused, _ = fuse(prepared, patches, changes, settings.fusion_weights, crops, trusted)
+        # Borders can show where patches end, and where their crops do.
+        inner = [cut(p, c) for p, c in zip(patches, crops, strict=True)]
+        found = box_artefacts(fused, source, mask, [*patches, *inner])
+        artefacts = [replace(a, patch=a.patch % len(patches)) for a in found]
+    strongest = max((a.strength for a in artefacts), default=None)
+    return fused, None if strongest is None else Finding("box_artefact", strongest, BOX_SIGMAS)

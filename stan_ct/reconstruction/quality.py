@@ -137,3 +137,9 @@ def cropped(crops: list[Crop], patches: Sequence[Patch], artefacts: Sequence[Box
         limit = (patch.height if artefact.side in ("top", "bottom") else patch.width) // 3
         result[artefact.patch] = result[artefact.patch]._replace(**{artefact.side: min(pixels, limit)})
     return result
+
+
+def cut(patch: Patch, crop: Crop) -> Patch:
+    """What is left of a patch inside its crop."""
+    height, width = patch.height - crop.top - crop.bottom, patch.width - crop.left - crop.right
+    return Patch(patch.row + crop.top, patch.column + crop.left, height, width)

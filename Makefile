@@ -1,0 +1,39 @@
+# The two commands of a newcomer: `make demo` and `make test`. Each sets everything up first.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+WORKERS ?= 2
+
+help: ## Show what can be made
+	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
+
+demo: $(READY) ## Standardize a real CT with the model that ships
+	@$(BIN)/python data/demo.py
+
+test: $(READY) ## Run the fast tests
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m "not slow"
+
+test-slow: $(READY) ## Run the tests that take minutes
+	@$(BIN)/python -m pytest -m slow
+
+lint: $(READY) ## Check style
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
+
+install: $(READY) ## Set up .venv
+
+clean: ## Remove what make made, but the real CT
+	rm -rf $(VENV) demo_output .pytest_cache .ruff_cache .hypothesis *.egg-info
+
+$(READY): setup.py pyproject.toml
+	@echo "Setting up $(VENV) (once; TensorFlow is large, so this takes a minute or two) ..."
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
+	  { echo "STAN-CT needs Python 3.11, 3.12 or 3.13, and $(PYTHON) is $$($(PYTHON) --version 2>&1): make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || \
+	  { echo "$(PYTHON) cannot make virtual environments; on Debian and Ubuntu: apt-get install python3-venv"; exit 1; }
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]' || \
+	  { echo "Installing failed, see above: the package index must be reachable (PyPI, or PIP_INDEX_URL)"; exit 1; }
+	@touch $(READY)
+	@echo "Ready."
+
+.PHONY: help demo test test-slow lint install clean

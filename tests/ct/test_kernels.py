@@ -1,0 +1,164 @@
+"""Radial filters: what they do to a sinusoid, a constant, padding, and what fitting finds."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stan_ct.ct.kernels import MARGIN, RadialFilter, fit_radial_filter, radial_frequency
+
+IDENTITY = RadialFilter((0.0, 10.0), (1.0, 1.0))
+SHARP = RadialFilter((0.0, 2.0, 4.0, 8.0), (1.0, 1.2, 1.8, 1.5))
+SPACING = (0.7, 0.7)  # Nyquist frequency 7.14 lp/cm
+
+spacings = st.tuples(st.floats(0.2, 3.0), st.floats(0.2, 3.0))
+shapes = st.tuples(st.integers(1, 150), st.integers(1, 150))
+
+
+def noise(seed: int, shape: tuple[int, int] = (200, 180), sd: float = 100.0) -> np.ndarray:
+    """White noise around 0 HU."""
+    return np.random.default_rng(seed).normal(0, sd, shape).astype(np.float32)
+
+
+@settings(max_examples=40, deadline=None)
+@given(shapes, spacings, st.integers(0, 99))
+def test_gain_one_gives_the_image_back(shape, spacing, seed):
+    """A gain of 1 changes no pixel by more than float32 rounding, whatever the size and spacing, odd and small ones too."""
+    hu = np.random.default_rng(seed).uniform(-1024, 3071, shape).astype(np.float32)
+    filtered = IDENTITY(hu, spacing)
+    assert filtered.dtype == np.float32
+    assert filtered.shape == shape
+    np.testing.assert_allclose(filtered, hu, rtol=0, atol=5e-3)
+
+
+@settings(max_examples=40, deadline=None)
+@given(shapes, spacings, st.lists(st.floats(0, 5), min_size=1, max_size=6), st.floats(-1024, 3071))
+def test_a_constant_stays(shape, spacing, gains, value):
+    """With gain 1 at frequency 0 a flat slice keeps its HU, whatever the gain elsewhere."""
+    curve = RadialFilter(tuple(np.arange(len(gains) + 1.0)), (1.0, *gains))
+    filtered = curve(np.full(shape, value, np.float32), spacing)
+    np.testing.assert_allclose(filtered, value, rtol=0, atol=5e-3)
+
+
+def test_radial_frequency_by_hand():
+    """4 x 4 pixels of 0.5 mm x 1 mm: rows step by 5 lp/cm, columns by 2.5; Nyquist is 10 down and 5 across."""
+    frequency = radial_frequency((4, 4), (0.5, 1.0))
+    np.testing.assert_allclose(frequency[:, 0], [0, 5, 10, 5])
+    np.testing.assert_allclose(frequency[0], [0, 2.5, 5])
+    assert frequency[1, 2] == pytest.approx(np.sqrt(50))
+
+
+@pytest.mark.parametrize(
+    ("down", "across", "lp_per_cm"),
+    [(12, None, 10 / 6), (None, 12, 10 / 12), (8, 8, np.hypot(10 / 4, 10 / 8))],
+)
+def test_a_sinusoid_is_scaled_by_the_gain_at_its_frequency(down, across, lp_per_cm):
+    """Waves of 12 pixels of 0.5 mm down are 1.67 lp/cm, of 1 mm across 0.83 lp/cm: those points of the curve scale them."""
+    rows, columns = np.mgrid[:240, :252] + 0.5
+    wave = np.ones(rows.shape)
+    if down:
+        wave = wave * np.cos(2 * np.pi * rows / down)
+    if across:
+        wave = wave * np.cos(2 * np.pi * columns / across)
+    line = RadialFilter((0.0, 5.0), (1.0, 3.5))  # gain 1 + f / 2
+    filtered = line(200 * wave, (0.5, 1.0))
+    centre = slice(60, -60), slice(60, -60)
+    scale = (filtered[centre] * wave[centre]).sum() / (wave[centre] ** 2).sum() / 200
+    assert scale == pytest.approx(1 + lp_per_cm / 2, rel=0.01)
+
+
+def test_gain_beyond_the_curve_is_its_end():
+    """Above the last frequency of the curve its last gain holds."""
+    short = RadialFilter((0.0, 1.0), (1.0, 2.0))
+    long = RadialFilter((0.0, 1.0, 50.0), (1.0, 2.0, 2.0))
+    np.testing.assert_array_equal(short(noise(0), SPACING), long(noise(0), SPACING))
+
+
+def test_padding_counts_as_air():
+    """-3024 HU around the patient filters exactly as air does: no ringing into the patient."""
+    rows, columns = np.mgrid[:128, :128] - 63.5
+    inside = np.hypot(rows, columns) < 50
+    padded, air = (np.where(inside, 40.0, outside).astype(np.float32) for outside in (-3024, -1024))
+    np.testing.assert_array_equal(SHARP(padded, SPACING), SHARP(air, SPACING))
+    assert SHARP(padded, SPACING).min() > -1600  # the overshoot of a step of 1064 HU, not of 3064
+
+
+def test_opposite_edges_do_not_mix():
+    """A bright left edge leaves the right edge alone."""
+    hu = np.zeros((64, 256), np.float32)
+    hu[:, :16] = 1000
+    changed = np.abs(SHARP(hu, SPACING))
+    assert changed[:, :16].max() > 1000
+    assert changed[:, -32:].max() < 2
+    assert MARGIN == 64
+
+
+def test_filtering_does_not_touch_its_input():
+    """The slice handed over keeps its values, padding too."""
+    hu = np.full((32, 32), -3024, np.float32)
+    SHARP(hu, SPACING)
+    assert (hu == -3024).all()
+
+
+@pytest.mark.parametrize("method", ["amplitude", "wiener"])
+@pytest.mark.parametrize("spacing", [(0.7, 0.7), (0.5, 0.9)])
+def test_fit_finds_a_known_gain(method, spacing):
+    """Between a random field and what a known filter made of it, the fit finds the filter to 5 % from 1.2 lp/cm on."""
+    images = [noise(seed) for seed in range(4)]
+    fitted = fit_radial_filter([(x, SHARP(x, spacing), spacing) for x in images], method)
+    frequency, gain = np.array(fitted.frequency), np.array(fitted.gain)
+    seen = (frequency > 1.2) & (frequency < 5 / max(spacing))
+    np.testing.assert_allclose(gain[seen], np.interp(frequency[seen], SHARP.frequency, SHARP.gain), rtol=0.05)
+    assert frequency[-1] == pytest.approx(5 / min(spacing), abs=1e-3)
+
+
+@pytest.mark.parametrize("method", ["amplitude", "wiener"])
+def test_fitted_filter_turns_source_into_target(method):
+    """A fit on other slices takes away 95 % of the error between a soft and a sharp slice."""
+    fitted = fit_radial_filter([(noise(s), SHARP(noise(s), SPACING), SPACING) for s in range(4)], method)
+    source, target = noise(9), SHARP(noise(9), SPACING)
+    before, after = (np.sqrt(np.mean((image - target) ** 2)) for image in (source, fitted(source, SPACING)))
+    assert after < 0.05 * before
+
+
+def test_fit_by_hand_with_independent_noise():
+    """Target = source + as much independent noise: amplitude is sqrt(2), for texture; Wiener is 1, for least error."""
+    pairs = [(noise(s), noise(s) + noise(s + 50), SPACING) for s in range(6)]
+    for method, expected in (("amplitude", np.sqrt(2)), ("wiener", 1.0)):
+        fitted = fit_radial_filter(pairs, method)
+        gain = np.array(fitted.gain)[np.array(fitted.frequency) > 1]
+        assert gain.mean() == pytest.approx(expected, rel=0.02), method
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 999), st.floats(0, 200), st.sampled_from([(33, 40), (64, 64), (51, 27)]))
+def test_wiener_is_never_above_amplitude(seed, noise_sd, shape):
+    """|Re Sxy| <= sqrt(Sxx Syy) (Cauchy-Schwarz): noise lowers the Wiener gain, and raises the amplitude ratio."""
+    source = noise(seed, shape)
+    pairs = [(source, SHARP(source, SPACING) + noise(seed + 1, shape, noise_sd), SPACING)]
+    wiener, amplitude = (np.array(fit_radial_filter(pairs, m).gain) for m in ("wiener", "amplitude"))
+    assert (wiener <= amplitude + 1e-4).all()
+
+
+def test_fit_keeps_the_mean_and_ignores_padding():
+    """The gain at frequency 0 is 1 even where mean HU differ, and padding fits as air."""
+    source = noise(0)
+    shifted = fit_radial_filter([(source, source + 300, SPACING)])
+    assert shifted.gain[0] == 1.0
+    padded, air = source.copy(), source.copy()
+    padded[:40], air[:40] = -3024, -1024
+    assert fit_radial_filter([(padded, source, SPACING)]) == fit_radial_filter([(air, source, SPACING)])
+
+
+def test_fit_needs_a_pair():
+    """No pair gives an error that says so."""
+    with pytest.raises(ValueError, match="at least one pair"):
+        fit_radial_filter([])
+
+
+def test_sharpens():
+    """A filter sharpens if it lifts what lies above 2 lp/cm; a curve that ends below lifts nothing."""
+    assert SHARP.sharpens
+    assert not RadialFilter((0.0, 2.0, 4.0), (1.0, 3.0, 0.5)).sharpens
+    assert not IDENTITY.sharpens
+    assert not RadialFilter((0.0, 1.0), (1.0, 2.0)).sharpens

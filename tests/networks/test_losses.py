@@ -1,0 +1,119 @@
+"""Eqs. 1 - 6 on numbers small enough to be worked out by hand."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from stan_ct.networks.losses import (
+    LossSettings,
+    adversarial_loss_d,
+    adversarial_loss_g,
+    feature_loss,
+    latent_loss,
+    mean_absolute,
+    total_loss_d,
+    total_loss_g,
+)
+
+PLAIN = LossSettings()
+# Two patches of 1 x 2 positions, [fake, real]. Critic values: target (4 + 2) / 2 = 3 and (1 + 1) / 2 = 1, mean 2;
+# synthesized (-1 - 3) / 2 = -2 and (2 + 0) / 2 = 1, mean -0.5.
+TARGET = tf.constant([[[[0.0, 4.0], [1.0, 3.0]]], [[[0.0, 1.0], [-1.0, 0.0]]]])
+SYNTHESIZED = tf.constant([[[[1.0, 0.0], [3.0, 0.0]]], [[[0.0, 2.0], [5.0, 5.0]]]])
+# Logits whose softmax is a round number: P(real) 3/4 for the target, 1/5 for the synthesized patch.
+LIKELY = tf.constant([[[[0.0, np.log(3.0)]]]], tf.float32)
+UNLIKELY = tf.constant([[[[np.log(4.0), 0.0]]]], tf.float32)
+
+
+def test_adversarial_losses():
+    """L_adv(D) = mean f(G(x')) - mean f(x) = -0.5 - 2, and L_adv(G) = -mean f(G(x')) = 0.5 (Eqs. 1, 4)."""
+    assert float(adversarial_loss_d(TARGET, SYNTHESIZED, PLAIN)) == pytest.approx(-2.5)
+    assert float(adversarial_loss_g(SYNTHESIZED, PLAIN)) == pytest.approx(0.5)
+
+
+def test_adversarial_losses_on_probability():
+    """With `critic_output=probability` f is P(real): 1/5 - 3/4 and -1/5."""
+    settings = replace(PLAIN, critic_output="probability")
+    assert float(adversarial_loss_d(LIKELY, UNLIKELY, settings)) == pytest.approx(0.2 - 0.75, rel=1e-5)
+    assert float(adversarial_loss_g(UNLIKELY, settings)) == pytest.approx(-0.2, rel=1e-5)
+
+
+def test_adversarial_losses_as_cross_entropy():
+    """Cross-entropy: D pays -ln P(real | x) - ln P(fake | G(x')) = ln 4/3 + ln 5/4, G pays -ln P(real | G(x')) = ln 5."""
+    settings = replace(PLAIN, adversarial="cross_entropy")
+    assert float(adversarial_loss_d(LIKELY, UNLIKELY, settings)) == pytest.approx(np.log(4 / 3) + np.log(5 / 4), rel=1e-5)
+    assert float(adversarial_loss_g(UNLIKELY, settings)) == pytest.approx(np.log(5), rel=1e-5)
+    undecided = tf.zeros((2, 1, 3, 2))
+    assert float(adversarial_loss_d(undecided, undecided, settings)) == pytest.approx(np.log(4), rel=1e-5)
+
+
+@pytest.mark.parametrize("switch", [{}, {"critic_output": "probability"}, {"adversarial": "cross_entropy"}])
+def test_adversarial_losses_pull_apart(switch):
+    """D's loss falls as targets look more real and synthesized patches less; G's falls as they look more real."""
+    settings = replace(PLAIN, **switch)
+    with tf.GradientTape() as tape:
+        tape.watch([LIKELY, UNLIKELY])
+        d_loss = adversarial_loss_d(LIKELY, UNLIKELY, settings)
+    at_target, at_synthesized = (g.numpy()[..., 1] for g in tape.gradient(d_loss, [LIKELY, UNLIKELY]))
+    assert at_target.max() < 0 < at_synthesized.min()
+    with tf.GradientTape() as tape:
+        tape.watch(UNLIKELY)
+        g_loss = adversarial_loss_g(UNLIKELY, settings)
+    assert tape.gradient(g_loss, UNLIKELY).numpy()[..., 1].max() < 0
+
+
+def test_feature_loss():
+    """L_feat is the mean over all V elements of |phi(G(x')) - phi(x)|: (1 + 2 + 0 + 3) / 4 (Eq. 2)."""
+    a, b = tf.reshape([1.0, -2.0, 3.0, 4.0], (1, 2, 1, 2)), tf.reshape([2.0, 0.0, 3.0, 1.0], (1, 2, 1, 2))
+    assert float(feature_loss(a, b)) == float(feature_loss(b, a)) == 1.5
+
+
+def test_latent_loss():
+    """L_lat is the mean of |z(x) - z(G(x'))|: (2 + 0.5) / 2 (Eq. 5), whether or not the gradient is stopped."""
+    z, z_synthesized = tf.constant([[1.0, 1.0]]), tf.constant([[-1.0, 1.5]])
+    for stop in (False, True):
+        assert float(latent_loss(z, z_synthesized, replace(PLAIN, latent_stop_gradient=stop))) == 1.25
+
+
+@pytest.mark.parametrize(("stop", "expected"), [(False, [[0.5, -0.5]]), (True, None)])
+def test_latent_gradient(stop, expected):
+    """As printed the gradient passes through z(x) too; `latent_stop_gradient` leaves z(G(x')) alone with it."""
+    z, z_synthesized = tf.constant([[1.0, 1.0]]), tf.constant([[-1.0, 1.5]])
+    with tf.GradientTape() as tape:
+        tape.watch([z, z_synthesized])
+        loss = latent_loss(z, z_synthesized, replace(PLAIN, latent_stop_gradient=stop))
+    at_target, at_synthesized = tape.gradient(loss, [z, z_synthesized])
+    np.testing.assert_array_equal(at_synthesized, [[-0.5, 0.5]])
+    assert at_target is None if expected is None else np.array_equal(at_target, expected)
+
+
+def test_mean_absolute_is_float32():
+    """The mean of many bfloat16 numbers is taken in float32: (1 + 1000 / 2) / 1001 is not rounded to three digits."""
+    a = tf.cast(tf.concat([[1.0], tf.fill([1000], 0.5)], 0), tf.bfloat16)
+    mean = mean_absolute(a, tf.zeros_like(a))
+    assert mean.dtype == tf.float32
+    assert float(mean) == pytest.approx(501 / 1001, rel=1e-6)
+
+
+@pytest.mark.parametrize(("sign", "expected"), [(-1, 2.0 - 0.25 * 8.0), (1, 2.0 + 0.25 * 8.0)])
+def test_total_loss_d(sign, expected):
+    """L(D) = L_adv(D) - lambda1 L_feat: D maximises L_feat (Eq. 3); `feature_sign=1` makes it minimise it."""
+    settings = replace(PLAIN, feature_weight=0.25, feature_sign=sign)
+    terms = {"adversarial_d": 2.0, "feature": 8.0}
+    assert total_loss_d(terms, settings) == expected
+    assert total_loss_d({**terms, "penalty": 0.5}, replace(settings, penalty_weight=4.0)) == expected + 2.0
+
+
+def test_total_loss_g():
+    """L(G) = w L_adv(G) + lambda2 L_lat + lambda3 L1 = 0.5 * 2 + 0.25 * 4 + 3 * 1 (Eq. 6)."""
+    settings = replace(PLAIN, adversarial_weight=0.5, latent_weight=0.25, l1_weight=3.0)
+    assert total_loss_g({"adversarial_g": 2.0, "latent": 4.0, "l1": 1.0}, settings) == 5.0
+
+
+def test_default_weights():
+    """Adversarial : latent : L1 = 1 : 1 : 100 as in the authors' code, D maximising the feature loss."""
+    assert (PLAIN.adversarial_weight, PLAIN.latent_weight, PLAIN.l1_weight) == (0.01, 0.01, 1.0)
+    assert (PLAIN.adversarial, PLAIN.critic_output, PLAIN.lipschitz) == ("wgan", "logit", "spectral")
+    assert (PLAIN.feature_sign, PLAIN.latent_stop_gradient) == (-1, False)

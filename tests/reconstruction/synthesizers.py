@@ -1,0 +1,25 @@
+"""Synthesizers whose answer is known."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+
+class Scripted:
+    """Adds `change(patches)` HU and judges by `p_real(patches)`; the identity by default."""
+
+    def __init__(self, change: Callable | float = 0.0, p_real: Callable | None = None) -> None:
+        self.change, self.p_real, self.seen = change, p_real, []
+
+    def prepare(self, hu: np.ndarray, pixel_spacing: tuple[float, float]) -> np.ndarray:
+        """Leaves the slice alone."""
+        return hu
+
+    def __call__(self, patches: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Changes and judges patches."""
+        self.seen.append(patches)
+        change = self.change(patches) if callable(self.change) else self.change
+        p = np.ones(len(patches)) if self.p_real is None else np.asarray(self.p_real(patches))
+        return (patches + np.float32(change)).astype(np.float32), p.astype(np.float32)

@@ -1,0 +1,194 @@
+"""Steps 1 - 3 of a slice with synthesizers whose answer is known."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from synthesizers import Scripted
+
+from stan_ct.ct.hounsfield import soft_tissue_mask
+from stan_ct.reconstruction.pipeline import PipelineSettings, method_settings, standardize_slice
+
+SPACING = (0.7, 0.7)
+
+
+def slice_of(shape: tuple[int, int], seed: int = 0) -> np.ndarray:
+    """A body in air with lung, bone and values outside every window, whole HU."""
+    rng = np.random.default_rng(seed)
+    y, x = np.ogrid[-1 : 1 : shape[0] * 1j, -1 : 1 : shape[1] * 1j]
+    hu = np.where(x**2 + y**2 < 0.8, 40.0, -1000.0) + rng.normal(0, 20, shape)
+    hu[(x + 0.4) ** 2 + y**2 < 0.1] -= 850
+    hu[(x - 0.4) ** 2 + y**2 < 0.02] += 1800
+    hu[0, 0], hu[-1, -1], hu[0, -1] = -3024, 3071, 30000
+    return np.rint(hu).astype(np.float32)
+
+
+def run(hu: np.ndarray, synthesizer: object, padding: np.ndarray | None = None, **switches: object):
+    """Standardizes one slice with `switches`."""
+    chosen = method_settings(switches.pop("fusion", "stan_ct"), **switches)
+    padding = np.zeros(hu.shape, bool) if padding is None else padding
+    return standardize_slice(hu, padding, SPACING, synthesizer, chosen, np.random.default_rng(0))
+
+
+@pytest.mark.parametrize("fusion", ["straightforward", "overlap", "realfake", "stan_ct"])
+@pytest.mark.parametrize("layout", ["random", "grid", "slice"])
+@pytest.mark.parametrize("weights", ["hann", "mean"])
+def test_the_identity_gives_the_source_back_exactly(fusion, layout, weights):
+    """Every method, layout and weighting; values outside the HU window too."""
+    hu = slice_of((300, 410))
+    result = run(hu, Scripted(), fusion=fusion, patch_layout=layout, fusion_weights=weights, hu_rescale="window")
+    np.testing.assert_array_equal(result.hu, hu)
+    assert result.findings == ()
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    height=st.integers(2, 530),
+    width=st.integers(2, 530),
+    layout=st.sampled_from(["grid", "slice", "random"]),
+    seed=st.integers(0, 9),
+)
+def test_the_identity_is_exact_for_every_size(height, width, layout, seed):
+    """Smaller than a patch, odd, not square, larger: bit for bit."""
+    hu = slice_of((height, width), seed)
+    np.testing.assert_array_equal(run(hu, Scripted(), patch_layout=layout).hu, hu)
+
+
+@pytest.mark.parametrize("layout", ["random", "grid", "slice"])
+@pytest.mark.parametrize("weights", ["hann", "mean"])
+def test_a_constant_change_arrives_unchanged_in_soft_tissue_and_nowhere_else(layout, weights):
+    """+25 HU on every patch is +25 HU on every soft-tissue pixel; other pixels are the source's, padding too."""
+    hu = slice_of((300, 300))
+    padding = np.zeros(hu.shape, bool)
+    padding[100:110] = True
+    result = run(hu, Scripted(25.0), padding, patch_layout=layout, fusion_weights=weights)
+    mask = soft_tissue_mask(hu, padding)
+    np.testing.assert_allclose(result.hu[mask], hu[mask] + 25, atol=1e-3)
+    np.testing.assert_array_equal(result.hu[~mask], hu[~mask])
+    assert result.findings == ()
+
+
+def test_networks_never_see_padding():
+    """Padding of -2000 HU reaches the synthesizer as air."""
+    hu, padding = np.full((256, 256), 40.0, np.float32), np.zeros((256, 256), bool)
+    hu[:50], padding[:50] = -2000, True
+    synthesizer = Scripted()
+    run(hu, synthesizer, padding)
+    assert min(p.min() for p in synthesizer.seen) == -1024
+
+
+def test_rejected_patches_leave_no_trace_where_others_cover():
+    """Patches that hold the marked pixel are rejected; their change does not reach the slice, holes are sampled anew."""
+    hu = np.full((512, 512), 40.0, np.float32)
+    hu[0, 0] = 100  # only the first patch of the grid holds it
+    bad = lambda patches: patches.max((1, 2)) == 100  # noqa: E731
+    synthesizer = Scripted(lambda p: np.where(bad(p), 500.0, 5.0)[:, None, None], lambda p: np.where(bad(p), 0.1, 0.9))
+    result = run(hu, synthesizer, qc_threshold=0.5)
+    far = result.hu[130:, 130:] - 40
+    np.testing.assert_allclose(far, 5, atol=1e-3)
+    assert result.qualified < result.patches
+    near = result.hu[:100, :100] - hu[:100, :100]
+    assert np.mean(np.abs(near - 5) < 1e-3) > 0.9, "the hole was sampled anew"
+    unqualified = [f for f in result.findings if f.name == "unqualified_patches"]
+    assert [f.value for f in unqualified] == [round(result.unqualified, 4)]
+    assert 0 < result.unqualified < 0.05, "the marked pixel's surroundings cannot be covered by a qualified patch"
+
+
+@pytest.mark.parametrize(("choice", "change"), [("best", 7.0), ("source", 0.0)])
+def test_what_no_qualified_patch_covers_is_filled_as_asked_and_flagged(choice, change):
+    """All patches rejected: the best of them, or the source; either way a finding says that it is the whole slice."""
+    hu = np.full((300, 300), 40.0, np.float32)
+    synthesizer = Scripted(7.0, lambda p: np.zeros(len(p)))
+    result = run(hu, synthesizer, qc_threshold=0.5, on_unqualified=choice)
+    np.testing.assert_allclose(result.hu, hu + change, atol=1e-3)
+    assert result.qualified == 0
+    assert [(f.name, f.value) for f in result.findings] == [("unqualified_patches", 1.0)]
+
+
+def test_the_overlap_method_does_not_judge_patches():
+    """`overlap` has check 1 alone: P(real) = 0 changes nothing."""
+    hu = np.full((300, 300), 40.0, np.float32)
+    result = run(hu, Scripted(7.0, lambda p: np.zeros(len(p))), fusion="overlap", qc_threshold=0.5)
+    np.testing.assert_allclose(result.hu, hu + 7, atol=1e-3)
+    assert result.findings == ()
+
+
+def test_straightforward_stretches_each_tile_to_the_range_of_the_slice():
+    """Eq. 7 by hand: a tile of 0..100 HU in a slice of -1000..600 HU becomes -1000..600; seams follow, unchecked."""
+    hu = np.zeros((512, 512), np.float32)
+    hu[:256, :256] = np.linspace(0, 100, 256)[:, None]
+    hu[256:, 256:] = np.linspace(-1000, 600, 256)[:, None]
+    result = run(hu, Scripted(), fusion="straightforward")
+    np.testing.assert_allclose(result.hu[:256, :256], np.linspace(-1000, 600, 256)[:, None] * np.ones(256), atol=0.01)
+    np.testing.assert_allclose(result.hu[256:, 256:], hu[256:, 256:], atol=0.01)
+    np.testing.assert_array_equal(result.hu[:256, 256:], 0, "a flat tile is left alone")
+    assert result.findings == ()
+
+
+def test_box_artefacts_are_found_in_what_stan_ct_fuses_badly_and_hann_avoids_them():
+    """Each patch is shifted by its own mean: `mean` weights make steps, `hann` weights do not."""
+    rng = np.random.default_rng(0)
+    hu = (rng.normal(0, 5, (512, 512)) + np.linspace(-300, 300, 512)).astype(np.float32)
+    synthesizer = Scripted(lambda p: p.mean((1, 2), keepdims=True) * 2)
+    assert [f.name for f in run(hu, synthesizer, fusion_weights="mean").findings] == ["box_artefact"]
+    assert run(hu, synthesizer, fusion_weights="hann").findings == ()
+
+
+def test_cropping_removes_borders_that_are_bad_only_at_the_rim():
+    """A synthesizer that spoils the outer 6 pixels: crop-and-reintegrate leaves them out where patches overlap."""
+    rim = np.zeros((256, 256), np.float32)
+    rim[:6], rim[-6:], rim[:, :6], rim[:, -6:] = 80, -80, 80, -80
+    hu = np.random.default_rng(0).normal(0, 5, (512, 512)).astype(np.float32)
+    spoiled = run(hu, Scripted(lambda p: rim), fusion="realfake", fusion_weights="mean").hu - hu
+    mended = run(hu, Scripted(lambda p: rim), fusion="stan_ct", fusion_weights="mean")
+    inside = (slice(20, 492), slice(20, 492))
+    assert np.abs(spoiled[inside]).max() > 15
+    assert np.abs((mended.hu - hu)[inside]).max() < 0.01
+    assert mended.findings == ()
+
+
+def test_missing_values_are_replaced_by_the_source_and_reported():
+    """A NaN from a network never reaches the image."""
+    hu = np.full((256, 256), 40.0, np.float32)
+
+    def broken(patches):
+        change = np.full(patches.shape, 3.0)
+        change[:, 10, 10] = np.nan
+        return change
+
+    result = run(hu, Scripted(broken))
+    assert result.hu[10, 10] == 40
+    assert result.hu[100, 100] == 43
+    assert [(f.name, f.value) for f in result.findings] == [("missing_values", 1)]
+
+
+def test_a_slice_without_soft_tissue_is_returned_as_it_is():
+    """Nothing to standardize: no patch is made."""
+    hu = np.full((300, 300), -1024.0, np.float32)
+    synthesizer = Scripted(99.0)
+    result = run(hu, synthesizer)
+    np.testing.assert_array_equal(result.hu, hu)
+    assert (result.patches, synthesizer.seen) == (0, [])
+
+
+def test_methods_are_the_rows_of_table_2():
+    """The four methods and their checks; tiles cannot overlap."""
+    assert [method_settings(m).checks for m in ("straightforward", "overlap", "realfake", "stan_ct")] == [0, 1, 2, 3]
+    plain = method_settings("straightforward")
+    assert (plain.patch_layout, plain.hu_rescale, plain.fusion_weights) == ("tiles", "patch", "mean")
+    assert method_settings("straightforward", hu_rescale="window").hu_rescale == "window"
+    assert method_settings("stan_ct") == PipelineSettings()
+    with pytest.raises(ValueError, match="tiles does not overlap"):
+        method_settings("stan_ct", patch_layout="tiles")
+
+
+def test_the_random_layout_repeats_with_its_seed_and_keeps_the_overlap_rule():
+    """Same generator, same patches; the rule of Step 1 holds without a finding."""
+    hu = slice_of((512, 512))
+    synthesizer = Scripted(lambda p: p.std((1, 2), keepdims=True))
+    first, second = (run(hu, synthesizer, patch_layout="random", fusion="overlap") for _ in range(2))
+    np.testing.assert_array_equal(first.hu, second.hu)
+    assert first.findings == ()
+    assert first.patches > 10

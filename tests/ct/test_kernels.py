@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stan_ct.ct.kernels import MARGIN, RadialFilter, fit_radial_filter, radial_frequency
+from stan_ct.ct.kernels import HEADROOM, MARGIN, RadialFilter, fit_radial_filter, radial_frequency
 
 IDENTITY = RadialFilter((0.0, 10.0), (1.0, 1.0))
 SHARP = RadialFilter((0.0, 2.0, 4.0, 8.0), (1.0, 1.2, 1.8, 1.5))
@@ -32,10 +32,13 @@ def test_gain_one_gives_the_image_back(shape, spacing, seed):
 
 
 @settings(max_examples=40, deadline=None)
-@given(shapes, spacings, st.lists(st.floats(0, 5), min_size=1, max_size=6), st.floats(-1024, 3071))
-def test_a_constant_stays(shape, spacing, gains, value):
-    """With gain 1 at frequency 0 a flat slice keeps its HU, whatever the gain elsewhere."""
-    curve = RadialFilter(tuple(np.arange(len(gains) + 1.0)), (1.0, *gains))
+@given(
+    shapes, spacings, st.lists(st.floats(0, 5), min_size=1, max_size=6), st.none() | st.floats(0, 1000), st.floats(-1024, 3071)
+)
+def test_a_constant_stays(shape, spacing, gains, ceiling, value):
+    """With gain 1 at frequency 0 a flat slice keeps its HU, whatever the gain and the ceiling elsewhere."""
+    points = len(gains) + 1
+    curve = RadialFilter(tuple(np.arange(float(points))), (1.0, *gains), () if ceiling is None else (ceiling,) * points)
     filtered = curve(np.full(shape, value, np.float32), spacing)
     np.testing.assert_allclose(filtered, value, rtol=0, atol=5e-3)
 
@@ -148,6 +151,31 @@ def test_fit_keeps_the_mean_and_ignores_padding():
     padded, air = source.copy(), source.copy()
     padded[:40], air[:40] = -3024, -1024
     assert fit_radial_filter([(padded, source, SPACING)]) == fit_radial_filter([(air, source, SPACING)])
+
+
+def test_ceiling_of_a_fit_is_the_target_spectrum():
+    """White noise of 100 HU in pixels of 0.7 x 0.5 mm has the amplitude spectrum 100 * sqrt(0.35) = 59.2 HU mm."""
+    spacing = (0.7, 0.5)
+    fitted = fit_radial_filter([(noise(s, sd=30.0), noise(s), spacing) for s in range(4)])
+    ceiling = np.array(fitted.ceiling)[np.array(fitted.frequency) > 1.2]
+    assert ceiling.mean() == pytest.approx(59.16, rel=0.02)
+    np.testing.assert_allclose(ceiling, 59.16, rtol=0.2)
+
+
+@pytest.mark.parametrize(("gain", "ceiling", "expected"), [(3, 1000, 3), (3, 70, HEADROOM), (3, 20, 1), (0.5, 20, 0.5)])
+def test_ceiling_by_hand(gain, ceiling, expected):
+    """Noise of 100 HU (70 HU mm) is lifted to 1.5 times the ceiling at most, never lowered by it; a gain below 1 is kept."""
+    frequency = tuple(np.linspace(0, 7.2, 97))
+    limited = RadialFilter(frequency, (1.0,) + (gain,) * 96, (ceiling,) * 97)
+    assert limited(noise(1), SPACING).std() == pytest.approx(100 * expected, rel=0.03)
+
+
+def test_a_slice_that_is_sharp_already_is_hardly_sharpened():
+    """What a fit makes of its own kind it does not do to its target: that keeps within 1.5 times its texture."""
+    soft, sharp = noise(7, sd=30.0), noise(7, sd=100.0)
+    fitted = fit_radial_filter([(noise(s, sd=30.0), noise(s), SPACING) for s in range(4)])
+    assert fitted(soft, SPACING).std() == pytest.approx(100, rel=0.05)
+    assert fitted(sharp, SPACING).std() <= 1.03 * HEADROOM * 100
 
 
 def test_fit_needs_a_pair():

@@ -35,10 +35,11 @@ seeds = st.integers(0, 10**6)
 
 
 @settings(max_examples=25, deadline=None)
-@given(seeds)
-def test_overlap_rule_holds(seed):
-    """When drawing ends below the cap, other patches cover at least half of every patch."""
-    patches = random_patches(body(seed), np.random.default_rng(seed), SMALL)
+@given(seeds, st.booleans())
+def test_overlap_rule_holds(seed, everywhere):
+    """When drawing ends below the cap, other patches cover at least half of every patch, of a body or a full slice."""
+    mask = np.ones(SHAPE, bool) if everywhere else body(seed)
+    patches = random_patches(mask, np.random.default_rng(seed), SMALL)
     assert 4 < len(patches) < SMALL.max_patches
     for i, patch in enumerate(patches):
         others = coverage(SHAPE, patches[:i] + patches[i + 1 :])

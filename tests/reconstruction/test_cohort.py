@@ -1,0 +1,216 @@
+"""Many series through the pipeline, to DICOM and back."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from synthesizers import Scripted
+from synthetic import random_stored, write_ct
+
+from stan_ct.ct.series import find_series, load_series
+from stan_ct.reconstruction.cohort import Model, OutputError, Run, check_output, standardize_cohort
+from stan_ct.reconstruction.pipeline import method_settings
+
+MODEL = Model("scripted", "0" * 64, "B", "L", True)
+
+
+def run_cohort(source: Path, output: Path, synthesizer: object | None = None, **switches: object):
+    """Standardizes a tree with a scripted synthesizer."""
+    inventory = find_series(source, exclude=[output])
+    check_output(output, source, inventory)
+    run = Run(output, MODEL, method_settings("stan_ct", **switches), "float32", "test")
+    return standardize_cohort(inventory, synthesizer or Scripted(), run, lambda s, _: s, lambda line: None)
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    """Every file below a folder with its bytes, but for the accounts, which name seconds."""
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*.dcm"))}
+
+
+FORMATS = {
+    "12-bit unsigned": {},
+    "16-bit signed, padding": {"bits": 16, "signed": True, "padding": (-2000,)},
+    "intercept 0, signed": {"bits": 16, "signed": True, "intercept": "0"},
+    "intercept -1000": {"intercept": "-1000"},
+    "fractional slope": {"slope": "2.0002442", "intercept": "-4047"},
+    "big endian": {"syntax": "big endian"},
+    "JPEG 2000": {"syntax": "JPEG 2000"},
+    "tilted": {"tilt": 15.0},
+}
+
+
+@pytest.mark.parametrize("layout", ["random", "grid", "slice"])
+@pytest.mark.parametrize("form", FORMATS)
+def test_the_identity_gives_the_same_hu_through_dicom_and_back(tmp_path, form, layout):
+    """With the identity in place of G the written HU equal the source's exactly; values outside the window too."""
+    options = FORMATS[form]
+    stored = random_stored((2, 70, 90), options.get("bits", 12), options.get("signed", False))
+    write_ct(tmp_path / "in", stored, **options)
+    outcome = run_cohort(tmp_path / "in", tmp_path / "out", patch_layout=layout)
+    assert outcome.exit_code == 0
+    source, written = (
+        load_series(find_series(folder, accept_standardized=True).series[0]) for folder in (tmp_path / "in", tmp_path / "out")
+    )
+    np.testing.assert_array_equal(written.volume, source.volume)
+    np.testing.assert_array_equal(written.padding, source.padding)
+    assert np.ptp(source.volume) > 3000
+
+
+def test_source_files_are_not_touched_and_series_folders_hold_dicom_alone(tmp_path):
+    """The input is bit for bit as before; below `series` lie one folder a series and nothing but slices in it."""
+    for series in (1, 2):
+        write_ct(tmp_path / "in" / str(series), random_stored((3, 40, 40)), series=series)
+    before = files_of(tmp_path / "in")
+    run_cohort(tmp_path / "in", tmp_path / "out", Scripted(30.0))
+    assert files_of(tmp_path / "in") == before
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["manifest.json", "report.html", "series"]
+    folders = sorted((tmp_path / "out" / "series").iterdir())
+    assert [len(list(f.iterdir())) for f in folders] == [3, 3]
+
+
+def test_running_twice_gives_the_same_bytes(tmp_path, monkeypatch):
+    """UIDs and pixels are determined by source, model and flags; SOURCE_DATE_EPOCH fixes the times too."""
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1700000000")
+    write_ct(tmp_path / "in", random_stored((3, 300, 280)))
+    synthesizer = Scripted(lambda p: p * 0.1)
+    outputs = []
+    for name in ("first", "second"):
+        run_cohort(tmp_path / "in", tmp_path / name, synthesizer, patch_layout="random")
+        outputs.append(files_of(tmp_path / name))
+    assert outputs[0] == outputs[1]
+    run_cohort(tmp_path / "in", tmp_path / "other", synthesizer, patch_layout="grid")
+    uids = [
+        json.loads((tmp_path / n / "manifest.json").read_text())["series"][0]["derived_series_uid"] for n in ("first", "other")
+    ]
+    assert uids[0] != uids[1], "other flags, other UIDs"
+
+
+def test_one_series_that_fails_does_not_stop_the_others(tmp_path):
+    """A failing synthesizer is accounted for by name, leaves nothing behind, and gives exit code 2; all failing, 3."""
+    write_ct(tmp_path / "in" / "a", random_stored((2, 40, 40)), series=1)
+    write_ct(tmp_path / "in" / "b", random_stored((3, 40, 40)), series=2)
+
+    def fail_once(patches):
+        if not calls:
+            calls.append(1)
+            raise RuntimeError("out of luck")
+        return 0.0
+
+    calls: list = []
+    outcome = run_cohort(tmp_path / "in", tmp_path / "out", Scripted(fail_once))
+    assert [r.status for r in outcome.records] == ["failed", "written"]
+    assert outcome.exit_code == 2
+    manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
+    assert manifest["series"][0]["refusal"]["found"] == "RuntimeError: out of luck"
+    assert len(list((tmp_path / "out" / "series").iterdir())) == 1
+
+    def always(patches):
+        raise RuntimeError("never")
+
+    assert run_cohort(tmp_path / "in", tmp_path / "out2", Scripted(always)).exit_code == 3
+
+
+def test_a_slice_that_cannot_be_read_is_named_and_the_rest_is_written(tmp_path):
+    """A damaged compressed slice: the others are standardized, exit code 2, the manifest says which file and why."""
+    paths = write_ct(tmp_path / "in", random_stored((3, 40, 40)), syntax="JPEG 2000")
+    data = bytearray(paths[1].read_bytes())
+    start = data.find(b"\xff\x4f\xff\x51")  # start of the JPEG 2000 codestream
+    data[start : start + 60] = bytes(60)
+    paths[1].write_bytes(data)
+    outcome = run_cohort(tmp_path / "in", tmp_path / "out")
+    assert outcome.exit_code == 2
+    entry = json.loads((tmp_path / "out" / "manifest.json").read_text())["series"][0]
+    assert [r["reason"] for r in entry["refused_slices"]] == ["undecodable"]
+    assert entry["refused_slices"][0]["files"] == [str(paths[1])]
+    assert len(entry["slices"]) == 2
+
+
+def test_the_manifest_accounts_for_every_slice(tmp_path):
+    """Inputs with SHA-256, derived UIDs, patches and findings; the numbers are those of the run."""
+    import hashlib
+
+    paths = write_ct(tmp_path / "in", random_stored((2, 300, 300)) // 8 + 900)
+    run_cohort(tmp_path / "in", tmp_path / "out", Scripted(12.0, lambda p: np.zeros(len(p))), qc_threshold=0.5)
+    manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
+    entry = manifest["series"][0]
+    assert [s["sha256"] for s in entry["slices"]] == [hashlib.sha256(p.read_bytes()).hexdigest() for p in paths]
+    assert entry["kept_fraction"] == 0
+    assert entry["findings"] == {"unqualified_patches": 2}
+    assert entry["mean_hu_change"] == pytest.approx(12, abs=0.01)
+    assert manifest["model"]["sha256"] == MODEL.sha256
+    report = (tmp_path / "out" / "report.html").read_text()
+    assert "unqualified_patches" in report
+    assert report.count("data:image/jpeg;base64,") == 4  # two of two slices, two windows
+
+
+def test_derived_series_get_numbers_of_their_own(tmp_path):
+    """Two series of one study: new numbers, neither used in the study before."""
+    for series in (3, 1003):
+        write_ct(tmp_path / "in" / str(series), random_stored((2, 40, 40)), series=series)
+    run_cohort(tmp_path / "in", tmp_path / "out")
+    numbers = [s["series_number"] for s in json.loads((tmp_path / "out" / "manifest.json").read_text())["series"]]
+    assert len(set(numbers)) == 2
+    assert not set(numbers) & {3, 1003}
+
+
+def test_outputs_and_other_data_never_mix(tmp_path):
+    """The output may not be, or hold, the input; nor hold series of another run. Inside the input it is left out."""
+    write_ct(tmp_path / "in" / "a", random_stored((2, 40, 40)), series=1)
+    inventory = find_series(tmp_path / "in")
+    for output in (tmp_path / "in", tmp_path):
+        with pytest.raises(OutputError, match="contains the input"):
+            check_output(output, tmp_path / "in", inventory)
+    inside = tmp_path / "in" / "out"
+    for _ in range(2):
+        assert len(run_cohort(tmp_path / "in", inside).records) == 1
+    write_ct(tmp_path / "b", random_stored((2, 40, 40)), series=9)
+    with pytest.raises(OutputError, match="choose an empty directory"):
+        run_cohort(tmp_path / "b", inside)
+
+
+KILLED = """
+import sys
+from pathlib import Path
+sys.path[:0] = [{tests!r}, {synthetic!r}]
+from test_cohort import run_cohort, Scripted
+run_cohort(Path({source!r}), Path({output!r}), Scripted(25.0))
+"""
+
+
+def test_a_killed_run_leaves_nothing_half_written_and_a_rerun_completes(tmp_path, monkeypatch):
+    """kill -9 at many moments: whatever lies in `series` is complete; the rerun equals an undisturbed run."""
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1700000000")
+    source, output = tmp_path / "in", tmp_path / "out"
+    for series in range(1, 5):
+        write_ct(source / str(series), random_stored((12, 128, 128)), series=series)
+    run_cohort(source, tmp_path / "undisturbed", Scripted(25.0))
+    expected = files_of(tmp_path / "undisturbed")
+    here = Path(__file__).parent
+    code = KILLED.format(tests=str(here), synthetic=str(here.parent / "ct"), source=str(source), output=str(output))
+    complete = []
+    for delay in (0.0, 0.05, 0.1, 0.2, 0.4):
+        process = subprocess.Popen([sys.executable, "-c", code], cwd=here, env=os.environ)
+        deadline = time.monotonic() + 60
+        while not (output / ".incomplete").exists() and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.002)
+        time.sleep(delay)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        folders = list((output / "series").glob("*"))
+        complete.append(len(folders))
+        for folder in folders:
+            assert len(list(folder.iterdir())) == 12
+        written = files_of(output / "series")
+        assert all(expected[f"series/{name}"] == data for name, data in written.items())
+    assert min(complete) < 4, "at least one run was killed before its end"
+    run_cohort(source, output, Scripted(25.0))
+    assert files_of(output) == expected
+    assert sorted(p.name for p in output.iterdir()) == ["manifest.json", "report.html", "series"]

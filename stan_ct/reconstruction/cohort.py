@@ -19,7 +19,6 @@ import numpy as np
 
 from stan_ct import __version__
 from stan_ct.ct.derived import Derivation, creation_time, derived_series_uid, free_series_number, write_series
-from stan_ct.ct.hounsfield import soft_tissue_mask
 from stan_ct.ct.refusal import Refusal, Refused
 from stan_ct.ct.series import Inventory, Series, SeriesFiles, load_series
 from stan_ct.reconstruction.pipeline import PipelineSettings, SliceResult, Synthesizer, standardize_series
@@ -210,8 +209,7 @@ def _describe(files: SeriesFiles) -> dict:
 
 def _account(series: Series, volume: np.ndarray, results: list[SliceResult], uids: tuple[str, ...]) -> dict:
     """The numbers of a written series: patches, findings, HU, and every slice."""
-    mask = soft_tissue_mask(series.volume, series.padding)
-    change = (volume - series.volume)[mask]
+    mean_change, rms_change = _change(series, volume)
     made, qualified = sum(r.patches for r in results), sum(r.qualified for r in results)
     slices = [
         {
@@ -234,10 +232,20 @@ def _account(series: Series, volume: np.ndarray, results: list[SliceResult], uid
         "kept_fraction": round(qualified / made, 4) if made else None,
         "uncovered": round(float(np.mean([r.uncovered for r in results])), 5),
         "findings": _count(results),
-        "mean_hu_change": round(float(change.mean()), 3) if change.size else 0.0,
-        "rms_hu_change": round(float(np.sqrt(np.mean(np.square(change, dtype=np.float64)))), 3) if change.size else 0.0,
+        "mean_hu_change": round(mean_change, 3),
+        "rms_hu_change": round(rms_change, 3),
         "slices": slices,
     }
+
+
+def _change(series: Series, volume: np.ndarray) -> tuple[float, float]:
+    """Mean and root mean square of the change in soft tissue, HU; slice by slice, to spare memory."""
+    moments = np.zeros(3)
+    for z in range(len(volume)):
+        change = (volume[z] - series.volume[z])[series.soft_tissue(z)].astype(np.float64)
+        moments += change.size, change.sum(), np.sum(change**2)
+    _, mean, square = moments / max(moments[0], 1)
+    return float(mean), float(np.sqrt(square))
 
 
 def _count(results: list[SliceResult]) -> dict[str, int]:

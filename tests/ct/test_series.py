@@ -485,6 +485,14 @@ def test_rescale_types_of_hu(tmp_path, kind):
     assert outcome(tmp_path) == "-1024..3071"
 
 
+@pytest.mark.parametrize("frames", ["1", "0", ""])
+def test_a_number_of_frames_that_says_one(tmp_path, frames):
+    """One frame, or a meaningless 0 or nothing beside a single frame of pixels, is a slice."""
+    (path,) = write_ct(tmp_path, random_stored((1, 8, 6)))
+    rewrite(path, put("NumberOfFrames", frames))
+    assert outcome(tmp_path) == "-1024..3071"
+
+
 @pytest.mark.parametrize("syntax", NATIVE)
 @pytest.mark.parametrize("missing", [1, 8, 12, 13, 50])
 def test_truncated_pixels(tmp_path, syntax, missing):

@@ -116,7 +116,10 @@ def test_no_soft_tissue_gives_no_patch():
 
 
 def test_a_slice_of_one_patch():
-    """A slice as large as the largest patch is covered without leaving it."""
+    """A slice as large as its only possible patch is drawn twice: the rule asks for company, and no more than that."""
+    assert (
+        random_patches(np.ones((50, 50), bool), np.random.default_rng(0), SamplingRule((50, 50))) == [Patch(0, 0, 50, 50)] * 2
+    )
     patches = random_patches(np.ones((50, 50), bool), np.random.default_rng(0), SMALL)
     assert (coverage((50, 50), patches) > 0).all()
 

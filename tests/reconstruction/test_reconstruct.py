@@ -1,0 +1,124 @@
+"""`reconstruct.py` as a user runs it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pydicom.data import get_testdata_file
+from synthetic import random_stored, write_ct
+
+from stan_ct.ct.series import find_series, load_series
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def reconstruct(*flags: str) -> subprocess.CompletedProcess:
+    """Runs the script."""
+    return subprocess.run([sys.executable, ROOT / "reconstruct.py", *flags], capture_output=True, text=True, check=False)
+
+
+def test_the_shipped_model_standardizes_a_real_slice(tmp_path):
+    """The GE slice of pydicom: exit code 0, a derived slice in the same place, a quiet and clear summary."""
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "slice").write_bytes(Path(get_testdata_file("CT_small.dcm")).read_bytes())
+    done = reconstruct(f"--input_dir={tmp_path / 'in'}", f"--output_dir={tmp_path / 'out'}")
+    assert done.returncode == 0, done.stderr
+    assert "1 of 1 series written" in done.stdout
+    assert "Traceback" not in done.stderr
+    assert "oneDNN" not in done.stderr
+    source, output = (
+        load_series(find_series(f, accept_standardized=True).series[0]) for f in (tmp_path / "in", tmp_path / "out" / "series")
+    )
+    change = output.volume - source.volume
+    inside = source.soft_tissue(0)
+    assert change[0][inside].std() > 5, "the model does something"
+    assert abs(change[0][inside].mean()) < 20, "and keeps the mean"
+    np.testing.assert_array_equal(change[0][~inside], 0)
+    manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
+    assert manifest["model"]["target_kernel"] == "L"
+    assert manifest["settings"]["fusion"] == "stan_ct"
+
+
+def test_a_dry_run_lists_and_writes_nothing(tmp_path):
+    """What would be done, with exit code 0, and no output directory."""
+    write_ct(tmp_path / "in", random_stored((4, 40, 40)), kernel="B30f")
+    done = reconstruct(f"--input_dir={tmp_path / 'in'}", f"--output_dir={tmp_path / 'out'}", "--dry_run")
+    assert done.returncode == 0
+    assert "kernel B30f, 4 x 40 x 40" in done.stdout
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--input_dir=nowhere", "--output_dir=out"], "nowhere does not exist"),
+        (["--output_dir=out"], "input_dir"),
+        (["--input_dir=in", "--output_dir=in"], "choose another one"),
+        (["--input_dir=in", "--output_dir=out", "--model=in"], "holds no model"),
+        (["--input_dir=in", "--output_dir=out", "--patch_layout=tiles"], "tiles does not overlap"),
+        (["--input_dir=in", "--output_dir=out", "--fusion=magic"], "magic"),
+        (["--input_dir=in", "--output_dir=out", "more"], "unexpected argument 'more'"),
+    ],
+)
+def test_bad_usage_is_said_in_a_line_with_exit_code_1(tmp_path, monkeypatch, flags, said):
+    """What came, what to do, no traceback, nothing written."""
+    write_ct(tmp_path / "in", random_stored((1, 20, 20)))
+    monkeypatch.chdir(tmp_path)
+    done = reconstruct(*flags)
+    assert done.returncode == 1
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_nothing_to_standardize_is_exit_code_3(tmp_path):
+    """A tree without CT: counted, and exit code 3."""
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "notes.txt").write_text("no CT")
+    done = reconstruct(f"--input_dir={tmp_path / 'in'}", f"--output_dir={tmp_path / 'out'}")
+    assert done.returncode == 3
+    assert "1 x not DICOM" in done.stdout
+
+
+def test_refused_slices_are_named_with_exit_code_2(tmp_path):
+    """A slice without a rescale: named, with the reason and the advice; the other series is written."""
+
+    def no_rescale(dataset, _):
+        del dataset.RescaleSlope
+
+    write_ct(tmp_path / "in" / "good", random_stored((1, 40, 40)), series=1)
+    write_ct(tmp_path / "in" / "bad", random_stored((1, 40, 40)), series=2, edit=no_rescale)
+    done = reconstruct(f"--input_dir={tmp_path / 'in'}", f"--output_dir={tmp_path / 'out'}")
+    assert done.returncode == 2
+    assert "no_rescale" in done.stdout
+    assert "1 of 1 series written" in done.stdout
+
+
+def test_real_series_pass_untouched_through_every_check(real_ct):
+    """No real series shows a box artefact when nothing was changed; the straightforward fusion of each does."""
+    from synthesizers import Scripted
+
+    from stan_ct.patches.fusion import pad_to
+    from stan_ct.patches.sampling import grid_patches
+    from stan_ct.reconstruction.pipeline import method_settings, standardize_slice
+    from stan_ct.reconstruction.quality import box_artefacts
+
+    names = ("pair_philips_5mm", "chest_philips_1mm", "chest_siemens_b31f_2mm", "phantom_philips", "tilt_philips")
+    for series in (s for name in names for s in find_series(real_ct / name).series):
+        loaded = load_series(series)
+        seams = 0
+        for z in range(0, len(loaded.volume), 4):
+            args = (loaded.volume[z], loaded.padding[z], series.pixel_spacing, Scripted())
+            untouched = standardize_slice(*args, method_settings("stan_ct"), np.random.default_rng(0))
+            assert untouched.findings == ()
+            np.testing.assert_array_equal(untouched.hu, loaded.volume[z])
+            naive = standardize_slice(*args, method_settings("straightforward"), np.random.default_rng(0))
+            size = tuple(-(-n // 256) * 256 for n in loaded.volume[z].shape)
+            images = (pad_to(i, *size) for i in (naive.hu, loaded.volume[z], loaded.soft_tissue(z)))
+            seams += bool(box_artefacts(*images, grid_patches(size, 256, 256)))
+        assert seams == len(range(0, len(loaded.volume), 4)), series.name

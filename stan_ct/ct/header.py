@@ -1,8 +1,7 @@
-"""One DICOM file: is it CT, can it be standardized, what are its stored values and its HU?"""
+"""The header of a DICOM file: is it CT, can it be standardized, what do its stored values mean?"""
 
 from __future__ import annotations
 
-import io
 import logging
 import warnings
 from collections.abc import Iterator
@@ -13,12 +12,22 @@ import numpy as np
 import pydicom
 from pydicom.dataset import Dataset, FileDataset
 from pydicom.filereader import read_partial
-from pydicom.tag import BaseTag
-from pydicom.uid import CTImageStorage, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pydicom.tag import BaseTag, Tag
+from pydicom.uid import CTImageStorage, MediaStorageDirectoryStorage
+from pydicom.valuerep import VR
 
 from stan_ct.ct.refusal import Refused
 
 MULTI_FRAME_CT = {"1.2.840.10008.5.1.4.1.1.2.1": "Enhanced CT", "1.2.840.10008.5.1.4.1.1.2.2": "Legacy Converted Enhanced CT"}
+READ = (
+    *("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID", "PatientID", "Modality", "ImageType"),
+    *("SeriesNumber", "SeriesDescription", "InstanceNumber", "ConvolutionKernel", "SliceThickness", "DerivationDescription"),
+    *("NumberOfFrames", "Rows", "Columns"),
+)
+"""Attributes that are read without a check of their own."""
+
+VRS = {vr.value for vr in VR}
+
 PIXEL_TAGS = {0x7FE00008: "float", 0x7FE00009: "float", 0x7FE00010: "integer"}
 
 
@@ -70,18 +79,32 @@ def read_header(path: Path) -> Dataset:
     except OSError as error:
         if isinstance(error, PermissionError):
             raise
-        raise Refused("unreadable", _first_line(error)) from error
+        raise Refused("unreadable", first_line(error)) from error
     except Exception as error:
-        raise Refused("unreadable", _first_line(error)) from error
+        raise Refused("unreadable", first_line(error)) from error
+    _check_vrs(header)
     encapsulated = promised == 0xFFFFFFFF
     header.pixel_kind = kind
     header.bytes_missing = 0 if deflated or encapsulated else max(here + promised - size, 0)
     return header
 
 
+def _check_vrs(header: FileDataset) -> None:
+    """Refuses a VR that does not exist where a value is read: pydicom would raise, and what follows is not certain either."""
+    for keyword in READ:
+        element = header.get_item(Tag(keyword))  # as it lies in the file: getting the value would decode its text
+        if element is not None and element.is_raw and element.VR is not None and element.VR not in VRS:
+            raise Refused("unreadable", f"{keyword} has VR {element.VR!r}")
+
+
+def is_dicomdir(header: Dataset) -> bool:
+    """Whether the file is the index of a medium."""
+    return _value(header.file_meta, "MediaStorageSOPClassUID", "") == MediaStorageDirectoryStorage
+
+
 def is_ct(header: Dataset) -> bool:
     """Whether the object is a CT image of any kind, or a nameless image of modality CT."""
-    sop_class = header.get("SOPClassUID")
+    sop_class = str(header.get("SOPClassUID") or "")
     return sop_class == CTImageStorage or sop_class in MULTI_FRAME_CT or (not sop_class and header.get("Modality") == "CT")
 
 
@@ -99,9 +122,14 @@ def check_header(header: Dataset, accept_standardized: bool = False) -> None:
     Raises:
         Refused: With the first reason found.
     """
-    if header.get("SOPClassUID") in MULTI_FRAME_CT or int(_value(header, "NumberOfFrames", 1)) > 1:
-        raise Refused("multi_frame", MULTI_FRAME_CT.get(header.get("SOPClassUID"), "CT Image Storage") + " with several frames")
-    missing = [k for k in ("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID") if not header.get(k)]
+    sop_class = str(header.get("SOPClassUID") or "")
+    if sop_class in MULTI_FRAME_CT or str(_value(header, "NumberOfFrames", 1) or 1) not in ("0", "1"):
+        raise Refused("multi_frame", MULTI_FRAME_CT.get(sop_class, "CT Image Storage") + " with several frames")
+    missing = [
+        k
+        for k in ("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID")
+        if not header.get(k) or not isinstance(header.get(k), str)
+    ]
     if missing:
         raise Refused("no_identity", f"no {', '.join(missing)}")
     if not accept_standardized and str(header.get("DerivationDescription", "")).startswith(STAMP):
@@ -113,9 +141,11 @@ def check_header(header: Dataset, accept_standardized: bool = False) -> None:
     _check_rescale(header)
     _check_geometry(header)
     keywords = ("SamplesPerPixel", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation")
+    if _value(header, "PhotometricInterpretation", None) not in ("MONOCHROME1", "MONOCHROME2"):
+        raise Refused("bad_pixel_format", f"Photometric Interpretation {_value(header, 'PhotometricInterpretation', None)!r}")
     form = [_value(header, keyword, None) for keyword in keywords]
     samples, allocated, stored, high, signed = form
-    if samples not in (1, None) or allocated != 16 or stored not in range(12, 17) or high != stored - 1 or signed not in (0, 1):
+    if samples != 1 or allocated != 16 or stored not in range(12, 17) or high != stored - 1 or signed not in (0, 1):
         raise Refused("bad_pixel_format", f"{stored} bits stored in {allocated}, high bit {high}, {samples} sample(s)")
 
 
@@ -153,7 +183,7 @@ def vector(header: Dataset, keyword: str) -> np.ndarray:
     try:
         return np.array([float(v) for v in _values(header, keyword)])
     except (TypeError, ValueError) as error:
-        raise Refused("no_geometry", f"{keyword}: {_first_line(error)}") from error
+        raise Refused("no_geometry", f"{keyword}: {first_line(error)}") from error
 
 
 def padding_range(header: Dataset) -> tuple[int, int] | None:
@@ -175,68 +205,10 @@ def _as_stored(value: int, header: Dataset) -> int:
     return bits - 0x10000 if header.PixelRepresentation == 1 and bits >= 0x8000 else bits
 
 
-def decode(data: bytes) -> tuple[FileDataset, np.ndarray]:
-    """Decodes the pixels of one file.
-
-    Args:
-        data: The bytes of the whole file.
-    Returns:
-        The dataset without its pixels, and the stored values, (H, W) int32.
-    Raises:
-        Refused: `unreadable`, `truncated`, `undecodable` or `stored_value_overflow`.
-    """
-    try:
-        dataset = pydicom.dcmread(io.BytesIO(data), force=True)
-    except Exception as error:
-        raise Refused("unreadable", _first_line(error)) from error
-    if "TransferSyntaxUID" not in dataset.file_meta:
-        dataset.file_meta.TransferSyntaxUID = _native_syntax(dataset)
-    syntax = dataset.file_meta.TransferSyntaxUID
-    try:
-        # As they come: pydicom would clear the bits above Bits Stored, and with them the sign that something is wrong.
-        dataset.pixel_array_options(correct_unused_bits=False)
-        stored = dataset.pixel_array.astype(np.int32)
-    except Exception as error:
-        raise Refused("undecodable" if syntax.is_compressed else "truncated", f"{syntax.name}: {_first_line(error)}") from error
-    if stored.shape != (dataset.Rows, dataset.Columns):
-        raise Refused("undecodable", f"decoded to {stored.shape}, not ({dataset.Rows}, {dataset.Columns})")
-    del dataset.PixelData
-    dataset.buffer = None  # would keep the whole file in memory
-    return dataset, _within_bits_stored(stored, dataset)
-
-
-def _native_syntax(dataset: FileDataset) -> str:
-    implicit, little = dataset.original_encoding
-    return ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian if little else ExplicitVRBigEndian
-
-
 def stored_range(header: Dataset) -> tuple[int, int]:
     """Smallest and largest value that Bits Stored and Pixel Representation allow."""
     low = -(2 ** (header.BitsStored - 1)) if header.PixelRepresentation else 0
     return low, low + 2**header.BitsStored - 1
-
-
-def _within_bits_stored(stored: np.ndarray, dataset: Dataset) -> np.ndarray:
-    """Stored values as Bits Stored holds them; what the unused bits above may lawfully contain is removed.
-
-    That is overlay planes (60xx,0102), and, in signed pixels, zeros where the sign was not extended.
-
-    Raises:
-        Refused: `stored_value_overflow` for other values outside the range, unless they are padding.
-    """
-    low, high = stored_range(dataset)
-    if stored.min() >= low and stored.max() <= high:
-        return stored
-    overlay = any((g, 0x0102) in dataset and (g, 0x3000) not in dataset for g in range(0x6000, 0x6020, 2))
-    unextended = dataset.PixelRepresentation == 1 and stored.min() >= 0 and stored.max() < 2**dataset.BitsStored
-    if overlay or unextended:
-        bits = stored & (2**dataset.BitsStored - 1)
-        return np.where(bits > high, bits - 2**dataset.BitsStored, bits)
-    ends = padding_range(dataset)
-    outside = (stored < low) | (stored > high)
-    if ends and ((stored >= ends[0]) & (stored <= ends[1]))[outside].all():
-        return stored
-    raise Refused("stored_value_overflow", f"values {stored.min()}..{stored.max()} where Bits Stored holds {low}..{high}")
 
 
 def _values(header: Dataset, keyword: str) -> list:
@@ -263,6 +235,7 @@ def _number(header: Dataset, keyword: str, reason: str) -> float:
         raise Refused(reason, f"{keyword} is {value!r}") from error
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: BaseException) -> str:
+    """What an exception says, in at most 160 characters."""
     text = str(error).strip() or type(error).__name__
     return " ".join(text.split())[:160]

@@ -124,7 +124,7 @@ def fit_radial_filter(
 
 def _cross_power(a: np.ndarray, b: np.ndarray, pixel_spacing: Spacing) -> np.ndarray:
     """Cross power spectral density of two tapered images, (H, W // 2 + 1), HU^2 mm^2."""
-    taper = np.outer(*(signal.windows.tukey(n, 0.25) for n in a.shape))
+    taper = np.outer(*(signal.windows.tukey(n + 2, 0.25)[1:-1] for n in a.shape))
     x, y = (fft.rfft2((image - AIR) * taper) for image in (a, b))
     return (x.conj() * y).real * (pixel_spacing[0] * pixel_spacing[1] / np.sum(taper**2))
 

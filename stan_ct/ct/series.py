@@ -17,6 +17,7 @@ from pydicom.dataset import Dataset
 
 from stan_ct.ct import header as dicom
 from stan_ct.ct.hounsfield import soft_tissue_mask
+from stan_ct.ct.pixels import decode
 from stan_ct.ct.refusal import Refusal, Refused
 
 
@@ -108,7 +109,8 @@ class SeriesFiles:
     @property
     def name(self) -> str:
         """A folder name: series number, description, and eight characters that make it unique; no patient data."""
-        text = f"{self.first.get('SeriesNumber', '') or 0}-{self.first.get('SeriesDescription', '') or 'series'}"
+        with dicom.tolerant():
+            text = f"{self.first.get('SeriesNumber', '') or 0}-{self.first.get('SeriesDescription', '') or 'series'}"
         safe = re.sub(r"[^A-Za-z0-9]+", "-", text).strip("-")[:40]
         return f"{safe}-{hashlib.sha256(f'{self.uid}/{self.grid}'.encode()).hexdigest()[:8]}"
 
@@ -188,7 +190,11 @@ def find_series(
 
 def _find_series(root: Path, exclude: set[Path], progress: Callable, accept_standardized: bool) -> Inventory:
     inventory, groups = Inventory(), defaultdict(list)
-    for path in progress(sorted(_files(root, exclude))):
+
+    def closed(_: OSError) -> None:
+        inventory.passed_over["folder without permission to read"] += 1
+
+    for path in progress(sorted(_files(root, exclude, closed))):
         try:
             header = _examine(path, inventory, accept_standardized)
         except Refused as refused:
@@ -206,12 +212,12 @@ def _find_series(root: Path, exclude: set[Path], progress: Callable, accept_stan
     return inventory
 
 
-def _files(root: Path, exclude: set[Path]) -> Iterator[Path]:
+def _files(root: Path, exclude: set[Path], closed: Callable[[OSError], None]) -> Iterator[Path]:
     if root.is_file():
         yield root
         return
     visited = set()
-    for folder, subfolders, names in os.walk(root, followlinks=True):
+    for folder, subfolders, names in os.walk(root, followlinks=True, onerror=closed):
         real = Path(folder).resolve()
         if real in visited or real in exclude:
             subfolders.clear()
@@ -231,7 +237,7 @@ def _examine(path: Path, inventory: Inventory, accept_standardized: bool) -> Dat
     except PermissionError:
         passed["no permission to read"] += 1
         return None
-    if header.file_meta.get("MediaStorageSOPClassUID") == "1.2.840.10008.1.3.10":
+    if dicom.is_dicomdir(header):
         passed["DICOMDIR"] += 1
         return None
     number = _series_number(header)
@@ -281,7 +287,7 @@ def _without_copies(instances: list[Instance], inventory: Inventory) -> list[Ins
 def _content(path: Path) -> str:
     """Digest of what a slice shows and where; differs for a file that cannot be decoded."""
     try:
-        header, stored = dicom.decode(path.read_bytes())
+        header, stored = decode(path.read_bytes())
     except (Refused, OSError):
         return str(path)
     place = [dicom.vector(header, k).tolist() for k in ("ImagePositionPatient", "RescaleSlope", "RescaleIntercept")]
@@ -309,7 +315,7 @@ def load_series(files: SeriesFiles, workers: int = 2) -> Series:
         path = files.instances[z].path
         try:
             data = path.read_bytes()
-            header, stored = dicom.decode(data)
+            header, stored = decode(data)
         except OSError as error:
             return Refusal("unreadable", str(error), (path,), files.uid)
         except Refused as refused:

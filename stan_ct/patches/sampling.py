@@ -160,8 +160,8 @@ def _draw(
     sums: RectangleSums, shape: tuple[int, int], pixel: tuple[int, int], rng: np.random.Generator, rule: SamplingRule
 ) -> Patch | None:
     """A random soft-tissue patch that contains `pixel`, or None if a few sides offer none."""
-    for _ in range(4):
-        side = int(rng.integers(rule.sides[0], rule.sides[1] + 1))
+    low, high = rule.sides
+    for side in (*rng.integers(low, high + 1, 4).tolist(), low, (low + high) // 2, high):
         rows, columns = (np.arange(max(0, p - side + 1), min(p, n - side) + 1) for p, n in zip(pixel, shape, strict=True))
         accepted = sums(rows[:, None], columns[None, :], side, side) >= rule.min_soft_tissue * side * side
         choices = np.flatnonzero(accepted)

@@ -59,7 +59,7 @@ def held_back(folder):
 
 def place(patch, hu):
     """The (slice, row, column) of the one place in a volume that a patch was cut from."""
-    places = np.ndindex(len(hu), hu.shape[1] - 255, hu.shape[2] - 255)
+    places = [p for p in np.ndindex(len(hu), hu.shape[1] - 255, hu.shape[2] - 255) if hu[p] == patch[0, 0]]
     (found,) = [(z, i, j) for z, i, j in places if np.array_equal(hu[z, i : i + 256, j : j + 256], patch)]
     return found
 

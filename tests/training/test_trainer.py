@@ -5,7 +5,7 @@ import json
 import os
 import subprocess
 import sys
-from itertools import count, groupby, islice
+from itertools import count, islice
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +22,7 @@ from stan_ct.training.trainer import TrainSettings, _phase, train
 
 ROOT = Path(__file__).parents[2]
 WON_AFTER = 20
+SHARPENER = {"name": "sharpener", "initialization": "he", "normalization": "batch"}
 LOSSES = LossSettings(adversarial_weight=0.5, feature_weight=0.25, latent_weight=2.0, l1_weight=3.0)
 
 
@@ -50,7 +51,7 @@ def settings(records, output, **changes):
 def model(records, tmp_path_factory):
     """A model folder after one epoch, four steps of G."""
     output = tmp_path_factory.mktemp("model")
-    train(settings(records, output, name="sharpener", initialization="he"))
+    train(settings(records, output, **SHARPENER))
     return output
 
 
@@ -121,11 +122,11 @@ def test_qc_threshold(model, records):
 
 
 def test_resume(model, records, tmp_path):
-    """A run goes on where its last checkpoint is: the networks come back exactly, and steps and history are counted on."""
+    """A run goes on where its last checkpoint is: networks come back exactly, moving estimates too, and steps go on."""
     before = {name: (model / name).read_bytes() for name in ("generator.npz", "discriminator.npz", "history.csv")}
-    train(settings(records, model, name="sharpener", initialization="he", seed=9))  # its epoch is over: nothing to do
+    train(settings(records, model, **SHARPENER, seed=9))  # its epoch is over: nothing to do
     assert {name: (model / name).read_bytes() for name in before} == before
-    train(settings(records, model, name="sharpener", initialization="he", max_epochs=2, g_phase_steps=4, d_phase_steps=1))
+    train(settings(records, model, **SHARPENER, max_epochs=2, g_phase_steps=4, d_phase_steps=1))
     rows = history(model)
     assert (model / "history.csv").read_bytes().startswith(before["history.csv"])
     assert [(row["phase"], int(row["step"])) for row in rows[8:]] == [("d", 4), ("g", 5), ("g", 6), ("g", 7), ("g", 8)]
@@ -224,7 +225,7 @@ def phase(kind, synthesized, target=None, limit=100, **thetas):
 def test_g_phase_ends_when_won():
     """A G-phase is won once P(real | G(x')) has been above theta_g for twenty batches, and not by a lucky one."""
     assert phase("g", [0.995]) == WON_AFTER
-    assert phase("g", [0.5] * 7 + [1.0] * 100, theta_g=0.99, limit=200) > 7 + WON_AFTER - 1
+    assert phase("g", [0.5] * 7 + [1.0] * 100, limit=200) == 7 + WON_AFTER
     assert phase("g", [1.0] * 19 + [0.0] + [1.0] * 100) == 20 + WON_AFTER
     assert phase("g", [0.995, 0.5] * 50) == 100
     assert phase("g", [0.6], theta_g=0.55) == WON_AFTER
@@ -254,13 +255,9 @@ def test_phase_ends_at_the_latest():
 
 def test_phase_passes_on_every_term():
     """A phase yields each step's terms as plain numbers while it runs, not at its end."""
-    steps = _phase(
-        lambda batch: {"l1": tf.constant(batch), "p_real_synthesized": tf.constant(0.5)}, count(), "g", 9, TrainSettings("", "")
-    )
+
+    def step(batch):
+        return {"l1": tf.constant(batch), "p_real_synthesized": tf.constant(0.5)}
+
+    steps = _phase(step, count(), "g", 9, TrainSettings("", ""))
     assert list(islice(steps, 2)) == [{"l1": 0.0, "p_real_synthesized": 0.5}, {"l1": 1.0, "p_real_synthesized": 0.5}]
-
-
-def test_phases_of_the_model(model):
-    """In the first run no phase is longer than its limit."""
-    lengths = [(kind, len(list(rows))) for kind, rows in groupby(row["phase"] for row in history(model)[:8])]
-    assert lengths == [("d", 2), ("g", 3), ("d", 2), ("g", 1)]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import multiprocessing
+import os
+import tempfile
 import threading
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -98,8 +100,14 @@ def _apart(data: bytes) -> np.ndarray:
 
 
 def _decode_here(data: bytes) -> np.ndarray:
-    with dicom.tolerant():
-        return _stored_values(_read(data))
+    """Decodes; GDCM only mutters on stderr when it fills a stream that ends too early with what it likes."""
+    with tempfile.TemporaryFile() as muttered, dicom.tolerant():
+        os.dup2(muttered.fileno(), 2)
+        stored = _stored_values(_read(data))
+        muttered.seek(0)
+        if b"premature end" in muttered.read():
+            raise RuntimeError("the compressed data end too early")
+    return stored
 
 
 def _native_syntax(dataset: FileDataset) -> str:

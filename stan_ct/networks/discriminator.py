@@ -42,10 +42,12 @@ class Discriminator(keras.Model):
         def convolution(filters: int, stride: int, dtype: str) -> keras.Layer:
             start = initializer(initialization)
             layer = layers.Conv2D(filters, KERNEL_SIZE, stride, "same", kernel_initializer=start, dtype=dtype)
-            return layers.SpectralNormalization(layer, dtype=dtype) if spectral else layer
+            return layers.SpectralNormalization(layer, dtype="float32") if spectral else layer
 
+        # Keras normalizes in the outer layer's type and writes the result back: float32, or weights lose their digits.
+        outer = "float32" if spectral else compute_dtype
         self.hidden = [
-            HiddenLayer(convolution(n * base_filters, stride, compute_dtype), "none", compute_dtype, name=f"hidden_{i + 1}")
+            HiddenLayer(convolution(n * base_filters, stride, compute_dtype), "none", outer, name=f"hidden_{i + 1}")
             for i, (n, stride) in enumerate(zip(HIDDEN_FILTERS, HIDDEN_STRIDES, strict=True))
         ]
         self.output_layer = convolution(2, 1, "float32")

@@ -6,7 +6,7 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import keras
 import numpy as np
@@ -70,7 +70,12 @@ class ModelConfig:
 
     def discriminator(self, compute_dtype: str = "float32", initialization: Initialization = "normal") -> Discriminator:
         """A new discriminator of this shape."""
-        return build_discriminator(base_filters=self.discriminator_filters, spectral=self.spectral, compute_dtype=compute_dtype)
+        return build_discriminator(
+            base_filters=self.discriminator_filters,
+            spectral=self.spectral,
+            initialization=initialization,
+            compute_dtype=compute_dtype,
+        )
 
 
 def save_model(
@@ -113,6 +118,8 @@ def read_config(folder: Path | str) -> ModelConfig:
         values["window"] = HUWindow(**values["window"])
         if values["front_end"] is not None:
             values["front_end"] = RadialFilter(**{k: tuple(v) for k, v in values["front_end"].items()})
+        if values["method"] not in get_args(Method):
+            raise TypeError(f"method {values['method']!r}")
         return ModelConfig(**values)
     except (TypeError, KeyError, json.JSONDecodeError) as error:
         raise ValueError(f"{path} is not a model configuration of this version: {error}") from error

@@ -93,6 +93,7 @@ def make_patches(settings: PatchSettings) -> dict:
         "patches": counts,
         "slices": {split: len(where[split]) for split in SPLITS},
         "pairs": [{"source": _describe(p.source), "target": _describe(p.target), "slices": len(p.slices)} for p in pairs],
+        "refused": [f"{r.reason}: {path}" for r in found.refusals for path in r.paths],
         "front_end": asdict(front_end) if front_end else None,
         "sharpens": _sharpens(pairs, volumes, where["train"]),
     }

@@ -83,18 +83,21 @@ def held_back(pairs: Sequence[SeriesPair], split: Split, fraction: float, block:
 
     Args:
         pairs: Series pairs.
-        split: `patient` keeps whole patients apart; `blocks` holds back every third block of slices of each pair, for
-            data of a single patient, where neighbouring slices at the blocks' borders are alike.
+        split: `patient` keeps whole patients apart; `blocks` holds back every third block of slices of each source
+            series, for data of a single patient, where neighbouring slices at the blocks' borders are alike.
         fraction: Share of patients held back, for `patient`.
         block: Slices in a block, for `blocks`.
         seed: Chooses the patients.
     Returns:
         (index of the pair, index into its `slices`).
     Raises:
-        PairingError: If `patient` is asked for with one patient.
+        PairingError: If `patient` is asked for with one patient, or there are too few slices for a third block.
     """
     if split == "blocks":
-        return {(i, k) for i, pair in enumerate(pairs) for k in range(len(pair.slices)) if k // block % 3 == 2}
+        chosen = {(i, k) for i, pair in enumerate(pairs) for k, (z, _) in enumerate(pair.slices) if z // block % 3 == 2}
+        if not chosen:
+            raise PairingError(f"no series has a third block of {block} slices to hold back: choose a smaller --block")
+        return chosen
     patients = sorted({pair.source.patient for pair in pairs})
     if len(patients) < 2:
         raise PairingError(

@@ -112,6 +112,9 @@ def train(settings: TrainSettings) -> ModelConfig:
         config = _with_record(config, settings, index, qc_threshold=0.0)
         save_model(settings.output_dir, config)
         return config
+    for split, patches in index["patches"].items():
+        if not patches:
+            raise ValueError(f"{settings.records_dir} holds no {split} patches: make records of more slices")
     keras.utils.set_random_seed(settings.seed)
     strategy = tf.distribute.MirroredStrategy()
     with strategy.scope():
@@ -138,15 +141,12 @@ def _run(model: Competition, strategy: tf.distribute.Strategy, settings: TrainSe
     """Alternates D- and G-phases until the epochs or the minutes are used up."""
     folder = Path(settings.output_dir)
     step = tf.Variable(0, dtype=tf.int64, trainable=False)
-    checkpoint = tf.train.Checkpoint(
-        generator=model.generator,
-        discriminator=model.discriminator,
-        g_optimizer=model.g_optimizer,
-        d_optimizer=model.d_optimizer,
-        step=step,
-    )
+    # Variable by variable: layers held in Python lists would be left out in silence.
+    parts = ("generator", "discriminator", "g_optimizer", "d_optimizer")
+    checkpoint = tf.train.Checkpoint(step=step, **{p: [v.value for v in getattr(model, p).variables] for p in parts})
     manager = tf.train.CheckpointManager(checkpoint, str(folder / "checkpoints"), max_to_keep=2)
-    checkpoint.restore(manager.latest_checkpoint)
+    if manager.latest_checkpoint:
+        checkpoint.restore(manager.latest_checkpoint).assert_consumed()
     batches = iter(
         strategy.experimental_distribute_dataset(
             read_patches(
@@ -178,16 +178,16 @@ def _run(model: Competition, strategy: tf.distribute.Strategy, settings: TrainSe
 
 def _phase(step, batches: Iterator, phase: str, limit: int, settings: TrainSettings) -> Iterator[dict]:
     """The steps of one phase, until it is won or `limit` is reached."""
-    recent: deque[bool] = deque(maxlen=WON_AFTER)
+    recent: deque[tuple[float, float]] = deque(maxlen=WON_AFTER)
     for _ in range(limit):
         logs = {name: float(value) for name, value in step(next(batches)).items()}
         yield logs
-        recent.append(
-            (logs["p_real_synthesized"] < 1 - settings.theta_d and logs["p_real_target"] > settings.theta_d)
-            if phase == "d"
-            else logs["p_real_synthesized"] > settings.theta_g
+        recent.append((logs["p_real_synthesized"], logs.get("p_real_target", 1.0)))
+        synthesized, target = np.mean(recent, axis=0)
+        won = (
+            synthesized < 1 - settings.theta_d and target > settings.theta_d if phase == "d" else synthesized > settings.theta_g
         )
-        if len(recent) == WON_AFTER and all(recent):
+        if won and len(recent) == WON_AFTER:
             return
 
 

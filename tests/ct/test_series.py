@@ -1,5 +1,6 @@
 """The reader: any tree of files -> CT series -> HU, or a refusal by name; never wrong HU, never a crash."""
 
+import contextlib
 import os
 import random
 import shutil
@@ -16,6 +17,8 @@ from hypothesis import strategies as st
 from pydicom.dataset import Dataset
 from synthetic import STUDY_UID, SYNTAXES, random_stored, write_ct
 
+from stan_ct.ct import header as dicom
+from stan_ct.ct.pixels import decode
 from stan_ct.ct.refusal import ADVICE, Refused
 from stan_ct.ct.series import Series, find_series, load_series
 
@@ -379,13 +382,40 @@ def test_excluded_folders_are_left_out(tmp_path):
     assert [s.uid for s in find_series(tmp_path / "in", exclude=[tmp_path / "in" / "out"]).series] == [f"{STUDY_UID}.3"]
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_a_file_without_permission_is_counted(tmp_path):
+def test_a_file_without_permission_is_counted(tmp_path, monkeypatch):
     """A file that may not be read is passed over as such."""
     paths = write_ct(tmp_path, random_stored((2, 8, 6)))
-    paths[0].chmod(0)
+    allowed = dicom.looks_like_dicom
+
+    def guarded(path):
+        if path == paths[0]:
+            raise PermissionError(path)
+        return allowed(path)
+
+    monkeypatch.setattr(dicom, "looks_like_dicom", guarded)
     inventory = find_series(tmp_path)
     assert (inventory.slices, inventory.passed_over) == (1, {"no permission to read": 1})
+
+
+def test_a_lossless_jpeg_that_ends_too_early_or_crashes_its_decoder_is_undecodable(tmp_path, real_ct, capfd):
+    """GDCM fills the rest of a short stream with zeros, and dies of some others: both are this slice's refusal alone."""
+    data = (real_ct / "odd" / "robyoung__CT1_JPLL").read_bytes()
+    start, end = data.find(b"\xff\xd8\xff"), data.rfind(b"\xff\xd9")
+    middle = (start + end) // 2
+    (tmp_path / "short.dcm").write_bytes(data[:middle] + bytes(b"\xff\xd9" * ((end - middle) // 2)) + data[end:])
+    (whole,) = find_series(real_ct / "odd" / "robyoung__CT1_JPLL").series
+    assert load_series(whole).volume.min() == -3024
+    (short,) = find_series(tmp_path).series
+    with pytest.raises(Refused, match="undecodable"):
+        load_series(short)
+    for seed in range(12):  # one of these streams ends GDCM's process
+        damaged, rng = bytearray(data), np.random.default_rng(seed)
+        for _ in range(8):
+            damaged[start + 2 + int(rng.integers(0, 200 if seed % 2 else len(data) - start - 2))] = int(rng.integers(256))
+        with contextlib.suppress(Refused):
+            decode(bytes(damaged))
+    assert load_series(whole).volume.min() == -3024, "decoding goes on after a crash"
+    assert capfd.readouterr().err == ""
 
 
 def test_progress_sees_every_file(tmp_path):

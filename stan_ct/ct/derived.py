@@ -7,15 +7,12 @@ any character set and values that break the rules survive, and neither is a reas
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 import shutil
-import uuid
 from contextlib import suppress
 from copy import deepcopy
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta, timezone
-from itertools import chain
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import numpy as np
@@ -30,11 +27,9 @@ from pydicom.uid import ExplicitVRLittleEndian
 from stan_ct import __version__
 from stan_ct.ct import header as dicom
 from stan_ct.ct.encoding import element_bytes, encode_dataset, sequence_items
+from stan_ct.ct.identity import IMPLEMENTATION_CLASS_UID, derived_series_uid, derived_uid
 from stan_ct.ct.refusal import Refused
-from stan_ct.ct.series import Instance, Series, SeriesFiles
-
-NAMESPACE = uuid.UUID(int=194182156483646159208963397163532125889)
-IMPLEMENTATION_CLASS_UID = f"2.25.{NAMESPACE.int}"
+from stan_ct.ct.series import Instance, Series
 
 STALE = {Tag(keyword) for keyword in (  # about the old pixels, the old file or the equipment that wrote it
     "LengthToEnd", "InstanceCreatorUID", "SmallestValidPixelValue", "LargestValidPixelValue", "SmallestImagePixelValue",
@@ -67,42 +62,6 @@ class Derivation:
     key: str
     sharpening: bool
     created: datetime
-
-
-def creation_time() -> datetime:
-    """The time to write into derived series: now, or SOURCE_DATE_EPOCH (then UTC), for bit-identical repeats.
-
-    Raises:
-        ValueError: If SOURCE_DATE_EPOCH is set and no whole number of seconds.
-    """
-    epoch = os.environ.get("SOURCE_DATE_EPOCH")
-    if epoch is None:
-        return datetime.now().astimezone()
-    if not re.fullmatch(r"\d{1,11}", epoch):
-        raise ValueError(f"SOURCE_DATE_EPOCH must be seconds since 1970, such as 1700000000, not {epoch!r}")
-    return datetime.fromtimestamp(int(epoch), UTC)
-
-
-def derived_uid(source_uid: str, key: str) -> str:
-    """The UID of what is derived from `source_uid` with `key`: "2.25." and a UUID as an integer; equal for equal input."""
-    return f"2.25.{uuid.uuid5(NAMESPACE, f'{source_uid} {key}').int}"
-
-
-def derived_series_uid(files: SeriesFiles, key: str) -> str:
-    """Series Instance UID of what is derived from a series; each pixel grid of it gives a series of its own."""
-    return derived_uid(f"{files.uid}/{files.grid}", key)
-
-
-def free_series_number(source_number: int | None, taken: set[int]) -> int:
-    """The first free Series Number (0020,0011) from 1000 above the source's; neither the source's nor in `taken`.
-
-    Example:
-        >>> free_series_number(3, {3, 4, 1003})
-        1004
-    """
-    largest = 2**31 - 1  # of an Integer String
-    start = min(max((source_number or 0) + 1000, 1), largest)
-    return next(n for n in chain(range(start, largest + 1), range(1, start)) if n not in taken and n != source_number)
 
 
 def to_stored(hu: np.ndarray, header: Dataset, padding: np.ndarray) -> np.ndarray:
@@ -145,7 +104,7 @@ def write_series(
         volume: (Z, H, W) float32, HU. Ignored where the source is padding.
         folder: Where the files go.
         derivation: What was done.
-        series_number: See :func:`free_series_number`.
+        series_number: See :func:`stan_ct.ct.identity.free_series_number`.
     Returns:
         SOP Instance UIDs in the order of the slices.
     Raises:

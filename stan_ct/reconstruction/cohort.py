@@ -18,7 +18,8 @@ from pathlib import Path
 import numpy as np
 
 from stan_ct import __version__
-from stan_ct.ct.derived import Derivation, creation_time, derived_series_uid, free_series_number, write_series
+from stan_ct.ct.derived import Derivation, write_series
+from stan_ct.ct.identity import creation_time, derived_series_uid, free_series_number
 from stan_ct.ct.refusal import Refusal, Refused
 from stan_ct.ct.series import Inventory, Series, SeriesFiles, load_series
 from stan_ct.reconstruction.pipeline import PipelineSettings, SliceResult, Synthesizer, standardize_series

@@ -141,9 +141,14 @@ def _run(model: Competition, strategy: tf.distribute.Strategy, settings: TrainSe
     """Alternates D- and G-phases until the epochs or the minutes are used up."""
     folder = Path(settings.output_dir)
     step = tf.Variable(0, dtype=tf.int64, trainable=False)
-    # Variable by variable: layers held in Python lists would be left out in silence.
-    parts = ("generator", "discriminator", "g_optimizer", "d_optimizer")
-    checkpoint = tf.train.Checkpoint(step=step, **{p: [v.value for v in getattr(model, p).variables] for p in parts})
+    # Networks weight by weight: layers held in Python lists would be left out in silence.
+    checkpoint = tf.train.Checkpoint(
+        generator=[w.value for w in model.generator.weights],
+        discriminator=[w.value for w in model.discriminator.weights],
+        g_optimizer=model.g_optimizer,
+        d_optimizer=model.d_optimizer,
+        step=step,
+    )
     manager = tf.train.CheckpointManager(checkpoint, str(folder / "checkpoints"), max_to_keep=2)
     if manager.latest_checkpoint:
         checkpoint.restore(manager.latest_checkpoint).assert_consumed()

@@ -16,15 +16,8 @@ from pydicom.uid import UID, ExplicitVRLittleEndian
 from synthetic import SYNTAXES, random_stored, write_ct
 
 from stan_ct.ct import derived, header
-from stan_ct.ct.derived import (
-    Derivation,
-    creation_time,
-    derived_series_uid,
-    derived_uid,
-    free_series_number,
-    to_stored,
-    write_series,
-)
+from stan_ct.ct.derived import Derivation, to_stored, write_series
+from stan_ct.ct.identity import creation_time, derived_series_uid, derived_uid, free_series_number
 from stan_ct.ct.refusal import Refused
 from stan_ct.ct.series import Instance, Series, SeriesFiles, find_series, load_series
 

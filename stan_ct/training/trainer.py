@@ -27,7 +27,7 @@ from stan_ct.training.competition import Competition
 
 WON_AFTER = 20
 """Batches over which P(real) is averaged to decide that a phase is won."""
-QC_QUANTILE = 0.05
+QC_QUANTILE = 0.01
 """The QC threshold rejects this share of the patches which G makes of validation patches."""
 
 

@@ -4,7 +4,8 @@
 series), OUT/manifest.json (provenance) and OUT/report.html (a page for people). Source files are only read. Research use
 only.
 
-Exit codes: 0 all good; 1 bad usage; 2 some series or slices refused or failed; 3 nothing was standardized.
+Exit codes: 0 all good; 1 bad usage; 2 some series or slices refused or failed; 3 nothing was standardized;
+130 stopped with Ctrl-C.
 """
 
 import shlex
@@ -20,15 +21,16 @@ flags.DEFINE_string("input_dir", None, "A series, a study or any tree of files."
 flags.DEFINE_string("output_dir", None, "Where series, manifest and report go.", required=True)
 flags.DEFINE_string("model", str(DEFAULT_MODEL), "Model folder, as train.py writes it.")
 flags.DEFINE_enum("fusion", "stan_ct", ["straightforward", "overlap", "realfake", "stan_ct"], "Method, a row of Table 2.")
-flags.DEFINE_enum("patch_layout", None, ["random", "grid", "slice", "tiles"], "Where patches lie (default: grid).")
-flags.DEFINE_enum("fusion_weights", None, ["hann", "mean"], "Weights of overlapping patches (default: hann).")
-flags.DEFINE_enum("hu_rescale", None, ["window", "patch", "slice"], "Gray scale -> HU, Eq. 7 (default: window).")
+flags.DEFINE_enum("patch_layout", None, ["random", "grid", "slice", "tiles"], "Where patches lie; grid, or the method's own.")
+flags.DEFINE_enum("fusion_weights", None, ["hann", "mean"], "Weights of overlapping patches; hann, or the method's own.")
+flags.DEFINE_enum("hu_rescale", None, ["window", "patch", "slice"], "Gray scale -> HU, Eq. 7; window, or the method's own.")
 flags.DEFINE_enum("mask", None, ["pixel", "closed"], "Soft-tissue mask (default: pixel).")
 flags.DEFINE_enum("on_unqualified", None, ["best", "source"], "Fills holes no qualified patch covers (default: best).")
-flags.DEFINE_float("qc_threshold", None, "P(real) a patch needs; default: the model's; 0.99 is the paper's.", 0, 1)
+flags.DEFINE_float("qc_threshold", None, "P(real) a patch needs; default: the model's; 0.99 is the paper's.")
+flags.register_validator("qc_threshold", lambda p: p is None or 0 <= p <= 1, "--qc_threshold must be in [0, 1]")
 flags.DEFINE_enum("precision", "auto", ["auto", "float32", "bfloat16"], "Number type of the networks' hidden layers.")
 flags.DEFINE_integer("seed", 0, "Of the random layout and of resampling.", 0)
-flags.DEFINE_bool("dry_run", False, "List what would be done; write nothing.")
+flags.DEFINE_bool("dry_run", False, "List what would be done; write nothing, and do not load the model.")
 
 
 def main(argv: list[str]) -> int:
@@ -52,7 +54,7 @@ def main(argv: list[str]) -> int:
     except UsageError as error:
         return fail(error)
     except KeyboardInterrupt:
-        print("reconstruct: stopped; series already written are complete, run the same command to go on", file=sys.stderr)
+        print("reconstruct: stopped; series already written are complete, run the same command again", file=sys.stderr)
         return 130
 
 

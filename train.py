@@ -3,7 +3,7 @@
 `python train.py --records_dir=R --output_dir=M` trains one generator against one discriminator with the paper's losses,
 alternating, and writes the networks, the QC threshold and the configuration into M. A run that was stopped goes on.
 
-Exit codes: 0 done, 1 bad usage or no records.
+Exit codes: 0 done, 1 bad usage or no records, 130 stopped with Ctrl-C.
 """
 
 import sys
@@ -63,9 +63,12 @@ def main(argv: list[str]) -> int:
     settings = TrainSettings(losses=losses, **{name: values[name] for name in names})
     try:
         config = train(settings)
-    except (FileNotFoundError, ValueError) as error:
+    except (OSError, ValueError) as error:
         print(f"train: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("train: stopped; run the same command to go on from the last checkpoint", file=sys.stderr)
+        return 130
     print(f"{settings.output_dir}: model {config.name!r}, {config.source_kernel} -> {config.target_kernel}")
     return 0
 

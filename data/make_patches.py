@@ -36,7 +36,7 @@ def main(argv: list[str]) -> int:
     settings = PatchSettings(**{name: flags.FLAGS[name].value for name in PatchSettings.__dataclass_fields__})
     try:
         index = make_patches(settings)
-    except (PairingError, FileNotFoundError) as error:
+    except (PairingError, OSError) as error:
         print(f"make_patches: {error}", file=sys.stderr)
         return 1
     print(

@@ -167,10 +167,10 @@ def _check_geometry(header: Dataset) -> None:
         values = vector(header, keyword)
         if len(values) != count or not np.isfinite(values).all():
             raise Refused("no_geometry", f"{keyword} {[float(v) for v in values]}")
-    axes = vector(header, "ImageOrientationPatient").reshape(2, 3)
-    if np.abs(axes @ axes.T - np.eye(2)).max() > 0.01 or vector(header, "PixelSpacing").min() <= 0:
-        raise Refused("no_geometry", f"orientation {axes.ravel().tolist()}, spacing {vector(header, 'PixelSpacing').tolist()}")
-    if min(int(_value(header, "Rows", 0) or 0), int(_value(header, "Columns", 0) or 0)) < 2:
+    axes, spacing = vector(header, "ImageOrientationPatient").reshape(2, 3), vector(header, "PixelSpacing")
+    if np.abs(axes @ axes.T - np.eye(2)).max() > 0.01 or not 0.01 <= spacing.min() <= spacing.max() <= 100:
+        raise Refused("no_geometry", f"orientation {axes.ravel().tolist()}, spacing {spacing.tolist()} mm")
+    if not all(isinstance(n := _value(header, side, 0), int) and n >= 2 for side in ("Rows", "Columns")):
         raise Refused("no_geometry", f"{header.get('Rows')} x {header.get('Columns')} pixels")
 
 

@@ -20,6 +20,7 @@ ADVICE = {
     "stored_value_overflow": "Stored values exceed Bits Stored, so their HU are not certain: export the series again.",
     "conflicting_instances": "Several different files claim one SOP Instance UID: keep the right one.",
     "already_standardized": "STAN-CT wrote this series: standardize its source instead.",
+    "unwritable": "The output could not be written: free space, or choose another --output_dir.",
     "failed": "This is a fault of STAN-CT, not of your data: please report it with the message.",
 }
 """Reason -> what the user can do. The names appear in the summary, `manifest.json` and the tests."""

@@ -1,4 +1,4 @@
-"""Any directory tree of files -> CT series -> volumes in HU. The only reader of DICOM."""
+"""Any directory tree of files -> CT series -> volumes in HU. What others ask for DICOM."""
 
 from __future__ import annotations
 
@@ -75,6 +75,11 @@ class SeriesFiles:
     def study_uid(self) -> str:
         """Study Instance UID (0020,000D)."""
         return str(self.first.StudyInstanceUID)
+
+    @property
+    def number(self) -> int | None:
+        """Series Number (0020,0011), None where it is not stated."""
+        return _series_number(self.first)
 
     @property
     def patient(self) -> str:
@@ -189,7 +194,7 @@ def find_series(
 
 
 def _find_series(root: Path, exclude: set[Path], progress: Callable, accept_standardized: bool) -> Inventory:
-    inventory, groups = Inventory(), defaultdict(list)
+    inventory, found, groups = Inventory(), [], defaultdict(list)
 
     def closed(_: OSError) -> None:
         inventory.passed_over["folder without permission to read"] += 1
@@ -201,14 +206,14 @@ def _find_series(root: Path, exclude: set[Path], progress: Callable, accept_stan
             inventory.refusals.append(Refusal(refused.reason, refused.found, (path,)))
             continue
         if header is not None:
-            groups[str(header.SeriesInstanceUID), _grid(header)].append(Instance(path, header))
+            found.append(Instance(path, header))
+    for instance in _without_copies(found, inventory):
+        groups[str(instance.header.SeriesInstanceUID), _grid(instance.header)].append(instance)
     seen = Counter()
     for (uid, _), instances in sorted(groups.items()):
-        kept = _without_copies(instances, inventory)
-        if kept:
-            inventory.series.append(SeriesFiles(tuple(sorted(kept, key=lambda i: i._order)), grid=seen[uid]))
-            seen[uid] += 1
-    inventory.series.sort(key=lambda s: (s.study_uid, _series_number(s.first) or 0, s.uid, s.grid))
+        inventory.series.append(SeriesFiles(tuple(sorted(instances, key=lambda i: i._order)), grid=seen[uid]))
+        seen[uid] += 1
+    inventory.series.sort(key=lambda s: (s.study_uid, s.number or 0, s.uid, s.grid))
     return inventory
 
 
@@ -223,7 +228,11 @@ def _files(root: Path, exclude: set[Path], closed: Callable[[OSError], None]) ->
             subfolders.clear()
             continue
         visited.add(real)
-        yield from (path for name in names if (path := Path(folder, name)).is_file())
+        subfolders.sort()
+        if not os.access(folder, os.X_OK):
+            closed(PermissionError(folder))
+            continue
+        yield from (path for name in names if os.path.isfile(path := Path(folder, name)))
 
 
 def _examine(path: Path, inventory: Inventory, accept_standardized: bool) -> Dataset | None:
@@ -237,6 +246,8 @@ def _examine(path: Path, inventory: Inventory, accept_standardized: bool) -> Dat
     except PermissionError:
         passed["no permission to read"] += 1
         return None
+    except OSError as error:
+        raise Refused("unreadable", dicom.first_line(error)) from error
     if dicom.is_dicomdir(header):
         passed["DICOMDIR"] += 1
         return None
@@ -291,6 +302,7 @@ def _content(path: Path) -> str:
     except (Refused, OSError):
         return str(path)
     place = [dicom.vector(header, k).tolist() for k in ("ImagePositionPatient", "RescaleSlope", "RescaleIntercept")]
+    place += [str(header.SeriesInstanceUID), _grid(header)]
     return hashlib.sha256(repr((place, stored.shape)).encode() + stored.tobytes()).hexdigest()
 
 

@@ -51,7 +51,7 @@ def pair_slices(sources: Sequence[Instance], targets: Sequence[Instance]) -> tup
 
 
 def pair_series(series: Sequence[SeriesFiles], source_kernel: str, target_kernel: str) -> list[SeriesPair]:
-    """Pairs, in each study, every series of the source kernel with the one of the target kernel on the same grid.
+    """Pairs, in each study, series of the source kernel with series of the target kernel of the same grid and thickness.
 
     Args:
         series: What was found.
@@ -65,7 +65,13 @@ def pair_series(series: Sequence[SeriesFiles], source_kernel: str, target_kernel
         for target in series:
             if (source.kernel, target.kernel) != (source_kernel, target_kernel) or source.study_uid != target.study_uid:
                 continue
-            same_grid = source.shape[1:] == target.shape[1:] and np.allclose(source.pixel_spacing, target.pixel_spacing)
+            thicknesses = source.slice_thickness, target.slice_thickness
+            same_grid = (
+                source is not target
+                and source.shape[1:] == target.shape[1:]
+                and np.allclose(source.pixel_spacing, target.pixel_spacing)
+                and np.isclose(*thicknesses, atol=0.01, equal_nan=True)
+            )
             slices = pair_slices(source.instances, target.instances) if same_grid else ()
             if slices:
                 pairs.append(SeriesPair(source, target, slices))
@@ -83,8 +89,8 @@ def held_back(pairs: Sequence[SeriesPair], split: Split, fraction: float, block:
 
     Args:
         pairs: Series pairs.
-        split: `patient` keeps whole patients apart; `blocks` holds back every third block of slices of each source
-            series, for data of a single patient, where neighbouring slices at the blocks' borders are alike.
+        split: `patient` keeps whole patients apart; `blocks` holds back every third block of slice positions of each
+            study, for data of a single patient, where neighbouring slices at the blocks' borders are alike.
         fraction: Share of patients held back, for `patient`.
         block: Slices in a block, for `blocks`.
         seed: Chooses the patients.
@@ -94,7 +100,7 @@ def held_back(pairs: Sequence[SeriesPair], split: Split, fraction: float, block:
         PairingError: If `patient` is asked for with one patient, or there are too few slices for a third block.
     """
     if split == "blocks":
-        chosen = {(i, k) for i, pair in enumerate(pairs) for k, (z, _) in enumerate(pair.slices) if z // block % 3 == 2}
+        chosen = _third_blocks(pairs, block)
         if not chosen:
             raise PairingError(f"no series has a third block of {block} slices to hold back: choose a smaller --block")
         return chosen
@@ -107,3 +113,17 @@ def held_back(pairs: Sequence[SeriesPair], split: Split, fraction: float, block:
     count = min(max(round(len(patients) * fraction), 1), len(patients) - 1)
     chosen = set(np.random.default_rng(seed).permutation(patients)[:count].tolist())
     return {(i, k) for i, pair in enumerate(pairs) if pair.source.patient in chosen for k in range(len(pair.slices))}
+
+
+def _third_blocks(pairs: Sequence[SeriesPair], block: int) -> set[tuple[int, int]]:
+    """Every third block of `block` positions along the normal; all series of a study count along the same positions."""
+    positions: dict[str, set[float]] = {}
+    for pair in pairs:
+        positions.setdefault(pair.source.study_uid, set()).update(round(i.location, 1) for i in pair.source.instances)
+    ranks = {study: {place: n for n, place in enumerate(sorted(places))} for study, places in positions.items()}
+    return {
+        (i, k)
+        for i, pair in enumerate(pairs)
+        for k, (z, _) in enumerate(pair.slices)
+        if ranks[pair.source.study_uid][round(pair.source.instances[z].location, 1)] // block % 3 == 2
+    }

@@ -140,7 +140,8 @@ def standardize_cohort(
         say: Prints a line.
     """
     run.output_dir.mkdir(parents=True, exist_ok=True)
-    shutil.rmtree(run.output_dir / ".incomplete", ignore_errors=True)
+    for leftover in (".incomplete", *(f"{SERIES}/{files.name}" for files in inventory.series)):
+        shutil.rmtree(run.output_dir / leftover, ignore_errors=True)  # of an earlier run, perhaps with other flags
     created, records = creation_time(), []
     taken = {study: set(numbers) for study, numbers in inventory.series_numbers.items()}
     for number, files in enumerate(inventory.series, 1):
@@ -168,7 +169,7 @@ def _standardize_one(
         series = load_series(files, workers=os.cpu_count() or 1)
         volume, results = standardize_series(series, synthesizer, run.settings, progress)
         study = taken.setdefault(files.study_uid, set())
-        series_number = free_series_number(_number(files), study)
+        series_number = free_series_number(files.number, study)
         study.add(series_number)
         derivation = Derivation(
             target=f"kernel {run.model.target_kernel}",
@@ -180,7 +181,9 @@ def _standardize_one(
         uids = write_series(series, volume, run.output_dir / SERIES / files.name, derivation, series_number)
     except Refused as refused:
         return _unwritten(files, entry, "refused", refused.reason, refused.found)
-    except (Exception, MemoryError) as error:
+    except OSError as error:
+        return _unwritten(files, entry, "failed", "unwritable", str(error))
+    except Exception as error:
         entry["traceback"] = traceback.format_exc()
         return _unwritten(files, entry, "failed", "failed", f"{type(error).__name__}: {error}")
     entry |= {"status": "written", "derived_series_uid": derived_series_uid(series.files, run.key)}
@@ -202,7 +205,7 @@ def _describe(files: SeriesFiles) -> dict:
         "source_series_uid": files.uid,
         "study_uid": files.study_uid,
         "kernel": files.kernel,
-        "slice_thickness": None if np.isnan(files.slice_thickness) else files.slice_thickness,
+        "slice_thickness": files.slice_thickness if np.isfinite(files.slice_thickness) else None,
         "pixel_spacing": files.pixel_spacing,
         "shape": files.shape,
     }
@@ -274,13 +277,6 @@ def _refusal_entry(refusal: Refusal) -> dict:
     }
 
 
-def _number(files: SeriesFiles) -> int | None:
-    try:
-        return int(files.first.get("SeriesNumber"))
-    except (TypeError, ValueError):
-        return None
-
-
 def _write_accounts(run: Run, inventory: Inventory, records: list[Record], created: datetime) -> None:
     manifest = {
         "stan_ct": __version__,
@@ -295,11 +291,14 @@ def _write_accounts(run: Run, inventory: Inventory, records: list[Record], creat
         "series": [r.entry for r in records],
         "not_yet_done": [s.name for s in inventory.series[len(records) :]],
     }
-    _replace(run.output_dir / MANIFEST, json.dumps(manifest, indent=1) + "\n")
+    _replace(run.output_dir / MANIFEST, json.dumps(manifest, indent=1, allow_nan=False) + "\n")
     _replace(run.output_dir / REPORT, write_report(manifest, [r.panels for r in records]))
 
 
 def _replace(path: Path, text: str) -> None:
     partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
+    try:
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)

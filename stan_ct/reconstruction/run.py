@@ -46,7 +46,7 @@ def reconstruct(
     try:
         inventory = find_series(input_dir, exclude=[output_dir], progress=lambda p: _bar(p, "reading headers", "file"))
         check_output(output_dir, input_dir, inventory)
-    except (FileNotFoundError, OutputError) as error:
+    except (OutputError, OSError) as error:
         raise UsageError(str(error)) from error
     print(f"{input_dir}: {len(inventory.series)} CT series, {inventory.slices} slices")
     _print_left_out(inventory)
@@ -55,7 +55,10 @@ def reconstruct(
             print(f"  {series.name}: kernel {series.kernel}, {' x '.join(map(str, series.shape))} -> {output_dir / 'series'}")
         return Outcome([], inventory.refusals).exit_code if not inventory.series else 2 if inventory.refusals else 0
     run, synthesizer = _prepare(output_dir, model, fusion, switches or {}, precision, command)
-    outcome = standardize_cohort(inventory, synthesizer, run, _bar, tqdm.write)
+    try:
+        outcome = standardize_cohort(inventory, synthesizer, run, _bar, tqdm.write)
+    except OSError as error:  # manifest or report
+        raise UsageError(f"the output could not be written: {error}. Free space, or choose another --output_dir") from error
     written = sum(r.status == "written" for r in outcome.records)
     print(f"{written} of {len(outcome.records)} series written. Report: {output_dir / REPORT}")
     return outcome.exit_code

@@ -11,6 +11,7 @@ from stan_ct.networks.losses import (
     LossSettings,
     adversarial_loss_d,
     adversarial_loss_g,
+    critic,
     feature_loss,
     latent_loss,
     mean_absolute,
@@ -101,7 +102,7 @@ class Competition(keras.Model):
         with tf.GradientTape() as tape:
             tape.watch(between)
             _, logits = self.discriminator(between, training=True)
-            value = tf.reduce_sum(tf.reduce_mean(logits[..., 1] - logits[..., 0], axis=(1, 2)))
+            value = tf.reduce_sum(critic(logits, self.loss_settings))
         norm = tf.sqrt(tf.reduce_sum(tape.gradient(value, between) ** 2, axis=(1, 2, 3)) + 1e-12)
         return tf.reduce_mean((norm - 1) ** 2)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -150,6 +151,7 @@ def _run(model: Competition, strategy: tf.distribute.Strategy, settings: TrainSe
         step=step,
     )
     manager = tf.train.CheckpointManager(checkpoint, str(folder / "checkpoints"), max_to_keep=2)
+    _same_run(folder / "checkpoints" / "run.json", settings, bool(manager.latest_checkpoint))
     if manager.latest_checkpoint:
         checkpoint.restore(manager.latest_checkpoint).assert_consumed()
     batches = iter(
@@ -181,6 +183,29 @@ def _run(model: Competition, strategy: tf.distribute.Strategy, settings: TrainSe
             manager.save()
 
 
+def _same_run(note: Path, settings: TrainSettings, resumes: bool) -> None:
+    """Notes what determines a run beside its checkpoints, and refuses to go on with a run of other flags or records."""
+    free = (
+        "records_dir",
+        "output_dir",
+        "max_epochs",
+        "max_minutes",
+        "d_phase_steps",
+        "g_phase_steps",
+        "seed",
+        "name",
+        "storage",
+    )
+    flags = {k: v for k, v in asdict(settings).items() if k not in free}
+    mine = json.dumps([flags, read_index(settings.records_dir)["patches"]], sort_keys=True)
+    if resumes and note.exists() and note.read_text() != mine:
+        raise ValueError(
+            f"{note.parent} holds a run of other flags or records: repeat its flags, or choose another --output_dir"
+        )
+    note.parent.mkdir(parents=True, exist_ok=True)
+    note.write_text(mine)
+
+
 def _phase(step, batches: Iterator, phase: str, limit: int, settings: TrainSettings) -> Iterator[dict]:
     """The steps of one phase, until it is won or `limit` is reached."""
     recent: deque[tuple[float, float]] = deque(maxlen=WON_AFTER)
@@ -209,7 +234,9 @@ def _compiled(step, strategy: tf.distribute.Strategy):
 
 def calibrate_threshold(model: Competition, batches: tf.data.Dataset) -> float:
     """P(real) which all but `QC_QUANTILE` of the patches that G makes of validation patches reach."""
-    judged = [p_real(model.discriminator(model.generator(source, training=False), training=False)[1]) for source, _ in batches]
+    # Clipped as the pipeline does, which judges what can be written.
+    made = (tf.clip_by_value(model.generator(source, training=False), -1.0, 1.0) for source, _ in batches)
+    judged = [p_real(model.discriminator(patches, training=False)[1]) for patches in made]
     return round(float(np.quantile(np.concatenate(judged), QC_QUANTILE)), 6)
 
 

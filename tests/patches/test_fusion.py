@@ -172,3 +172,12 @@ def test_eq_7_undoes_any_affine_map(scale, shift, seed, method):
     np.testing.assert_allclose(one, other, rtol=0, atol=tolerance)
     assert one.min() == -1000
     assert one.max() == pytest.approx(1500, abs=1e-3)
+
+
+def test_an_untrusted_patch_never_overrules_a_trusted_one():
+    """Even where a trusted Hann patch has its faintest corner: the untrusted centre there moves the slice by under 0.1 HU."""
+    patches = [Patch(0, 0, 256, 256), Patch(128, 128, 256, 256)]
+    changes = [np.zeros((256, 256), np.float32), np.full((256, 256), 100, np.float32)]
+    fused, _ = fuse(np.zeros((384, 384), np.float32), patches, changes, "hann", trusted=[True, False])
+    assert np.abs(fused[:256, :256]).max() < 0.1
+    np.testing.assert_allclose(fused[256:, 256:], 100, rtol=1e-5)

@@ -25,9 +25,11 @@ def at(*locations: float | tuple[float, float, float]) -> list[Instance]:
 
 def patient_pair(patient: str, slices: int) -> SeriesPair:
     """A pair of one patient of which only patient and number of slices matter."""
-    header = Dataset()
-    header.PatientID, header.StudyInstanceUID = patient, f"1.{abs(hash(patient))}"
-    files = SeriesFiles((Instance(Path("0.dcm"), header),))
+    instances = at(*range(0, 5 * slices, 5))
+    for instance in instances:
+        instance.header.PatientID, instance.header.StudyInstanceUID = patient, f"1.{abs(hash(patient))}"
+        instance.header.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
+    files = SeriesFiles(tuple(instances))
     return SeriesPair(files, files, tuple((z, z) for z in range(slices)))
 
 
@@ -131,9 +133,19 @@ def test_patient_split_follows_the_seed():
 
 
 def test_blocks_split_is_every_third_block():
-    """In blocks of 2 the slices 4, 5 and 10, 11 are held back, in each pair anew."""
+    """In blocks of 2 the slices 4, 5 and 10, 11 are held back; the same places in every pair of the study."""
     pairs = [patient_pair("P0", 12), patient_pair("P0", 5)]
     assert held_back(pairs, "blocks", 0.9, block=2, seed=7) == {(0, 4), (0, 5), (0, 10), (0, 11), (1, 4)}
+
+
+def test_blocks_of_series_with_other_spacing_hold_back_the_same_places():
+    """A series with every second slice of another is split at the same places, so nothing leaks from one to the other."""
+    whole, every_second = patient_pair("P0", 12), patient_pair("P0", 12)
+    thin = SeriesFiles(every_second.source.instances[::2])
+    pairs = [whole, SeriesPair(thin, thin, tuple((z, z) for z in range(6)))]
+    held = held_back(pairs, "blocks", 0.9, block=2, seed=7)
+    assert {k for i, k in held if i == 0} == {4, 5, 10, 11}
+    assert {2 * k for i, k in held if i == 1} == {4, 10}
 
 
 def test_one_patient_cannot_be_split_by_patient():
@@ -143,9 +155,9 @@ def test_one_patient_cannot_be_split_by_patient():
 
 
 def test_real_kernels_pair_slice_by_slice(real_ct):
-    """The Philips chest gives 36 pairs in order; the phantom's 5 mm series shares UB's kernel and some of its places."""
+    """The Philips chest gives 36 pairs in order; the phantom's 5 mm series of the same kernel pairs with nothing of 1 mm."""
     (pair,) = pair_series(find_series(real_ct / "pair_philips_5mm").series, "B", "L")
     assert pair.slices == tuple((z, z) for z in range(36))
-    thick, thin = pair_series(find_series(real_ct / "phantom_philips").series, "UB", "YA")
+    (thin,) = pair_series(find_series(real_ct / "phantom_philips").series, "UB", "YA")
     assert thin.slices == tuple((z, z) for z in range(8))
-    assert thick.source.slice_thickness == 5.0
+    assert thin.source.slice_thickness == 1.0

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pydicom
 import pytest
 from synthesizers import Scripted
 from synthetic import random_stored, write_ct
@@ -214,3 +215,46 @@ def test_a_killed_run_leaves_nothing_half_written_and_a_rerun_completes(tmp_path
     run_cohort(source, output, Scripted(25.0))
     assert files_of(output) == expected
     assert sorted(p.name for p in output.iterdir()) == ["manifest.json", "report.html", "series"]
+
+
+def test_one_sop_instance_in_two_series_is_a_conflict(tmp_path):
+    """Two series that claim the same SOP Instance UIDs would give two outputs with one UID: all those slices are refused."""
+    for series in (1, 2):
+        paths = write_ct(tmp_path / "in" / str(series), random_stored((2, 20, 20), seed=series), series=series)
+        for number, path in enumerate(paths):
+            dataset = pydicom.dcmread(path)
+            dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = f"1.2.3.{number + 1}"
+            dataset.save_as(path)
+    outcome = run_cohort(tmp_path / "in", tmp_path / "out")
+    assert [r.reason for r in outcome.refusals] == ["conflicting_instances"] * 2
+    assert outcome.exit_code == 3
+
+
+def test_outputs_of_an_earlier_run_do_not_pass_for_the_present_one(tmp_path):
+    """A series that was written before and cannot be read now leaves nothing of its first output."""
+    paths = write_ct(tmp_path / "in", random_stored((1, 40, 40)), syntax="JPEG 2000")
+    run_cohort(tmp_path / "in", tmp_path / "out")
+    assert len(files_of(tmp_path / "out")) == 1
+    data = bytearray(paths[0].read_bytes())
+    start = data.find(b"\xff\x4f\xff\x51")
+    data[start : start + 60] = bytes(60)
+    paths[0].write_bytes(data)
+    assert run_cohort(tmp_path / "in", tmp_path / "out").exit_code == 3
+    assert files_of(tmp_path / "out") == {}
+
+
+def test_a_full_disk_is_named_and_leaves_no_half_series(tmp_path, monkeypatch):
+    """When the slices cannot be written the reason is `unwritable`, and no part of the series stays."""
+    write_ct(tmp_path / "in", random_stored((3, 40, 40)))
+    write = Path.write_bytes
+
+    def full(path, data):
+        if path.name == "IM0003.dcm":
+            raise OSError(28, "No space left on device")
+        return write(path, data)
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    outcome = run_cohort(tmp_path / "in", tmp_path / "out")
+    assert [r.refusals[0].reason for r in outcome.records] == ["unwritable"]
+    assert files_of(tmp_path / "out") == {}
+    assert not (tmp_path / "out" / ".incomplete").exists()

@@ -17,7 +17,7 @@ LEAK = 0.2
 def initializer(kind: Initialization) -> keras.initializers.Initializer:
     """`normal`: N(0, 0.02), as in the code of the authors' earlier model; `he`: N(0, 2 / fan-in).
 
-    Without normalization layers the signal of narrow networks all but dies out from `normal`: a latent of 1e-6.
+    Without normalization layers the signal of narrow networks all but dies out from `normal`.
     """
     if kind not in ("normal", "he"):
         raise ValueError(f"initialization must be normal or he, not {kind!r}")

@@ -21,7 +21,7 @@ MIN_LINE = 48
 FAINTEST = 1.0
 """Steps below this many HU, the usual distance of stored values, do not stand out."""
 BOX_SIGMAS = 10.0
-"""How far above chance a border line must stand out. Calibrated, see docs/RESULTS.md."""
+"""How far above chance a border line must stand out. Calibrated with `benchmarks/guards.py`."""
 
 
 @dataclass(frozen=True)

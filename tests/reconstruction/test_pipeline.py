@@ -107,6 +107,16 @@ def test_what_no_qualified_patch_covers_is_filled_as_asked_and_flagged(choice, c
     assert [(f.name, f.value) for f in result.findings] == [("unqualified_patches", 1.0)]
 
 
+def test_the_best_rejected_patches_fill_the_hole():
+    """All patches are rejected; the two of higher P(real), at top and bottom, fill the slice alone."""
+    hu = np.full((512, 256), 40.0, np.float32)
+    hu[0, 0], hu[511, 0] = 100, 100  # marks the two
+    good = lambda patches: patches.max((1, 2)) == 100  # noqa: E731
+    synthesizer = Scripted(lambda p: np.where(good(p), 9.0, 1.0)[:, None, None], lambda p: np.where(good(p), 0.4, 0.1))
+    result = run(hu, synthesizer, qc_threshold=0.5)
+    np.testing.assert_allclose(result.hu, hu + 9, atol=1e-3)
+
+
 def test_the_overlap_method_does_not_judge_patches():
     """`overlap` has check 1 alone: P(real) = 0 changes nothing."""
     hu = np.full((300, 300), 40.0, np.float32)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from stan_ct.ct.kernels import RadialFilter
+from stan_ct.ct.filters import RadialFilter
 
 
 class KernelFilter:
     """Filters the whole slice and leaves patches alone; every patch counts as real.
 
     Args:
-        response: Fitted by :func:`stan_ct.ct.kernels.fit_radial_filter`.
+        response: Fitted by :func:`stan_ct.ct.filters.fit_radial_filter`.
     """
 
     def __init__(self, response: RadialFilter) -> None:

@@ -11,8 +11,8 @@ from typing import Literal, get_args
 import keras
 import numpy as np
 
+from stan_ct.ct.filters import RadialFilter
 from stan_ct.ct.hounsfield import HUWindow
-from stan_ct.ct.kernels import RadialFilter
 from stan_ct.networks.blocks import Initialization, Normalization
 from stan_ct.networks.discriminator import Discriminator, build_discriminator
 from stan_ct.networks.generator import Generator, build_generator

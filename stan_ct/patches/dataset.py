@@ -12,8 +12,8 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from stan_ct import __version__
+from stan_ct.ct.filters import RadialFilter, fit_radial_filter
 from stan_ct.ct.hounsfield import HUWindow, soft_tissue_mask
-from stan_ct.ct.kernels import RadialFilter, fit_radial_filter
 from stan_ct.ct.refusal import Refused
 from stan_ct.ct.series import SeriesFiles, find_series, load_series
 from stan_ct.patches.fusion import extract, pad_to

@@ -16,8 +16,8 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from stan_ct import __version__
+from stan_ct.ct.filters import RadialFilter
 from stan_ct.ct.hounsfield import HUWindow
-from stan_ct.ct.kernels import RadialFilter
 from stan_ct.networks.blocks import Initialization, Normalization
 from stan_ct.networks.discriminator import p_real
 from stan_ct.networks.losses import LossSettings

@@ -8,8 +8,8 @@ import keras
 import numpy as np
 import pytest
 
+from stan_ct.ct.filters import RadialFilter
 from stan_ct.ct.hounsfield import HUWindow
-from stan_ct.ct.kernels import RadialFilter
 from stan_ct.networks.model_folder import ModelConfig, load_weights, model_hash, read_config, save_model
 
 FILTER = RadialFilter((0.0, 1.0, 7.5), (1.0, 1.25, 0.1), (30.0, 20.5, 1.0))

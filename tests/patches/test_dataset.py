@@ -9,8 +9,8 @@ import tensorflow as tf
 from pydicom.encaps import encapsulate
 from synthetic import STUDY_UID, write_ct
 
+from stan_ct.ct.filters import RadialFilter, fit_radial_filter
 from stan_ct.ct.hounsfield import HUWindow
-from stan_ct.ct.kernels import RadialFilter, fit_radial_filter
 from stan_ct.patches.dataset import PatchSettings, _write, make_patches, read_index, read_patches
 from stan_ct.patches.pairs import PairingError
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stan_ct.ct.kernels import HEADROOM, MARGIN, RadialFilter, fit_radial_filter, radial_frequency
+from stan_ct.ct.filters import HEADROOM, MARGIN, RadialFilter, fit_radial_filter, radial_frequency
 
 IDENTITY = RadialFilter((0.0, 10.0), (1.0, 1.0))
 SHARP = RadialFilter((0.0, 2.0, 4.0, 8.0), (1.0, 1.2, 1.8, 1.5))

@@ -1,4 +1,4 @@
-"""Reconstruction kernels as radial filters: what is linear and shift-invariant in a change of kernel.
+"""Radial filters of whole slices: what is linear and shift-invariant in a change of kernel.
 
 Two reconstructions of one scan differ, to a good approximation, by the ratio of the modulation transfer functions
 of their kernels: a curve over spatial frequency, and a filter of the whole slice.

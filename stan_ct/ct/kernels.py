@@ -1,0 +1,252 @@
+"""Reconstruction kernels as modulation transfer functions: the curve, a table of estimates, and how to measure one.
+
+The names are those of the scanners; the numbers are not. No manufacturer publishes the curves of BR40, BL57 and BL64:
+those in `KERNELS` are estimates (+-15 %), made from published curves of older kernels. A site that knows better, from a
+wire phantom (:func:`measure_mtf`) or from a pair of real series (:func:`kernel_from_ratio`), gives its own.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from scipy import optimize, special
+
+from stan_ct.ct.filters import RadialFilter
+
+WIRE_RADIUS = 12
+"""Pixels around a wire that :func:`measure_mtf` looks at."""
+
+
+@dataclass(frozen=True)
+class Kernel:
+    r"""A radially symmetric modulation transfer function (MTF).
+
+    :math:`M(f) = [1 + a (f/f_b)^2 e^{1 - (f/f_b)^2}] \exp(-(f/f_s)^n)`, with :math:`f_s, n` such that M is 0.5 at `f50`
+    and 0.1 at `f10`.
+
+    Attributes:
+        name: Convolution Kernel (0018,1210).
+        f50: Frequency at which M falls to 0.5, lp/cm.
+        f10: Frequency at which M falls to 0.1, lp/cm.
+        overshoot: a, >= 0; edge enhancement.
+        overshoot_frequency: f_b, lp/cm; half of `f50` where it is 0.
+    Raises:
+        ValueError: If no such curve exists.
+    """
+
+    name: str
+    f50: float
+    f10: float
+    overshoot: float = 0.0
+    overshoot_frequency: float = 0.0
+
+    def __post_init__(self) -> None:
+        numbers = (self.f50, self.f10, self.overshoot, self.overshoot_frequency)
+        if not (np.isfinite(numbers).all() and 0 < self.f50 < self.f10 and min(numbers[2:]) >= 0):
+            raise ValueError(
+                f"kernel {self.name}: expected 0 < f50 < f10 in lp/cm and an overshoot >= 0, got f50 {self.f50:g}, "
+                f"f10 {self.f10:g}, overshoot {self.overshoot:g} at {self.overshoot_frequency:g} lp/cm"
+            )
+        if not self._lift(self.f10) / 0.1 > self._lift(self.f50) / 0.5:
+            raise ValueError(
+                f"kernel {self.name}: an overshoot of {self.overshoot:g} leaves no curve that falls through f50 and f10"
+            )
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_. -]{0,15}", self.name):
+            raise ValueError(f"kernel name {self.name!r}: expected 1 to 16 letters, digits, '_', '-', '.' or spaces")
+
+    def mtf(self, frequency: np.ndarray) -> np.ndarray:
+        """M at frequencies in lp/cm, any shape, float64; 1 at 0."""
+        scale, exponent = self._fall
+        return self._lift(frequency) * np.exp(-((np.asarray(frequency, np.float64) / scale) ** exponent))
+
+    def _lift(self, frequency: np.ndarray | float) -> np.ndarray:
+        ratio = (np.asarray(frequency, np.float64) / (self.overshoot_frequency or self.f50 / 2)) ** 2
+        return 1 + self.overshoot * ratio * np.exp(1 - ratio)
+
+    @property
+    def _fall(self) -> tuple[float, float]:
+        """f_s in lp/cm and n: from (f50 / f_s)^n = ln(lift(f50) / 0.5) and the same for f10."""
+        at50, at10 = np.log(self._lift(self.f50) / 0.5), np.log(self._lift(self.f10) / 0.1)
+        exponent = np.log(at10 / at50) / np.log(self.f10 / self.f50)
+        return float(self.f50 / at50 ** (1 / exponent)), float(exponent)
+
+
+KERNELS = {
+    kernel.name: kernel
+    for kernel in (
+        Kernel("BR40", 4.2, 7.0),
+        Kernel("BR44", 4.9, 8.1),
+        Kernel("BL57", 7.6, 10.6, 0.20, 3.8),
+        Kernel("BL64", 9.6, 12.6, 0.30, 4.6),
+        Kernel("B31f", 3.6, 6.1),
+        Kernel("B40f", 4.07, 6.8),
+        Kernel("B70f", 8.5, 11.05, 0.34),
+    )
+}
+"""Name -> kernel. **Estimates.** B30 and D45 of a Siemens Definition AS have published f50 / f10 of 3.5 / 5.9 and
+5.6 / 9.4 lp/cm; at about 4 % per step of the index, less 7 to 11 % where that rule overshoots, follow BR40 to BL64 and B31f.
+B40f and B70f reproduce the measured ratio of a real pair of such series; their absolute curves are not constrained by it."""
+
+
+def parse_kernel(text: str, table: dict[str, Kernel]) -> Kernel:
+    """A kernel from a flag: a name of the table, or "NAME:f50:f10[:overshoot[:overshoot frequency]]".
+
+    Raises:
+        ValueError: If the name is not in the table, or the numbers are none.
+    Example:
+        >>> parse_kernel("SOFT:3.5:5.9", {})
+        Kernel(name='SOFT', f50=3.5, f10=5.9, overshoot=0.0, overshoot_frequency=0.0)
+    """
+    name, *numbers = text.split(":")
+    if not numbers and name in table:
+        return table[name]
+    if not 2 <= len(numbers) <= 4:
+        raise ValueError(f"kernel {text!r} is unknown: expected {', '.join(table)} or NAME:f50:f10[:overshoot[:at]] in lp/cm")
+    try:
+        return Kernel(name, *map(float, numbers))
+    except ValueError as error:
+        raise ValueError(f"kernel {text!r}: {error}") from error
+
+
+def read_kernels(path: Path | str) -> dict[str, Kernel]:
+    """Kernels from a JSON file, {"NAME": {"f50": 4.2, "f10": 7.0, "overshoot": 0, "overshoot_frequency": 0}, ...}.
+
+    Raises:
+        ValueError: If it is no such file.
+        OSError: If it cannot be read.
+    """
+    try:
+        return {name: Kernel(name, **numbers) for name, numbers in json.loads(Path(path).read_text()).items()}
+    except (AttributeError, TypeError, ValueError) as error:
+        raise ValueError(f'{path}: expected {{"NAME": {{"f50": .., "f10": .., "overshoot": ..}}}}, got: {error}') from error
+
+
+def measure_mtf(
+    images: Sequence[np.ndarray], pixel_spacing: tuple[float, float], frequency: np.ndarray, smoothness: float = 1e-5
+) -> np.ndarray:
+    r"""The presampled MTF, from images of a thin wire across the slice (each of the same wire or of others).
+
+    A wire at :math:`x_0` gives :math:`I(x) = c \int M(f) J_0(2 \pi f |x - x_0|) 2 \pi f \, df`, which is linear in M: the
+    samples around the wire are solved for it by least squares with a penalty on its second differences. Since the distances
+    |x - x_0| differ from pixel to pixel, the curve is found beyond the Nyquist frequency as well.
+
+    Args:
+        images: (H, W) HU each, with one wire that is their brightest point, at least `WIRE_RADIUS` pixels from the border.
+        pixel_spacing: (row, column), mm; equal to each other.
+        frequency: (n,) equidistant from 0, lp/cm, to beyond the point where the MTF vanishes.
+        smoothness: Weight of the penalty.
+    Returns:
+        (n,) M; scaled so that a wire's whole signal is 1, so about 1 at frequency 0.
+    Raises:
+        ValueError: If a wire is too near to the border, or the pixels are not square.
+    """
+    if not np.isclose(*pixel_spacing, rtol=1e-3):
+        raise ValueError(f"the MTF is measured on square pixels, not on {pixel_spacing[0]:g} x {pixel_spacing[1]:g} mm")
+    normal, right = len(images) * _penalty(len(frequency), smoothness), np.zeros(len(frequency))
+    for image in images:
+        around = _around_wire(np.asarray(image, np.float64))
+        rows = _bessel_rows(_centre(around, pixel_spacing[0], frequency), pixel_spacing[0], frequency)
+        normal = normal + rows.T @ rows
+        right = right + rows.T @ (around.ravel() / around.sum())
+    curve = np.linalg.solve(normal, right)
+    return curve
+
+
+def _penalty(n: int, smoothness: float) -> np.ndarray:
+    """Quadratic form that punishes bends of a curve of n points, and a slope at its start, (n, n)."""
+    bends = np.vstack([np.diff(np.eye(n), 2, axis=0), np.diff(np.eye(n)[:2], axis=0)])
+    return smoothness * n**2 * bends.T @ bends
+
+
+def _around_wire(image: np.ndarray) -> np.ndarray:
+    """The square around the brightest pixel, less the background (median of its border), (2R + 1, 2R + 1)."""
+    row, column = np.unravel_index(np.argmax(image), image.shape)
+    r = WIRE_RADIUS
+    if min(row, column, image.shape[0] - 1 - row, image.shape[1] - 1 - column) < r:
+        raise ValueError(f"the wire at row {row}, column {column} is less than {r} pixels from the border of the image")
+    around = image[row - r : row + r + 1, column - r : column + r + 1]
+    border = np.ones(around.shape, bool)
+    border[1:-1, 1:-1] = False
+    return around - np.median(around[border])
+
+
+def _bessel_rows(centre: tuple[float, float], pitch: float, frequency: np.ndarray) -> np.ndarray:
+    """What each frequency adds to each pixel around a wire, (pixels, n)."""
+    row, column = np.mgrid[-WIRE_RADIUS : WIRE_RADIUS + 1, -WIRE_RADIUS : WIRE_RADIUS + 1]
+    distance = np.hypot(row - centre[0], column - centre[1]).ravel() * pitch / 10  # cm
+    step = frequency[1] - frequency[0]
+    return special.j0(2 * np.pi * frequency * distance[:, None]) * (2 * np.pi * frequency * step * (pitch / 10) ** 2)
+
+
+def _centre(around: np.ndarray, pitch: float, frequency: np.ndarray) -> tuple[float, float]:
+    """Where the wire is, (row, column) in pixels from the brightest one: the place about which the image is symmetric."""
+    coarse = frequency[:: max(len(frequency) // 40, 1)]
+    penalty, values = _penalty(len(coarse), 1e-8), around.ravel() / around.sum()
+
+    def misfit(centre: np.ndarray) -> float:
+        rows = _bessel_rows(tuple(centre), pitch, coarse)
+        curve = np.linalg.solve(rows.T @ rows + penalty, rows.T @ values)
+        return float(np.sum((rows @ curve - values) ** 2) + curve @ penalty @ curve)
+
+    place = np.mgrid[-1:2, -1:2].reshape(2, -1)
+    near = np.clip(around[WIRE_RADIUS - 1 : WIRE_RADIUS + 2, WIRE_RADIUS - 1 : WIRE_RADIUS + 2].ravel(), 0, None)
+    start = place @ near / near.sum()  # centroid of the nearest nine pixels
+    simplex = start + np.array([[0, 0], [0.1, 0], [0, 0.1]])
+    options = {"initial_simplex": simplex, "xatol": 1e-4, "fatol": 1e-12}
+    found = optimize.minimize(misfit, start, method="Nelder-Mead", options=options)
+    return float(found.x[0]), float(found.x[1])
+
+
+def fit_kernel(name: str, frequency: np.ndarray, mtf: np.ndarray) -> Kernel:
+    """The kernel whose curve is nearest to a measured one, in least squares.
+
+    Args:
+        name: Its name.
+        frequency: (n,) lp/cm.
+        mtf: (n,) measured.
+    Raises:
+        ValueError: If the curve is not finite.
+    Note:
+        A curve that ends above 0.5, as at the Nyquist frequency of a pair of series, gives an extrapolated `f50`.
+    """
+    frequency, mtf = np.asarray(frequency, np.float64), np.asarray(mtf, np.float64)
+    if not np.isfinite(mtf).all():
+        raise ValueError(f"the curve of {name} must be finite, but {np.count_nonzero(~np.isfinite(mtf))} of its points are not")
+    below = np.flatnonzero(mtf < 0.5)
+    half = frequency[below[0] if below.size else -1]
+
+    def kernel(p: np.ndarray) -> Kernel:
+        return Kernel(name, p[0], p[0] * p[1], p[2], p[0] * p[3])
+
+    bounds = ([half * 0.5, 1.05, 0.0, 0.3], [half * 2, 2.5, 1.5, 0.8])
+    starts = ([half, 1.4, 0.05, 0.5], [half, 1.3, 0.3, 0.5])
+    fits = [optimize.least_squares(lambda p: kernel(p).mtf(frequency) - mtf, start, bounds=bounds) for start in starts]
+    best = min(fits, key=lambda fit: fit.cost).x
+    found = kernel(best)
+    return Kernel(name, *(round(float(n), 3) for n in (found.f50, found.f10, found.overshoot, found.overshoot_frequency)))
+
+
+def kernel_from_ratio(name: str, ratio: RadialFilter, known: Kernel) -> Kernel:
+    """The kernel of the target series, from the filter source -> target of a real pair and the source's known kernel.
+
+    Only the ratio of two curves can be had from a pair: what comes out is as good as `known` is.
+
+    Args:
+        name: Of the target's kernel.
+        ratio: From :func:`stan_ct.ct.filters.fit_radial_filter`, method "amplitude".
+        known: Kernel of the source.
+    Raises:
+        ValueError: As :func:`fit_kernel`.
+    Note:
+        Aliasing lifts the ratio near the Nyquist frequency: the last fifth of the curve is left out. Where the target is
+        sharp, its f50 lies beyond and is extrapolated.
+    """
+    frequency, gain = np.asarray(ratio.frequency), np.asarray(ratio.gain)
+    source = known.mtf(frequency)
+    certain = (source > 0.05) & (frequency < 0.8 * frequency[-1])  # below, the ratio is one of noise and rounding
+    return fit_kernel(name, frequency[certain], (source * gain)[certain])

@@ -55,6 +55,9 @@ class Derivation:
         key: Model hash and flags; with the source's UIDs it determines the new ones.
         sharpening: True for Derivation Code 113086 Edge enhancement, False for 113087 Smoothing.
         created: Timezone-aware.
+        description: Derivation Description (0008,2111), ASCII; empty: that the series was standardized. One that does not
+            open with "STAN-CT" leaves the series a possible source.
+        attributes: Further (keyword, ASCII text) to set.
     """
 
     target: str
@@ -62,6 +65,8 @@ class Derivation:
     key: str
     sharpening: bool
     created: datetime
+    description: str = ""
+    attributes: tuple[tuple[str, str], ...] = ()
 
 
 def to_stored(hu: np.ndarray, header: Dataset, padding: np.ndarray) -> np.ndarray:
@@ -161,7 +166,7 @@ def _write_slices(
         header.SeriesNumber = series_number
         _describe(header, instance, derivation, created)
         _set_pixels(header, instance, stored, wide)
-        (folder / f"IM{z + 1:04d}.dcm").write_bytes(_file(header, instance))
+        (folder / f"IM{z + 1:04d}.dcm").write_bytes(dicom_file(header))
         uids.append(header.SOPInstanceUID)
     return tuple(uids)
 
@@ -216,7 +221,8 @@ def _describe(header: Dataset, instance: Instance, derivation: Derivation, creat
         setattr(header, f"{what}Time", created.strftime("%H%M%S"))
     target, model = _ascii(derivation.target), _ascii(derivation.model)
     _set_text(header, "SeriesDescription", _series_description(_text(header, "SeriesDescription"), target))
-    ours = f"{dicom.STAMP} {__version__}: pixel values standardized to {target[:200]} by {model[:200]}".encode()
+    standardized = f"{dicom.STAMP} {__version__}: pixel values standardized to {target[:200]} by {model[:200]}"
+    ours = (_ascii(derivation.description)[:900] or standardized).encode()
     before = _shortened(_text(header, "DerivationDescription"), 1000 - len(ours))
     _set_text(header, "DerivationDescription", ours + (b"; its source: " + before if before else b""))
     code = ("113086", "Edge enhancement") if derivation.sharpening else ("113087", "Smoothing")
@@ -224,6 +230,8 @@ def _describe(header: Dataset, instance: Instance, derivation: Derivation, creat
     header.SourceImageSequence = [_source_image(instance)]
     tool = _contributing_equipment(model, created)
     header.ContributingEquipmentSequence = [*_earlier(header, "ContributingEquipmentSequence"), tool]
+    for keyword, text in derivation.attributes:
+        _set_text(header, keyword, _ascii(text).encode())
 
 
 def _series_description(source: bytes, target: str) -> bytes:
@@ -282,17 +290,17 @@ def _set_pixels(header: Dataset, instance: Instance, stored: np.ndarray, wide: b
         header.LossyImageCompression, header.LossyImageCompressionMethod = "01", method
 
 
-def _file(header: Dataset, instance: Instance) -> bytes:
-    """A DICOM file: Explicit VR Little Endian, whatever the source was."""
+def dicom_file(dataset: Dataset) -> bytes:
+    """A DICOM file, Explicit VR Little Endian, whatever the dataset was read from; without private elements."""
     meta = FileMetaDataset()
-    meta.MediaStorageSOPClassUID = instance.header.SOPClassUID
-    meta.MediaStorageSOPInstanceUID = header.SOPInstanceUID
+    meta.MediaStorageSOPClassUID = dataset.SOPClassUID
+    meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
     meta.ImplementationClassUID = IMPLEMENTATION_CLASS_UID
     meta.ImplementationVersionName = f"{dicom.STAMP} {__version__}"[:16]
     file = DicomBytesIO()
     write_file_meta_info(file, meta)
-    return bytes(128) + b"DICM" + file.getvalue() + encode_dataset(header, instance.header.PixelRepresentation == 1)
+    return bytes(128) + b"DICM" + file.getvalue() + encode_dataset(dataset, dataset.PixelRepresentation == 1)
 
 
 def _earlier(header: Dataset, keyword: str) -> list[Dataset]:

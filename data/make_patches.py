@@ -1,48 +1,84 @@
 """Paired CT series (DICOM) -> patch records for train.py.
 
-Finds, in each study, the series of two reconstruction kernels, pairs their slices by position, keeps validation apart
-and writes TFRecord files of paired patches with a JSON index.
+Finds, in each study, series of the source protocols and of the standard protocol, pairs their slices by position, keeps
+validation and test apart, checks that nothing leaks, and writes TFRecord files of paired patches with a JSON index. A run
+that was stopped is completed by running it again.
 
-Exit codes: 0 done, 1 bad usage or no pairs.
+Exit codes: 0 done, 1 bad usage or no pairs, 130 stopped with Ctrl-C.
 """
 
+import os
 import sys
 
 from absl import app, flags
 
-flags.DEFINE_string("input_dir", None, "Tree of DICOM series that holds both kernels.", required=True)
+flags.DEFINE_multi_string("input_dir", None, "Tree of DICOM series; give it again for more trees.", required=True)
 flags.DEFINE_string("output_dir", None, "Where records and index go.", required=True)
-flags.DEFINE_string("source_kernel", None, "Convolution Kernel of the non-standard protocol.", required=True)
+flags.DEFINE_list("source_kernels", None, "Convolution Kernels of the non-standard protocols, with commas.", required=True)
+flags.DEFINE_alias("source_kernel", "source_kernels")
 flags.DEFINE_string("target_kernel", None, "Convolution Kernel of the standard protocol.", required=True)
-flags.DEFINE_enum("split", "patient", ["patient", "blocks"], "Keep whole patients apart, or every third block of slices.")
-flags.DEFINE_float("validation_fraction", 0.2, "Share of patients held back.", 0, 1)
-flags.DEFINE_integer("block", 4, "Slices in a block of --split=blocks.", 1)
-flags.DEFINE_integer("patches_per_slice", 40, "Random patches cut from each slice.", 1)
+flags.DEFINE_enum("pairing", "kernel", ["kernel", "standard"], "A change of kernel at equal thickness, or any -> standard.")
+flags.DEFINE_float("target_thickness", 0, "Slice thickness of the standard protocol in mm, for --pairing=standard.", 0)
+flags.DEFINE_list("thicknesses", [], "Slice thicknesses of sources to use, in mm, with commas; default: all.")
+flags.DEFINE_enum(
+    "split", "patient", ["patient", "folders", "blocks"], "Whole patients; folders train, validation, test; blocks."
+)
+flags.DEFINE_float("validation_fraction", 0.2, "Share of patients that validate, for --split=patient.", 0, 1)
+flags.DEFINE_float("test_fraction", 0, "Share of patients that test, for --split=patient.", 0, 1)
+flags.DEFINE_integer("block", 4, "Slices in a block of --split=blocks; every third block is held back.", 1)
+flags.DEFINE_integer("patches_per_slice", 40, "Random patches cut from each slice, where no total is given.", 1)
+flags.DEFINE_integer("train_patches", 0, "Training patches in all, shared out evenly; 0: --patches_per_slice.", 0)
+flags.DEFINE_integer("validation_patches", 0, "Validation patches for each source kernel; 0: --patches_per_slice.", 0)
+flags.DEFINE_integer("test_patches", 0, "Test patches for each source kernel; 0: --patches_per_slice.", 0)
 flags.DEFINE_bool("resized", False, "Sides of 100..256 pixels resized to 256 (the paper) instead of 256 at native scale.")
+flags.DEFINE_integer("margin", 16, "Pixels around training patches, within which augmentation shifts them.", 0)
 flags.DEFINE_enum("front_end", "none", ["none", "amplitude", "wiener"], "Radial filter to fit and apply to source slices.")
 flags.DEFINE_integer("seed", 0, "Chooses patches and patients.")
+flags.DEFINE_integer("workers", 0, "Processes that read and cut; 0: one for each core. The records do not depend on it.", 0)
 
 
 def main(argv: list[str]) -> int:
     """Runs the script."""
     if len(argv) > 1:
         raise app.UsageError(f"unexpected argument {argv[1]!r}: all arguments are flags")
-    from stan_ct.networks.quiet import quiet_start
     from stan_ct.patches.pairs import PairingError
+    from stan_ct.patches.plan import PatchSettings
+    from stan_ct.patches.records import make_patches
 
-    with quiet_start():
-        from stan_ct.patches.dataset import PatchSettings, make_patches
-
-    settings = PatchSettings(**{name: flags.FLAGS[name].value for name in PatchSettings.__dataclass_fields__})
+    values = flags.FLAGS.flag_values_dict()
+    values["thicknesses"] = _millimetres(values["thicknesses"])
+    settings = {name: values[name] for name in PatchSettings.__dataclass_fields__}
     try:
-        index = make_patches(settings)
+        settings = PatchSettings(**{k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()})
+        index = make_patches(settings, values["workers"] or len(os.sched_getaffinity(0)))
     except (PairingError, OSError) as error:
         print(f"make_patches: {error}", file=sys.stderr)
         return 1
-    print(
-        f"{settings.output_dir}: {index['patches']['train']} training and {index['patches']['validation']} validation patches"
-    )
+    except KeyboardInterrupt:
+        print("make_patches: stopped; run the same command to complete the records", file=sys.stderr)
+        return 130
+    print(_summary(settings.output_dir, index))
     return 0
+
+
+def _millimetres(texts: list[str]) -> list[float]:
+    try:
+        return [float(text) for text in texts]
+    except ValueError:
+        raise app.UsageError(f"--thicknesses expects millimetres with commas, such as 1,3, not {','.join(texts)!r}") from None
+
+
+def _summary(folder: str, index: dict) -> str:
+    """What was made, by part and protocol."""
+    lines = [f"{folder}: " + ", ".join(f"{count} {part} patches" for part, count in index["patches"].items())]
+    for part, protocols in index["protocols"].items():
+        for name, counts in protocols.items():
+            numbers = f"{counts['pairs']:4} pairs of series {counts['slices']:6} slices {counts['patches']:7} patches"
+            lines.append(f"  {part:10} {name:30} {numbers}")
+        if index["patches"][part] < index["asked"][part]:
+            missing = index["asked"][part] - index["patches"][part]
+            lines.append(f"  {part:10} {missing} patches fewer than asked for: slices without enough soft tissue")
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":

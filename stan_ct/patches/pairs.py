@@ -1,4 +1,4 @@
-"""Two reconstructions of one scan, paired slice by slice, and split into training and validation."""
+"""Two reconstructions of one scan, paired slice by slice."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from typing import Literal
 import numpy as np
 
 from stan_ct.ct.series import Instance, SeriesFiles
+from stan_ct.patches.protocol import Protocol, protocol_of, same_thickness
 
 POSITION_TOLERANCE = 0.1
 """Two slices show the same anatomy if their positions differ by less than this, mm."""
 
-Split = Literal["patient", "blocks"]
+Pairing = Literal["kernel", "standard"]
 
 
 class PairingError(ValueError):
@@ -35,6 +36,57 @@ class SeriesPair:
     slices: tuple[tuple[int, int], ...]
 
 
+@dataclass(frozen=True)
+class PairingRule:
+    """Which protocols pair.
+
+    Attributes:
+        source_kernels: Convolution Kernels (0018,1210) of the non-standard protocols.
+        target_kernel: Convolution Kernel of the standard protocol.
+        pairing: `kernel`: a change of kernel at equal thickness. `standard`: source kernels of any thickness, and the
+            target kernel at any other thickness, to the one standard protocol.
+        target_thickness: Slice thickness of the standard protocol, mm, for `standard`; 0 for `kernel`.
+        thicknesses: Slice thicknesses of the sources to use, mm; empty for all.
+    Raises:
+        PairingError: If the rule contradicts itself.
+    """
+
+    source_kernels: tuple[str, ...]
+    target_kernel: str
+    pairing: Pairing = "kernel"
+    target_thickness: float = 0.0
+    thicknesses: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.pairing == "standard" and not self.target_thickness:
+            raise PairingError("--pairing=standard needs the thickness of the standard protocol: give --target_thickness")
+        if self.pairing == "kernel" and self.target_thickness:
+            raise PairingError(
+                f"--target_thickness={self.target_thickness:g} is for --pairing=standard; a change of kernel keeps the "
+                "thickness: choose sources with --thicknesses"
+            )
+        if self.pairing == "kernel" and self.target_kernel in self.source_kernels:
+            raise PairingError(f"--source_kernels and --target_kernel both name {self.target_kernel!r}: nothing would change")
+
+    def __call__(self, source: Protocol, target: Protocol) -> bool:
+        """Whether a series of one protocol is standardized to one of the other."""
+        if target.kernel != self.target_kernel:
+            return False
+        if self.thicknesses and not any(same_thickness(source.thickness, t) for t in self.thicknesses):
+            return False
+        equal = same_thickness(source.thickness, target.thickness)
+        if self.pairing == "kernel":
+            return source.kernel in self.source_kernels and equal
+        thinned = source.kernel == self.target_kernel and not equal
+        return (source.kernel in self.source_kernels or thinned) and same_thickness(target.thickness, self.target_thickness)
+
+    def __str__(self) -> str:
+        sources = " or ".join(map(repr, self.source_kernels))
+        if self.pairing == "kernel":
+            return f"kernel {sources} and one of {self.target_kernel!r} of the same thickness"
+        return f"kernel {sources} and one of {self.target_kernel!r} {self.target_thickness:g} mm"
+
+
 def pair_slices(sources: Sequence[Instance], targets: Sequence[Instance]) -> tuple[tuple[int, int], ...]:
     """Pairs slices whose Image Position (Patient) agrees; positions that occur twice in a series pair with nothing.
 
@@ -50,80 +102,49 @@ def pair_slices(sources: Sequence[Instance], targets: Sequence[Instance]) -> tup
     return tuple(found)
 
 
-def pair_series(series: Sequence[SeriesFiles], source_kernel: str, target_kernel: str) -> list[SeriesPair]:
-    """Pairs, in each study, series of the source kernel with series of the target kernel of the same grid and thickness.
+def pair_series(series: Sequence[SeriesFiles], rule: PairingRule) -> list[SeriesPair]:
+    """Pairs, in each study, series of source protocols with series of the target protocol on the same grid.
 
     Args:
         series: What was found.
-        source_kernel: Convolution Kernel (0018,1210) of the non-standard protocol.
-        target_kernel: Convolution Kernel of the standard protocol.
+        rule: Which protocols pair.
+    Returns:
+        The pairs that have slices at common positions, by study and source.
     Raises:
-        PairingError: If no study holds both kernels at common positions.
+        PairingError: If there is none.
     """
-    pairs = []
+    pairs, studies = [], {}
+    for one in series:
+        studies.setdefault(one.study_uid, []).append(one)
     for source in series:
-        for target in series:
-            if (source.kernel, target.kernel) != (source_kernel, target_kernel) or source.study_uid != target.study_uid:
+        for target in studies[source.study_uid]:
+            if source is target or not rule(protocol_of(source), protocol_of(target)) or not _same_scan(source, target):
                 continue
-            thicknesses = source.slice_thickness, target.slice_thickness
-            same_grid = (
-                source is not target
-                and source.shape[1:] == target.shape[1:]
-                and np.allclose(source.pixel_spacing, target.pixel_spacing)
-                and np.isclose(*thicknesses, atol=0.01, equal_nan=True)
-            )
-            slices = pair_slices(source.instances, target.instances) if same_grid else ()
-            if slices:
+            if slices := pair_slices(source.instances, target.instances):
                 pairs.append(SeriesPair(source, target, slices))
     if not pairs:
-        kernels = ", ".join(sorted({s.kernel for s in series})) or "none"
+        protocols = ", ".join(map(str, sorted({protocol_of(s) for s in series}))) or "none"
         raise PairingError(
-            f"no study holds a series of kernel {source_kernel!r} and one of {target_kernel!r} with slices at the same "
-            f"positions; kernels found: {kernels}. Choose with --source_kernel and --target_kernel."
+            f"no study holds a series of {rule} with slices at the same positions; protocols found: {protocols}. "
+            "Choose with --source_kernels, --target_kernel, --pairing and --thicknesses."
         )
     return pairs
 
 
-def held_back(pairs: Sequence[SeriesPair], split: Split, fraction: float, block: int, seed: int) -> set[tuple[int, int]]:
-    """Chooses the slices kept for validation.
-
-    Args:
-        pairs: Series pairs.
-        split: `patient` keeps whole patients apart; `blocks` holds back every third block of slice positions of each
-            study, for data of a single patient, where neighbouring slices at the blocks' borders are alike.
-        fraction: Share of patients held back, for `patient`.
-        block: Slices in a block, for `blocks`.
-        seed: Chooses the patients.
-    Returns:
-        (index of the pair, index into its `slices`).
-    Raises:
-        PairingError: If `patient` is asked for with one patient, or there are too few slices for a third block.
-    """
-    if split == "blocks":
-        chosen = _third_blocks(pairs, block)
-        if not chosen:
-            raise PairingError(f"no series has a third block of {block} slices to hold back: choose a smaller --block")
-        return chosen
-    patients = sorted({pair.source.patient for pair in pairs})
-    if len(patients) < 2:
-        raise PairingError(
-            "a split by patient needs at least two patients, found one. Add patients, or hold back blocks of "
-            "slices of this one with --split=blocks."
-        )
-    count = min(max(round(len(patients) * fraction), 1), len(patients) - 1)
-    chosen = set(np.random.default_rng(seed).permutation(patients)[:count].tolist())
-    return {(i, k) for i, pair in enumerate(pairs) if pair.source.patient in chosen for k in range(len(pair.slices))}
+def frame_of_reference(series: SeriesFiles) -> str:
+    """Frame of Reference UID (0020,0052), empty where it is not stated."""
+    return str(series.first.get("FrameOfReferenceUID", "") or "")
 
 
-def _third_blocks(pairs: Sequence[SeriesPair], block: int) -> set[tuple[int, int]]:
-    """Every third block of `block` positions along the normal; all series of a study count along the same positions."""
-    positions: dict[str, set[float]] = {}
-    for pair in pairs:
-        positions.setdefault(pair.source.study_uid, set()).update(round(i.location, 1) for i in pair.source.instances)
-    ranks = {study: {place: n for n, place in enumerate(sorted(places))} for study, places in positions.items()}
-    return {
-        (i, k)
-        for i, pair in enumerate(pairs)
-        for k, (z, _) in enumerate(pair.slices)
-        if ranks[pair.source.study_uid][round(pair.source.instances[z].location, 1)] // block % 3 == 2
-    }
+def _same_scan(source: SeriesFiles, target: SeriesFiles) -> bool:
+    """Whether positions of two series mean the same, and pixels too; two contrast phases are two acquisitions."""
+    frames = {frame_of_reference(source), frame_of_reference(target)} - {""}
+    acquisitions = {str(s.first.get("AcquisitionNumber", "") or "") for s in (source, target)} - {""}
+    orientations = [np.asarray(s.first.ImageOrientationPatient, float) for s in (source, target)]
+    return (
+        len(frames) < 2
+        and len(acquisitions) < 2
+        and source.shape[1:] == target.shape[1:]
+        and np.allclose(source.pixel_spacing, target.pixel_spacing)
+        and np.allclose(*orientations, atol=1e-3)
+    )

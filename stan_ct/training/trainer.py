@@ -96,7 +96,7 @@ def train(settings: TrainSettings) -> ModelConfig:
     config = ModelConfig(
         name=settings.name,
         method=settings.method,
-        source_kernel=index["settings"]["source_kernel"],
+        source_kernel=", ".join(index["settings"]["source_kernels"]),
         target_kernel=index["settings"]["target_kernel"],
         sharpens=index["sharpens"],
         window=settings.window,

@@ -1,8 +1,7 @@
-"""Pairing two reconstructions of one scan, and keeping training and validation apart."""
+"""Protocols, and pairing two reconstructions of one scan."""
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,7 +9,8 @@ from pydicom.dataset import Dataset
 from synthetic import random_stored, write_ct
 
 from stan_ct.ct.series import Instance, SeriesFiles, find_series
-from stan_ct.patches.pairs import PairingError, SeriesPair, held_back, pair_series, pair_slices
+from stan_ct.patches.pairs import PairingError, PairingRule, pair_series, pair_slices
+from stan_ct.patches.protocol import Protocol, protocol_of
 
 
 def at(*locations: float | tuple[float, float, float]) -> list[Instance]:
@@ -21,16 +21,6 @@ def at(*locations: float | tuple[float, float, float]) -> list[Instance]:
         header.ImagePositionPatient = list(location) if isinstance(location, tuple) else [0, 0, location]
         found.append(Instance(Path(f"{n}.dcm"), header))
     return found
-
-
-def patient_pair(patient: str, slices: int) -> SeriesPair:
-    """A pair of one patient of which only patient and number of slices matter."""
-    instances = at(*range(0, 5 * slices, 5))
-    for instance in instances:
-        instance.header.PatientID, instance.header.StudyInstanceUID = patient, f"1.{abs(hash(patient))}"
-        instance.header.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
-    files = SeriesFiles(tuple(instances))
-    return SeriesPair(files, files, tuple((z, z) for z in range(slices)))
 
 
 def test_pairs_by_position():
@@ -77,10 +67,10 @@ def write_study(folder: Path, **target) -> list[SeriesFiles]:
 def test_series_pair_by_kernel(tmp_path):
     """Source and target are the series of the kernels asked for; asked the other way round they change places."""
     series = write_study(tmp_path)
-    (pair,) = pair_series(series, "B", "L")
+    (pair,) = pair_series(series, PairingRule(("B",), "L"))
     assert (pair.source.kernel, pair.target.kernel) == ("B", "L")
     assert pair.slices == ((0, 0), (1, 1), (2, 2), (3, 3))
-    assert pair_series(series, "L", "B")[0].source.kernel == "L"
+    assert pair_series(series, PairingRule(("L",), "B"))[0].source.kernel == "L"
 
 
 @pytest.mark.parametrize(
@@ -97,67 +87,128 @@ def test_series_pair_by_kernel(tmp_path):
 def test_what_does_not_match_does_not_pair(tmp_path, target):
     """Another matrix, spacing, study, place or kernel gives an error that names kernels asked for, found, and flags."""
     series = write_study(tmp_path, **target)
-    with pytest.raises(PairingError, match=r"'B' and one of 'L'.*kernels found: B, (L|YA)\..*--source_kernel"):
-        pair_series(series, "B", "L")
+    with pytest.raises(
+        PairingError, match=r"'B' and one of 'L'.*protocols found: B 2\.5 mm, (L|YA) 2\.5 mm\..*--source_kernels"
+    ):
+        pair_series(series, PairingRule(("B",), "L"))
 
 
 def test_no_series_at_all():
     """Nothing found is said as such."""
-    with pytest.raises(PairingError, match="kernels found: none"):
-        pair_series([], "B", "L")
+    with pytest.raises(PairingError, match="protocols found: none"):
+        pair_series([], PairingRule(("B",), "L"))
 
 
-@given(st.lists(st.integers(1, 9), min_size=2, max_size=8), st.floats(0, 1), st.integers(0, 99))
-def test_patient_split_is_disjoint(sizes, fraction, seed):
-    """Two pairs of one patient go the same way whole; at least one patient trains, at least one validates."""
-    pairs = [patient_pair(f"P{n}", size) for n, size in enumerate(sizes)] + [patient_pair("P0", 5)]
-    held = held_back(pairs, "patient", fraction, block=1, seed=seed)
-    everything = {(i, k) for i, pair in enumerate(pairs) for k in range(len(pair.slices))}
-    patients = {pairs[i].source.patient for i, _ in held}
-    assert held <= everything
-    assert patients.isdisjoint(pairs[i].source.patient for i, _ in everything - held)
-    assert 1 <= len(patients) <= len(sizes) - 1
-    assert len(patients) == np.clip(round(len(sizes) * fraction), 1, len(sizes) - 1)
+def protocols(*of_one_study: Protocol) -> list[SeriesFiles]:
+    """One series of three slices at the same positions for each protocol, in one study."""
+    found = []
+    for number, protocol in enumerate(of_one_study):
+        instances = at(0, 1, 2)
+        for instance in instances:
+            header = instance.header
+            header.StudyInstanceUID, header.SeriesInstanceUID = "1.1", f"1.1.{number}"
+            header.Rows, header.Columns, header.PixelSpacing = 512, 512, [0.7, 0.7]
+            header.ImageOrientationPatient, header.ConvolutionKernel = [1, 0, 0, 0, 1, 0], protocol.kernel
+            if protocol.thickness:
+                header.SliceThickness = protocol.thickness
+        found.append(SeriesFiles(tuple(instances)))
+    return found
 
 
-def test_patient_split_follows_the_seed():
-    """One seed holds back the same patients, in any order of the pairs; seeds differ."""
-    pairs = [patient_pair(f"P{n}", 2) for n in range(10)]
-
-    def chosen(order: list[SeriesPair], seed: int) -> set[str]:
-        return {order[i].source.patient for i, _ in held_back(order, "patient", 0.3, 1, seed)}
-
-    assert chosen(pairs, 1) == chosen(pairs[::-1], 1)
-    assert len(chosen(pairs, 1)) == 3
-    assert len({frozenset(chosen(pairs, seed)) for seed in range(10)}) > 5
+STUDY = protocols(*(Protocol(kernel, thickness) for kernel in ("BR40", "BL57", "BL64") for thickness in (0.5, 1.0, 3.0)))
 
 
-def test_blocks_split_is_every_third_block():
-    """In blocks of 2 the slices 4, 5 and 10, 11 are held back; the same places in every pair of the study."""
-    pairs = [patient_pair("P0", 12), patient_pair("P0", 5)]
-    assert held_back(pairs, "blocks", 0.9, block=2, seed=7) == {(0, 4), (0, 5), (0, 10), (0, 11), (1, 4)}
+def paired(series: list[SeriesFiles], rule: PairingRule) -> list[str]:
+    """The pairs as text."""
+    pairs = pair_series(series, rule)
+    assert {pair.slices for pair in pairs} == {((0, 0), (1, 1), (2, 2))}
+    return [f"{protocol_of(pair.source)} > {protocol_of(pair.target)}" for pair in pairs]
 
 
-def test_blocks_of_series_with_other_spacing_hold_back_the_same_places():
-    """A series with every second slice of another is split at the same places, so nothing leaks from one to the other."""
-    whole, every_second = patient_pair("P0", 12), patient_pair("P0", 12)
-    thin = SeriesFiles(every_second.source.instances[::2])
-    pairs = [whole, SeriesPair(thin, thin, tuple((z, z) for z in range(6)))]
-    held = held_back(pairs, "blocks", 0.9, block=2, seed=7)
-    assert {k for i, k in held if i == 0} == {4, 5, 10, 11}
-    assert {2 * k for i, k in held if i == 1} == {4, 10}
+def test_kernel_pairs_at_equal_thickness():
+    """Two kernels at three thicknesses give six pairs, each with the target kernel of its own thickness."""
+    assert paired(STUDY, PairingRule(("BR40", "BL57"), "BL64")) == [
+        f"{kernel} {mm} mm > BL64 {mm} mm" for kernel in ("BR40", "BL57") for mm in ("0.5", "1", "3")
+    ]
+    assert paired(STUDY, PairingRule(("BL57",), "BL64", thicknesses=(3.0, 0.5))) == [
+        f"BL57 {mm} mm > BL64 {mm} mm" for mm in ("0.5", "3")
+    ]
 
 
-def test_one_patient_cannot_be_split_by_patient():
-    """The error names what came and the way out."""
-    with pytest.raises(PairingError, match=r"at least two patients, found one.*--split=blocks"):
-        held_back([patient_pair("P0", 9), patient_pair("P0", 9)], "patient", 0.2, 8, 0)
+def test_any_protocol_to_the_standard():
+    """Every source kernel and thickness, and the target kernel at other thicknesses, pair with the standard protocol."""
+    rule = PairingRule(("BR40", "BL57"), "BL64", "standard", target_thickness=1.0)
+    every = [f"{kernel} {mm} mm > BL64 1 mm" for kernel in ("BR40", "BL57") for mm in ("0.5", "1", "3")]
+    assert paired(STUDY, rule) == [*every, "BL64 0.5 mm > BL64 1 mm", "BL64 3 mm > BL64 1 mm"]
+    thick = PairingRule(("BR40",), "BL64", "standard", target_thickness=1.0, thicknesses=(3.0,))
+    assert paired(STUDY, thick) == ["BR40 3 mm > BL64 1 mm", "BL64 3 mm > BL64 1 mm"]
+
+
+def test_thickness_not_stated_equals_itself_alone():
+    """Without Slice Thickness a series pairs with others without it, not with one of 1 mm."""
+    assert paired(protocols(Protocol("A", 0), Protocol("B", 0), Protocol("B", 1)), PairingRule(("A",), "B")) == ["A > B"]
+
+
+def test_rules_that_contradict_themselves():
+    """Each is refused with the flag to change."""
+    with pytest.raises(PairingError, match="give --target_thickness"):
+        PairingRule(("A",), "B", "standard")
+    with pytest.raises(PairingError, match=r"--target_thickness=1 is for --pairing=standard.*--thicknesses"):
+        PairingRule(("A",), "B", target_thickness=1.0)
+    with pytest.raises(PairingError, match="both name 'B'"):
+        PairingRule(("A", "B"), "B")
+
+
+def test_other_frames_of_reference_do_not_pair():
+    """Equal positions in two frames of reference are two places; a frame that is not stated forbids nothing."""
+    for frame, count in (("1.9", 0), ("1.8", 1), ("", 1)):
+        source, target = protocols(Protocol("A", 1), Protocol("B", 1))
+        source.first.FrameOfReferenceUID, target.first.FrameOfReferenceUID = "1.8", frame
+        if count:
+            assert len(pair_series([source, target], PairingRule(("A",), "B"))) == 1
+        else:
+            with pytest.raises(PairingError, match=r"protocols found: A 1 mm, B 1 mm\."):
+                pair_series([source, target], PairingRule(("A",), "B"))
+
+
+def test_other_acquisitions_do_not_pair():
+    """Two contrast phases are two scans; an Acquisition Number that is not stated forbids nothing."""
+    for number, count in (("2", 0), ("1", 1), ("", 1)):
+        source, target = protocols(Protocol("A", 1), Protocol("B", 1))
+        source.first.AcquisitionNumber, target.first.AcquisitionNumber = "1", number
+        if count:
+            assert len(pair_series([source, target], PairingRule(("A",), "B"))) == 1
+        else:
+            with pytest.raises(PairingError, match=r"protocols found: A 1 mm, B 1 mm\."):
+                pair_series([source, target], PairingRule(("A",), "B"))
+
+
+@pytest.mark.parametrize(
+    ("header", "protocol"),
+    [
+        ({"ConvolutionKernel": "BL64", "SliceThickness": "1"}, Protocol("BL64", 1.0)),
+        ({"ConvolutionKernel": ["Br40d", "3"], "SliceThickness": "0.6249"}, Protocol("Br40d/3", 0.62)),
+        ({"ConvolutionKernel": "B"}, Protocol("B", 0.0)),
+        ({"SliceThickness": "0"}, Protocol("?", 0.0)),
+    ],
+)
+def test_protocol_from_the_header(header, protocol):
+    """Kernel and thickness as the header states them; what is missing is "?" and 0."""
+    dataset = Dataset()
+    for keyword, value in header.items():
+        setattr(dataset, keyword, value)
+    assert protocol_of(SeriesFiles((Instance(Path("0.dcm"), dataset),))) == protocol
+
+
+def test_protocol_in_words():
+    """As people write it."""
+    assert [str(Protocol(*p)) for p in (("BL64", 1.0), ("B", 0.0), ("I", 0.625))] == ["BL64 1 mm", "B", "I 0.625 mm"]
 
 
 def test_real_kernels_pair_slice_by_slice(real_ct):
     """The Philips chest gives 36 pairs in order; the phantom's 5 mm series of the same kernel pairs with nothing of 1 mm."""
-    (pair,) = pair_series(find_series(real_ct / "pair_philips_5mm").series, "B", "L")
+    (pair,) = pair_series(find_series(real_ct / "pair_philips_5mm").series, PairingRule(("B",), "L"))
     assert pair.slices == tuple((z, z) for z in range(36))
-    (thin,) = pair_series(find_series(real_ct / "phantom_philips").series, "UB", "YA")
+    (thin,) = pair_series(find_series(real_ct / "phantom_philips").series, PairingRule(("UB",), "YA"))
     assert thin.slices == tuple((z, z) for z in range(8))
     assert thin.source.slice_thickness == 1.0

@@ -17,7 +17,8 @@ from synthetic import STUDY_UID, write_ct
 from stan_ct.ct.hounsfield import HUWindow
 from stan_ct.networks.losses import LossSettings
 from stan_ct.networks.model_folder import load_weights, read_config
-from stan_ct.patches.dataset import PatchSettings, make_patches
+from stan_ct.patches.plan import PatchSettings
+from stan_ct.patches.records import make_patches
 from stan_ct.training.trainer import TrainSettings, _phase, train
 
 ROOT = Path(__file__).parents[2]
@@ -36,7 +37,7 @@ def records(tmp_path_factory):
     for number, kernel, hu in ((1, "SOFT", soft), (2, "SHARP", sharp)):
         write_ct(folder / f"ct/{number}", np.rint(hu).astype(int) + 1024, kernel=kernel, series=number)
     settings = {"split": "blocks", "block": 1, "patches_per_slice": 2, "front_end": "amplitude"}
-    index = make_patches(PatchSettings(str(folder / "ct"), str(folder / "records"), "SOFT", "SHARP", **settings))
+    index = make_patches(PatchSettings((str(folder / "ct"),), str(folder / "records"), ("SOFT",), "SHARP", **settings))
     assert index["patches"] == {"train": 8, "validation": 4}
     return folder / "records"
 
@@ -111,7 +112,8 @@ def test_qc_threshold(model, records):
     generator, discriminator = config.generator(), config.discriminator()
     load_weights(model, "generator", generator)
     load_weights(model, "discriminator", discriminator)
-    for record in tf.data.TFRecordDataset(str(records / "validation.tfrecord")).as_numpy_iterator():
+    (shard,) = records.glob("validation-*.tfrecord")
+    for record in tf.data.TFRecordDataset(str(shard)).as_numpy_iterator():
         raw = tf.train.Example.FromString(record).features.feature["pair"].bytes_list.value[0]
         source = np.frombuffer(raw, "<i2").reshape(2, 1, 256, 256, 1)[0]
         logits = np.asarray(discriminator(generator(config.window.to_network(source)))[1], np.float64)
@@ -177,7 +179,6 @@ def test_records_without_patches(records, tmp_path, split):
     """Records that lack training or validation patches are refused before a step is made, by the name of what is missing."""
     patches = {"train": 8, "validation": 4, split: 0}
     empty = without(records, tmp_path / "records", patches=patches)
-    (empty / f"{split}.tfrecord").write_bytes(b"")
     with pytest.raises(ValueError, match=rf"(?i)no {split}"):
         train(settings(empty, tmp_path / "model"))
     assert not (tmp_path / "model/history.csv").exists()

@@ -1,0 +1,206 @@
+"""Soft-tissue patches of paired slices: how many a slice has room for, where they lie, and cutting them out.
+
+What runs in worker processes: it takes series and settings, and one slice at a time is in memory.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from stan_ct.ct.filters import RadialFilter
+from stan_ct.ct.refusal import Refused
+from stan_ct.ct.series import Series, SeriesFiles, load_series
+from stan_ct.patches.fusion import extract, pad_to
+from stan_ct.patches.pairs import PairingError, SeriesPair
+from stan_ct.patches.sampling import PATCH_SIZE, Patch, RectangleSums, SamplingRule
+from stan_ct.patches.tfrecord import write_records
+
+TRIES = 8
+"""Random sides are tried this often for each patch before a slice is given up."""
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One file of records: what is cut from one pair of series.
+
+    Attributes:
+        path: The file to write.
+        pair: The series, and their slices.
+        counts: Patches to cut from each pair of slices.
+        seed: Chooses their places.
+        margin: Pixels around each patch, at the patch's scale.
+        resized: Whether patches are 100..256 pixels wide and resized to 256, or 256 at native scale.
+        front_end: Filter of source slices, or None.
+    """
+
+    path: Path
+    pair: SeriesPair
+    counts: tuple[int, ...]
+    seed: int
+    margin: int = 0
+    resized: bool = False
+    front_end: RadialFilter | None = None
+
+
+def load_slice(files: SeriesFiles, z: int) -> Series:
+    """One slice of a series, as a series.
+
+    Raises:
+        PairingError: If it cannot be read.
+    """
+    try:
+        return load_series(SeriesFiles((files.instances[z],), files.grid), workers=1)
+    except Refused as refused:
+        path = files.instances[z].path
+        raise PairingError(
+            f"cannot read {path} ({refused.reason}): remove these slices or export the series again"
+        ) from refused
+
+
+def survey(files: SeriesFiles, slices: Sequence[int], resized: bool) -> dict[int, tuple[str, int]]:
+    """Looks at slices before anything is cut.
+
+    Args:
+        files: A series.
+        slices: Which of its slices.
+        resized: Whether sides are 100..256 pixels or 256.
+    Returns:
+        z -> digest of its pixels ("" if they are all alike), and the number of patches it has room for.
+    """
+    found = {}
+    for z in slices:
+        series = load_slice(files, z)
+        hu = series.volume[0]
+        digest = hashlib.sha256(np.rint(hu).astype("<i4")).hexdigest() if np.ptp(hu) else ""
+        found[z] = digest, room(_soft_tissue(series), resized)
+    return found
+
+
+def cut_shard(shard: Shard) -> int:
+    """Cuts and writes the records of a shard; returns how many."""
+    return write_records(shard.path, _examples(shard))
+
+
+def _examples(shard: Shard) -> Iterator[np.ndarray]:
+    """(2, S, S) int16 HU, S = 256 + 2 margin: source and target."""
+    rng = np.random.default_rng(shard.seed)
+    for (z, t), count in zip(shard.pair.slices, shard.counts, strict=True):
+        if not count:
+            continue
+        source, target = load_slice(shard.pair.source, z), load_slice(shard.pair.target, t)
+        images = [pad_to(series.volume[0], PATCH_SIZE, PATCH_SIZE) for series in (source, target)]
+        if shard.front_end is not None:
+            images[0] = shard.front_end(images[0], shard.pair.source.pixel_spacing)
+        for patch in draw(_soft_tissue(source), count, shard.resized, rng):
+            both = np.concatenate([cut(image, patch, shard.margin) for image in images])
+            yield np.clip(np.rint(both), -32768, 32767).astype(np.int16)
+
+
+def cut(image: np.ndarray, patch: Patch, margin: int) -> np.ndarray:
+    """Cuts one patch with what lies around it, at a side of 256 + 2 margin.
+
+    Args:
+        image: (H, W) HU, each at least 256.
+        patch: A square.
+        margin: Pixels around the patch once it has 256 pixels a side. At the border of the slice the window is moved
+            inside; a slice that is too small for it is continued by reflection.
+    Returns:
+        (1, S, S) float32 HU.
+    """
+    around = round(patch.height * margin / PATCH_SIZE)
+    side = patch.height + 2 * around
+    row, column = (
+        min(max(corner - around, 0), max(n - side, 0)) for corner, n in zip((patch.row, patch.column), image.shape, strict=True)
+    )
+    return extract(pad_to(image, side, side), [Patch(row, column, side, side)], PATCH_SIZE + 2 * margin)
+
+
+def room(soft_tissue: np.ndarray, resized: bool, rule: SamplingRule | None = None) -> int:
+    """How many different soft-tissue patches a slice has at least.
+
+    Args:
+        soft_tissue: (H, W) bool, each at least 256.
+        resized: Whether sides are random; five of them are then counted.
+        rule: The numbers of Step 1.
+    """
+    low, high = (rule or SamplingRule()).sides
+    sides = np.linspace(low, high, 5).round().astype(int).tolist() if resized else [PATCH_SIZE]
+    sums = RectangleSums(soft_tissue)
+    return sum(int(np.count_nonzero(_accepted(sums, soft_tissue.shape, side, rule))) for side in sides)
+
+
+def draw(
+    soft_tissue: np.ndarray, count: int, resized: bool, rng: np.random.Generator, rule: SamplingRule | None = None
+) -> list[Patch]:
+    """Random soft-tissue patches, no two alike.
+
+    Sides are uniform in `rule.sides` (or 256), and corners uniform among those at which at least `rule.min_soft_tissue`
+    of the patch is soft tissue.
+
+    Args:
+        soft_tissue: (H, W) bool, each at least 256.
+        count: How many.
+        resized: Whether sides are random, or 256.
+        rng: Source of randomness.
+        rule: The numbers of Step 1.
+    Returns:
+        The patches; fewer than `count` where the slice has not that many places.
+    """
+    sums, shape = RectangleSums(soft_tissue), soft_tissue.shape
+    width = shape[1] - PATCH_SIZE + 1
+    if not resized:
+        corners = np.flatnonzero(_accepted(sums, shape, PATCH_SIZE, rule))
+        chosen = rng.choice(corners, min(count, corners.size), replace=False).tolist()
+        return [Patch(c // width, c % width, PATCH_SIZE, PATCH_SIZE) for c in chosen]
+    low, high = (rule or SamplingRule()).sides
+    found: dict[Patch, None] = {}
+    for _ in range(TRIES * count):
+        side = int(rng.integers(low, high + 1))
+        corners = np.flatnonzero(_accepted(sums, shape, side, rule))
+        if corners.size:
+            row, column = divmod(int(rng.choice(corners)), shape[1] - side + 1)
+            found[Patch(row, column, side, side)] = None
+        if len(found) == count:
+            break
+    return list(found)
+
+
+def _accepted(sums: RectangleSums, shape: tuple[int, int], side: int, rule: SamplingRule | None) -> np.ndarray:
+    """Whether a patch with this corner is a soft-tissue patch, (H - side + 1, W - side + 1) bool."""
+    rows, columns = np.ogrid[: shape[0] - side + 1, : shape[1] - side + 1]
+    return sums(rows, columns, side, side) >= (rule or SamplingRule()).min_soft_tissue * side * side
+
+
+def _soft_tissue(series: Series) -> np.ndarray:
+    """Mask of a slice, extended to the size of a patch."""
+    return pad_to(series.soft_tissue(0), PATCH_SIZE, PATCH_SIZE)
+
+
+def share_out(total: int, rooms: Sequence[int]) -> list[int]:
+    """Shares a total out evenly; where there is little room the others make up for it.
+
+    Args:
+        total: What to share out.
+        rooms: The most that each can take.
+    Returns:
+        A share for each, with the given total, or less if there is not room for it.
+    Example:
+        >>> share_out(10, [1, 9, 9]), share_out(5, [1, 1, 1]), share_out(2, [5, 5, 5, 5])
+        ([1, 4, 5], [1, 1, 1], [0, 1, 0, 1])
+    """
+    limit = np.asarray(rooms, np.int64).reshape(-1)
+    low, high = 0, int(limit.max(initial=0))  # the largest level at which all shares together are not too many
+    while low < high:
+        level = (low + high + 1) // 2
+        low, high = (level, high) if np.minimum(limit, level).sum() <= total else (low, level - 1)
+    shares = np.minimum(limit, low)
+    more = np.flatnonzero(limit > low)
+    rest = min(int(total - shares.sum()), more.size)
+    if rest:
+        shares[more[(np.arange(1, rest + 1) * more.size - 1) // rest]] += 1  # spread, not all at the start
+    return shares.tolist()

@@ -1,0 +1,167 @@
+"""What is to be cut: the settings, how many patches from each slice, and one file of records for each pair of series."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from stan_ct import __version__
+from stan_ct.ct.filters import RadialFilter
+from stan_ct.patches.cutting import Shard, share_out
+from stan_ct.patches.pairs import Pairing, PairingError, PairingRule, SeriesPair
+from stan_ct.patches.protocol import protocol_of
+from stan_ct.patches.splits import Key, Split, key_of
+
+
+@dataclass(frozen=True)
+class PatchSettings:
+    """What `data/make_patches.py` makes.
+
+    Attributes:
+        input_dir: Trees of DICOM series.
+        output_dir: Where records and index go.
+        source_kernels: Convolution Kernels of the non-standard protocols.
+        target_kernel: Convolution Kernel of the standard protocol.
+        pairing: Which protocols pair, see `PairingRule`.
+        target_thickness: Slice thickness of the standard protocol, mm, for the pairing `standard`.
+        thicknesses: Slice thicknesses of sources to use, mm; empty for all.
+        split: `patient` keeps whole patients apart, `folders` goes by the folders train, validation and test of each
+            tree, `blocks` holds back every third block of slices.
+        validation_fraction: Share of patients that validate, for `patient`.
+        test_fraction: Share of patients that test, for `patient`; 0 for none.
+        block: Slices in a block of the split `blocks`.
+        patches_per_slice: Random patches cut from each slice, where no total is given.
+        train_patches: Training patches in all, shared out evenly over pairs and their slices; 0: `patches_per_slice`.
+        validation_patches: Validation patches for each source kernel, likewise.
+        test_patches: Test patches for each source kernel, likewise.
+        resized: True: sides of 100..256 resized to 256 (the paper); False: 256 pixels at native scale.
+        margin: Pixels around training patches, within which augmentation shifts them.
+        front_end: `amplitude` or `wiener`: fit this radial filter on the training slices and cut source patches from
+            filtered slices; `none`: the paper.
+        seed: Chooses patches and patients.
+    """
+
+    input_dir: tuple[str, ...]
+    output_dir: str
+    source_kernels: tuple[str, ...]
+    target_kernel: str
+    pairing: Pairing = "kernel"
+    target_thickness: float = 0.0
+    thicknesses: tuple[float, ...] = ()
+    split: Split = "patient"
+    validation_fraction: float = 0.2
+    test_fraction: float = 0.0
+    block: int = 4
+    patches_per_slice: int = 40
+    train_patches: int = 0
+    validation_patches: int = 0
+    test_patches: int = 0
+    resized: bool = False
+    margin: int = 16
+    front_end: str = "none"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.front_end != "none" and (len(self.source_kernels) > 1 or self.pairing == "standard"):
+            raise PairingError(
+                "a front end is one filter from one kernel to another, so it needs a single source kernel at equal "
+                "thickness: choose one with --source_kernels and --pairing=kernel, or --front_end=none"
+            )
+
+    @property
+    def rule(self) -> PairingRule:
+        """Which protocols pair."""
+        return PairingRule(self.source_kernels, self.target_kernel, self.pairing, self.target_thickness, self.thicknesses)
+
+
+def _groups(part: str, pairs: Sequence[SeriesPair]) -> dict[str, list[int]]:
+    """Numbers of the pairs that share one total: all that train; of one source kernel, where they validate or test."""
+    groups: dict[str, list[int]] = defaultdict(list)
+    for i, pair in enumerate(pairs):
+        groups["" if part == "train" else pair.source.kernel].append(i)
+    return groups
+
+
+def _total(part: str, settings: PatchSettings) -> int:
+    return {"train": settings.train_patches, "validation": settings.validation_patches, "test": settings.test_patches}[part]
+
+
+def asked(part: str, pairs: Sequence[SeriesPair], settings: PatchSettings) -> int:
+    """How many patches were asked for."""
+    total = _total(part, settings)
+    return total * len(_groups(part, pairs)) if total else settings.patches_per_slice * sum(len(p.slices) for p in pairs)
+
+
+def patches_per_pair(
+    part: str, pairs: Sequence[SeriesPair], rooms: Sequence[Sequence[int]], settings: PatchSettings
+) -> list[tuple[int, ...]]:
+    """Shares patches out, evenly over pairs and evenly over the slices of each.
+
+    Args:
+        part: `train`, `validation` or `test`.
+        pairs: Its pairs.
+        rooms: For each pair and slice, the number of patches it has room for.
+        settings: The totals, or patches per slice.
+    Returns:
+        For each pair, the patches to cut from each of its slices.
+    """
+    total = _total(part, settings)
+    if not total:
+        return [tuple(min(room, settings.patches_per_slice) for room in slices) for slices in rooms]
+    counts: list[tuple[int, ...]] = [()] * len(pairs)
+    for members in _groups(part, pairs).values():
+        shares = share_out(total, [sum(rooms[i]) for i in members])
+        for i, share in zip(members, shares, strict=True):
+            counts[i] = tuple(share_out(share, rooms[i]))
+    return counts
+
+
+def margin_of(part: str, settings: PatchSettings) -> int:
+    """Pixels around the patches of a part: only training shifts them."""
+    return settings.margin if part == "train" else 0
+
+
+def make_shards(
+    part: str,
+    pairs: Sequence[SeriesPair],
+    counts: Sequence[tuple[int, ...]],
+    front_end: RadialFilter | None,
+    settings: PatchSettings,
+) -> list[Shard]:
+    """One file for each pair; name and seed follow from its series and the settings' seed."""
+    shards = []
+    for pair, count in zip(pairs, counts, strict=True):
+        text = repr((settings.seed, part, key_of(pair.source), key_of(pair.target)))
+        digest = hashlib.sha256(text.encode()).hexdigest()
+        protocol = re.sub(r"[^A-Za-z0-9.]+", "-", str(protocol_of(pair.source))).strip("-")
+        path = Path(settings.output_dir) / f"{part}-{protocol}-{digest[:12]}.tfrecord"
+        margin = margin_of(part, settings)
+        shards.append(Shard(path, pair, count, int(digest[12:24], 16), margin, settings.resized, front_end))
+    return shards
+
+
+def plan_text(shards: Sequence[Shard], digests: Mapping[Key, Mapping[int, str]], settings: PatchSettings) -> str:
+    """All that determines the bytes of the records, as JSON; not where trees and records lie.
+
+    Args:
+        shards: All of them.
+        digests: For each series the digest of the pixels of slice z.
+        settings: What they were made by.
+    """
+    files = {}
+    for shard in shards:
+        source, target = digests[key_of(shard.pair.source)], digests[key_of(shard.pair.target)]
+        slices = repr([(source[z], target[t]) for z, t in shard.pair.slices])
+        filtered = asdict(shard.front_end) if shard.front_end else None
+        files[shard.path.name] = {
+            "counts": shard.counts,
+            "slices": hashlib.sha256(slices.encode()).hexdigest(),
+            "front_end": filtered,
+        }
+    made_with = {k: v for k, v in asdict(settings).items() if k not in ("input_dir", "output_dir")}
+    return json.dumps({"version": __version__, "settings": made_with, "files": files}, indent=1) + "\n"

@@ -1,0 +1,464 @@
+"""DICOM trees -> records and index: every number is followed from the slice to the record, and every count to the index."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+from paired_series import held_back, place, records, settings, shards, volume, write_pair, write_series
+from pydicom.encaps import encapsulate
+from synthetic import STUDY_UID
+
+from stan_ct.ct.filters import RadialFilter, fit_radial_filter
+from stan_ct.patches import cutting
+from stan_ct.patches.pairs import PairingError
+from stan_ct.patches.records import make_patches, read_index
+
+ROOT = Path(__file__).parents[2]
+SPACING = (0.7, 0.7)
+
+
+@pytest.fixture(scope="module")
+def blocks(tmp_path_factory):
+    """One patient, six slices of 258 x 266 pixels, split by blocks: the folder, source and target HU, and the index."""
+    folder = tmp_path_factory.mktemp("blocks")
+    source, target = volume(6, 258, seed=1), volume(6, 258, seed=2)
+    write_pair(folder / "ct", source, target)
+    return folder, source, target, make_patches(settings(folder))
+
+
+def test_records_hold_the_slices(blocks):
+    """A record is a place that source and target slice share, HU for HU; each slice gives `patches_per_slice` of them."""
+    folder, source, target, index = blocks
+    slices = {}
+    for split in ("train", "validation"):
+        pairs = records(folder, split)
+        assert len(pairs) == index["patches"][split]
+        where = [place(pair[0], source) for pair in pairs]
+        assert [place(pair[1], target) for pair in pairs] == where
+        slices[split] = [z for z, _, _ in where]
+    assert slices == {"train": [0, 0, 1, 1, 3, 3, 4, 4], "validation": [2, 2, 5, 5]}
+    assert index["slices"] == {"train": 4, "validation": 2}
+
+
+def test_patches_lie_anywhere(tmp_path):
+    """Patches of one slice lie at random places that the seed decides."""
+    write_pair(tmp_path / "ct", volume(3, 258), volume(3, 258, seed=1))
+    seen = []
+    for seed in (1, 1, 2):
+        make_patches(settings(tmp_path, seed=seed, patches_per_slice=4))
+        seen.append([place(pair[0], volume(3, 258))[1:] for pair in records(tmp_path, "train")])
+    assert seen[0] == seen[1] != seen[2]
+    assert len(set(seen[0])) > 3
+
+
+def test_soft_tissue_only(tmp_path):
+    """At least 70 % of a patch is soft tissue of the source: a slice of bone and air gives no patch."""
+    source, target = volume(3), volume(3, seed=1)
+    source[1, :76] = 1000  # 29.7 % bone
+    source[0, :, :78] = -1024  # 30.5 % air
+    target[1] = 1000  # does not matter
+    write_pair(tmp_path / "ct", source, target)
+    index = make_patches(settings(tmp_path))
+    assert index["patches"] == {"train": 1, "validation": 1}  # these slices have a single place
+    assert index["asked"] == {"train": 4, "validation": 2}
+    assert {place(pair[0], source)[0] for pair in records(tmp_path, "train")} == {1}
+
+
+def test_held_back_slices(blocks):
+    """held_back.txt lists the SOP instances of the validation slices of the source, and training holds none of them."""
+    folder, source, _, _ = blocks
+    uids = held_back(folder)
+    assert uids == [f"{STUDY_UID}.1.3", f"{STUDY_UID}.1.6"]
+    kept_apart = {int(uid.rsplit(".", 1)[1]) - 1 for uid in uids}
+    assert kept_apart == {place(pair[0], source)[0] for pair in records(folder, "validation")}
+    assert not kept_apart & {place(pair[0], source)[0] for pair in records(folder, "train")}
+
+
+def test_split_by_patient(tmp_path):
+    """A split by patient keeps every slice of a patient on one side; the number held back is a rounded share."""
+    volumes = {patient: volume(2, seed=patient) for patient in (1, 2, 3)}
+    for patient, hu in volumes.items():
+        write_pair(tmp_path / "ct", hu, -hu, f"P{patient}", number=10 * patient)
+    make_patches(settings(tmp_path, split="patient", validation_fraction=0.4, patches_per_slice=1))
+    everyone = np.concatenate(list(volumes.values()))
+    trained, held = ([place(p[0], everyone)[0] // 2 for p in records(tmp_path, s)] for s in ("train", "validation"))
+    assert (len(trained), len(held), len(set(held))) == (4, 2, 1)
+    assert not set(trained) & set(held)
+    assert held_back(tmp_path) == [f"{STUDY_UID}.{10 * (held[0] + 1)}.{n}" for n in (1, 2)]
+
+
+def test_blocks_keep_a_slice_on_one_side(tmp_path):
+    """A source slice that two target series pair with is on one side in both pairs, wherever each pair starts."""
+    source = volume(8)
+    write_pair(tmp_path / "ct", source, -source)
+    write_series(tmp_path / "ct", source[2:] // 2, "SOFT", 3, first=2)
+    make_patches(settings(tmp_path, patches_per_slice=1))
+    trained, held = ({place(p[0], source)[0] for p in records(tmp_path, s)} for s in ("train", "validation"))
+    assert len(records(tmp_path, "train")) + len(records(tmp_path, "validation")) == 8 + 6
+    assert trained | held == set(range(8))
+    assert not trained & held
+
+
+def test_split_without_validation(tmp_path):
+    """Too few slices for a third block are refused before anything is trained on records without validation."""
+    write_pair(tmp_path / "ct", volume(2), volume(2))
+    with pytest.raises(PairingError, match=r"--block|--split|validation"):
+        make_patches(settings(tmp_path))
+
+
+def test_one_patient_cannot_be_split(tmp_path):
+    """A split by patient of one patient is refused, with the way out, and nothing is written."""
+    write_pair(tmp_path / "ct", volume(3), volume(3))
+    with pytest.raises(PairingError, match=r"at least two patients, found one\. .* --split=blocks"):
+        make_patches(settings(tmp_path, split="patient"))
+    assert not (tmp_path / "records").exists()
+
+
+def test_unknown_kernel(tmp_path):
+    """Kernels that are not there are named beside those that are."""
+    write_pair(tmp_path / "ct", volume(1), volume(1))
+    with pytest.raises(PairingError, match=r"kernel 'BONE' and one of 'SOFT' .* protocols found: SHARP 2\.5 mm, SOFT 2\.5 mm"):
+        make_patches(settings(tmp_path, source_kernels=("BONE",)))
+
+
+def test_front_end(tmp_path):
+    """The front end is fitted on training slices alone and applied to whole source slices; targets stay as they are."""
+    source, target = volume(3, 258, seed=3), volume(3, 258, seed=4) // 2
+    target[2] = 3 * source[2] // 4  # held back, and very different
+    write_pair(tmp_path / "ct", source, target)
+    index = make_patches(settings(tmp_path, front_end="amplitude"))
+    assert held_back(tmp_path) == [f"{STUDY_UID}.1.3"]
+    fitted = RadialFilter(**{k: tuple(v) for k, v in index["front_end"].items()})
+    train, everything = (fit_radial_filter([(source[z], target[z], SPACING) for z in range(n)]) for n in (2, 3))
+    np.testing.assert_allclose(fitted.gain, train.gain, atol=1e-4)
+    assert np.abs(np.subtract(fitted.gain, everything.gain)).max() > 0.02
+    assert index["sharpens"] is False
+    filtered = np.stack([np.rint(fitted(hu.astype(np.float32), SPACING)) for hu in source])
+    for split in ("train", "validation"):
+        for pair in records(tmp_path, split):
+            z, i, j = place(pair[1], target)
+            np.testing.assert_array_equal(pair[0], filtered[z, i : i + 256, j : j + 256])
+
+
+def test_sharpens(tmp_path):
+    """The index says whether the target kernel is the sharper one, without a front end too."""
+    source = volume(3)
+    write_pair(tmp_path / "ct", source, 2 * source)
+    index = make_patches(settings(tmp_path))
+    assert index["sharpens"] is True
+    assert index["front_end"] is None
+
+
+def test_index(blocks):
+    """The index on disk is what was returned: settings, counts, and the series by UID and kernel."""
+    folder, _, _, index = blocks
+    index = json.loads(json.dumps(index))
+    assert json.loads((folder / "records/index.json").read_text()) == index
+    assert read_index(folder / "records")["settings"]["target_kernel"] == "SOFT"
+    both = {
+        "source": {"series_uid": f"{STUDY_UID}.1", "kernel": "SHARP", "slice_thickness": 2.5},
+        "target": {"series_uid": f"{STUDY_UID}.2", "kernel": "SOFT", "slice_thickness": 2.5},
+    }
+    made = {"train": {"slices": 4, "patches": 8}, "validation": {"slices": 2, "patches": 4}}
+    for pair, (split, counts) in zip(index["pairs"], made.items(), strict=True):
+        (shard,) = shards(folder, split)
+        assert pair.pop("seed") > 2**32
+        assert pair == {**both, **counts, "split": split, "patient": 1, "shard": shard.name}
+        assert index["protocols"][split] == {"SHARP 2.5 mm -> SOFT 2.5 mm": {"pairs": 1, **counts}}
+    assert index["record_side"] == {"train": 256, "validation": 256}
+    assert "one study on both sides" in index["leakage"]
+
+
+def test_no_index(tmp_path):
+    """A folder without records is named, with the script that makes them."""
+    with pytest.raises(FileNotFoundError, match=r"index\.json does not exist: make patch records with data/make_patches\.py"):
+        read_index(tmp_path)
+
+
+def test_resized_patches(tmp_path):
+    """With `resized`, patches of any side from 100 pixels on become 256: a ramp becomes a flatter ramp of the same kind."""
+    ramp = np.broadcast_to(3 * np.arange(256) - 400, (3, 256, 256))
+    write_pair(tmp_path / "ct", ramp, -ramp)
+    make_patches(settings(tmp_path, resized=True, patches_per_slice=10))
+    pairs = records(tmp_path, "train").astype(float)
+    np.testing.assert_allclose(pairs[:, 0], -pairs[:, 1], atol=1)
+    sides = np.ptp(pairs[:, 0, 0], axis=-1) / 3
+    assert len(set(np.rint(sides))) > 5
+    assert 90 < sides.min() < sides.max() <= 256
+
+
+def test_unreadable_slice(tmp_path):
+    """A slice that cannot be decoded is named, and no records are written from the rest of its series."""
+    write_series(tmp_path / "ct", volume(3), "SOFT", 2)
+    path = write_series(tmp_path / "ct", volume(3), "SHARP", 1, syntax="RLE")[1]
+    dataset = pydicom.dcmread(path)
+    dataset.PixelData = encapsulate([b"\xff" * 64])
+    dataset.save_as(path)
+    with pytest.raises(
+        PairingError, match=r"^cannot read .* \(undecodable\): remove these slices or export the series again$"
+    ) as error:
+        make_patches(settings(tmp_path))
+    assert str(path) in str(error.value)
+    assert not (tmp_path / "records").exists()
+
+
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory):
+    """Two patients in `train` and one each in `validation` and `test`; kernels A, B -> T at 1 and 3 mm, 3 slices each."""
+    folder, number = tmp_path_factory.mktemp("cohort"), 0
+    for patient, part in (("P1", "train"), ("P2", "train"), ("P3", "validation"), ("P4", "test")):
+        for kernel in ("A", "B", "T"):
+            for thickness in (1, 3):
+                number += 1
+                hu = volume(3, 258, seed=number)
+                write_series(folder / "ct" / part / patient, hu, kernel, number, patient, thickness=thickness)
+    return folder
+
+
+def cohort_settings(cohort, output, **changes):
+    defaults = {"source_kernels": ("A", "B"), "target_kernel": "T", "split": "folders", "patches_per_slice": 1}
+    return settings(cohort, **{**defaults, "output_dir": str(output), **changes})
+
+
+def protocols(index):
+    return {part: {name: c["patches"] for name, c in counts.items()} for part, counts in index["protocols"].items()}
+
+
+def test_totals(cohort, tmp_path):
+    """Training gives its total, shared out over all pairs; validation and test give theirs for each source kernel."""
+    totals = {"train_patches": 31, "validation_patches": 7, "test_patches": 4}
+    index = make_patches(cohort_settings(cohort, tmp_path / "records", **totals))
+    assert index["patches"] == index["asked"] == {"train": 31, "validation": 14, "test": 8}
+    made = protocols(index)
+    assert set(made["train"].values()) == {7, 8}  # two pairs each of 31 / 8
+    assert made["validation"] == {f"{k} {t} mm -> T {t} mm": n for k in "AB" for t, n in ((1, 3), (3, 4))}
+    assert made["test"] == {f"{k} {t} mm -> T {t} mm": 2 for k in "AB" for t in (1, 3)}
+    for part, count in index["patches"].items():
+        assert len(records(tmp_path, part)) == count
+    hu = volume(3, 258, seed=10)  # B 3 mm of the second patient
+    (one,) = [pair for pair in index["pairs"] if pair["source"]["series_uid"] == f"{STUDY_UID}.10"]
+    (path,) = [path for path in shards(tmp_path, "train") if path.name == one["shard"]]
+    assert path.name.startswith("train-B-3-mm-")
+    where = [place(pair[0], hu)[0] for pair in records_of(path)]
+    assert len(where) == one["patches"] == 4
+    assert sorted(Counter(where).values()) == [1, 1, 2]  # even over the slices
+
+
+def records_of(path):
+    """The records of one file."""
+    copy = path.parent / "one/records"
+    copy.mkdir(parents=True)
+    shutil.copy(path, copy / "x-0.tfrecord")
+    try:
+        return records(copy.parent, "x")
+    finally:
+        shutil.rmtree(copy.parent)
+
+
+def test_others_make_up_for_slices_without_room(tmp_path):
+    """A slice of bone gives nothing, and the others give its share too; what cannot be had is counted."""
+    source, target = volume(6, 258), volume(6, 258, seed=1)
+    source[1] = 1500
+    write_pair(tmp_path / "ct", source, target)
+    index = make_patches(settings(tmp_path, train_patches=12, validation_patches=100))
+    slices = Counter(place(pair[0], source)[0] for pair in records(tmp_path, "train"))
+    assert slices == {0: 4, 3: 4, 4: 4}
+    assert (index["patches"], index["asked"]) == ({"train": 12, "validation": 66}, {"train": 12, "validation": 100})
+
+
+def test_standard_protocol(cohort, tmp_path):
+    """With `standard` all protocols go to T 1 mm, T 3 mm too, and a record holds T 1 mm's pixels."""
+    index = make_patches(cohort_settings(cohort, tmp_path / "records", pairing="standard", target_thickness=1.0))
+    expected = ["A 1 mm", "A 3 mm", "B 1 mm", "B 3 mm", "T 3 mm"]
+    assert protocols(index)["validation"] == {f"{source} -> T 1 mm": 3 for source in expected}
+    assert {pair["target"]["slice_thickness"] for pair in index["pairs"]} == {1.0}
+    thick, standard = volume(3, 258, seed=18), volume(3, 258, seed=17)  # T of the third patient
+    (path,) = [path for path in shards(tmp_path, "validation") if path.name.startswith("validation-T-3-mm-")]
+    for source, target in records_of(path):
+        assert place(source, thick) == place(target, standard)
+
+
+def test_folders_are_kept_apart(cohort, tmp_path):
+    """Each part holds the patients of its folder; the lists beside the records name their slices."""
+    index = make_patches(cohort_settings(cohort, tmp_path / "records"))
+    uids = {part: {p["source"]["series_uid"] for p in index["pairs"] if p["split"] == part} for part in index["patches"]}
+    first = {"train": (1, 7), "validation": (13,), "test": (19,)}
+    assert uids == {part: {f"{STUDY_UID}.{n + k}" for n in firsts for k in range(4)} for part, firsts in first.items()}
+    for name, part in (("held_back.txt", "validation"), ("test_instances.txt", "test")):
+        assert set(held_back(tmp_path, name)) == {f"{uid}.{z + 1}" for uid in uids[part] for z in range(3)}
+    assert index["leakage"] == {
+        "Patient ID": 4,
+        "Study Instance UID": 4,
+        "Frame of Reference UID": 4,
+        "Series Instance UID": 24,
+        "slice pixels": 72,
+    }
+    assert "P1" not in (tmp_path / "records/index.json").read_text()  # patients are numbers
+
+
+def test_leakage_is_refused(cohort, tmp_path):
+    """A test slice that is a training slice under another name stops the run before anything is written."""
+    shutil.copytree(cohort / "ct", tmp_path / "ct")
+    write_series(
+        tmp_path / "ct/test/P4", np.concatenate([volume(2, 258, 99), volume(3, 258, 1)[1:2]]), "A", 19, "P4", thickness=1
+    )
+    with pytest.raises(PairingError, match=rf"train and test share slice pixels .*{STUDY_UID}\.1 .*{STUDY_UID}\.19 "):
+        make_patches(cohort_settings(tmp_path, tmp_path / "records"))
+    assert not (tmp_path / "records").exists()
+
+
+def test_folders_need_training_and_validation(cohort, tmp_path):
+    """A tree without one of the two folders is refused by the name of what is missing."""
+    shutil.copytree(cohort / "ct/train", tmp_path / "ct/train")
+    with pytest.raises(PairingError, match="found no folder validation"):
+        make_patches(cohort_settings(tmp_path, tmp_path / "records"))
+
+
+def test_several_trees(tmp_path):
+    """Source and target may lie in different trees."""
+    write_series(tmp_path / "x", volume(3), "SHARP", 1)
+    write_series(tmp_path / "y", volume(3, seed=1), "SOFT", 2)
+    index = make_patches(settings(tmp_path, input_dir=(str(tmp_path / "x"), str(tmp_path / "y"))))
+    assert index["patches"] == {"train": 2, "validation": 1}
+
+
+def test_margin(tmp_path):
+    """Training records have the margin around the patch, validation records have none."""
+    source = volume(3, 300)
+    write_pair(tmp_path / "ct", source, -source)
+    index = make_patches(settings(tmp_path, margin=16))
+    assert index["record_side"] == {"train": 288, "validation": 256}
+    train, validation = records(tmp_path, "train", 288), records(tmp_path, "validation")
+    assert (len(train), len(validation)) == (4, 2)
+    assert [place(pair[0], source)[0] for pair in train] == [0, 0, 1, 1]
+    assert [place(pair[0], source)[0] for pair in validation] == [2, 2]
+    np.testing.assert_array_equal(train[:, 0], -train[:, 1])
+
+
+def test_one_filter_for_one_kernel(cohort, tmp_path):
+    """A front end for two source kernels, or for another thickness, is refused with what to choose."""
+    for changes in ({}, {"source_kernels": ("A",), "pairing": "standard", "target_thickness": 1.0}):
+        with pytest.raises(PairingError, match=r"single source kernel .* --source_kernels .* --front_end=none"):
+            make_patches(cohort_settings(cohort, tmp_path / "records", front_end="wiener", **changes))
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in sorted(Path(folder).iterdir())}
+
+
+def test_bytes_do_not_depend_on_workers(cohort, tmp_path):
+    """One process and two write the same records and the same index."""
+    made = {}
+    for workers in (1, 2):
+        output = tmp_path / str(workers)
+        index = make_patches(cohort_settings(cohort, output, source_kernels=("A",), resized=True), workers)
+        made[workers] = {name: data for name, data in contents(output).items() if name != "index.json"}
+        made[workers]["index"] = {**index, "settings": None}
+    assert made[1] == made[2]
+    assert len(made[1]) == 8 + 4
+
+
+def test_a_stopped_run_is_completed(cohort, tmp_path, monkeypatch):
+    """Files that are complete are kept, others are made: the end is that of a run without a break, index last."""
+    chosen = cohort_settings(cohort, tmp_path / "records", source_kernels=("A",))
+    make_patches(chosen)
+    whole = contents(tmp_path / "records")
+    for path in (tmp_path / "records").iterdir():
+        path.unlink()
+    written = []
+
+    def stops_at_fifth(path, pairs):
+        if len(written) == 4:
+            raise KeyboardInterrupt
+        written.append(path.name)
+        return write(path, pairs)
+
+    write = cutting.write_records
+    monkeypatch.setattr(cutting, "write_records", stops_at_fifth)
+    with pytest.raises(KeyboardInterrupt):
+        make_patches(chosen)
+    assert sorted(contents(tmp_path / "records")) == sorted([*written, "plan.json"])
+    (tmp_path / "records" / "train-x.partial").write_bytes(b"half")
+    monkeypatch.setattr(cutting, "write_records", lambda path, pairs: written.append(path.name) or write(path, pairs))
+    make_patches(chosen)
+    assert contents(tmp_path / "records") == whole
+    assert len(written) == len(set(written)) == 8
+    make_patches(chosen)
+    assert (contents(tmp_path / "records"), len(written)) == (whole, 8)
+    monkeypatch.setattr(cutting, "write_records", stops_at_fifth)
+    written.clear()
+    with pytest.raises(KeyboardInterrupt):
+        make_patches(replace(chosen, seed=1))
+    assert sorted(contents(tmp_path / "records")) == sorted([*written, "plan.json"])  # no index of other files
+
+
+def test_other_settings_or_series_replace(tmp_path):
+    """Records of other settings or other pixels do not stay; what is not ours does."""
+    write_pair(tmp_path / "ct", volume(3), volume(3, seed=1))
+    make_patches(settings(tmp_path))
+    (tmp_path / "records/train-notes.txt").write_text("mine")
+    first = contents(tmp_path / "records")
+    make_patches(settings(tmp_path, seed=5))
+    second = contents(tmp_path / "records")
+    assert len(shards(tmp_path, "train")) == len(shards(tmp_path, "validation")) == 1
+    assert not {n for n in first if n.endswith("tfrecord")} & second.keys()
+    assert second["train-notes.txt"] == b"mine"
+    write_series(tmp_path / "ct", volume(3, seed=7), "SOFT", 2)
+    make_patches(settings(tmp_path, seed=5))
+    np.testing.assert_array_equal(records(tmp_path, "train")[:, 1], volume(3, seed=7)[:2])
+
+
+def test_disk_too_small(cohort, tmp_path, monkeypatch, capsys):
+    """The size is said beforehand; where it does not fit nothing is written and nothing removed."""
+    make_patches(cohort_settings(cohort, tmp_path / "records"))
+    before = contents(tmp_path / "records")
+    assert "48 patches in 16 files, 0 complete; 0.01 GB to write" in capsys.readouterr().err
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**9, 10**9, 10**8))
+    with pytest.raises(OSError, match=r"needs 3\.\d\d GB for records and its disk has 0\.00 GB to give: free space"):
+        make_patches(cohort_settings(cohort, tmp_path / "records", patches_per_slice=300, resized=True))
+    assert contents(tmp_path / "records") == before
+
+
+def test_script(cohort, tmp_path):
+    """The script tells what it made by protocol, takes the old name of --source_kernels, and needs no TensorFlow."""
+    (tmp_path / "tensorflow.py").write_text("raise SystemExit('TensorFlow was imported')")
+    command = [sys.executable, ROOT / "data/make_patches.py", f"--input_dir={cohort / 'ct/train'}", "--target_kernel=T"]
+    command += [
+        f"--output_dir={tmp_path / 'records'}",
+        "--source_kernel=A",
+        "--thicknesses=3",
+        "--patches_per_slice=2",
+        "--workers=1",
+    ]
+    environment = {**os.environ, "PYTHONPATH": f"{tmp_path}:{ROOT}"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == [
+        f"{tmp_path / 'records'}: 6 train patches, 6 validation patches",
+        "  train      A 3 mm -> T 3 mm                  1 pairs of series      3 slices       6 patches",
+        "  validation A 3 mm -> T 3 mm                  1 pairs of series      3 slices       6 patches",
+    ]
+    assert read_index(tmp_path / "records")["settings"]["thicknesses"] == [3.0]
+    bad = subprocess.run([*command, "--split=folders"], capture_output=True, text=True, env=environment, check=False)
+    assert (bad.returncode, bad.stdout) == (1, "")
+    assert bad.stderr.startswith("make_patches: --split=folders expects folders train, validation")
+
+
+@pytest.mark.parametrize("name", ["philips", "simulated", "paper"])
+def test_flagfiles(name, tmp_path):
+    """Every preset of patches is understood, and only the input is missing."""
+    command = [sys.executable, ROOT / "data/make_patches.py", f"--flagfile={ROOT / f'data/flags/{name}_patches.flags'}"]
+    command += [f"--input_dir={tmp_path / 'nowhere'}", f"--output_dir={tmp_path / 'records'}"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith("make_patches: ")
+    assert "nowhere" in done.stderr

@@ -20,12 +20,13 @@ from scipy import fft, ndimage, special
 
 from stan_ct.ct.filters import radial_frequency
 from stan_ct.ct.kernels import Kernel
+from stan_ct.simulation.canvas import FIELD_OF_VIEW
 
 Z_STEP = 0.5
 """Distance of the raw slices in which object and noise are made, mm."""
 
-PIXELS, FIELD_OF_VIEW = 512, 358.4
-"""Matrix and field of view (mm) of the images: pixels of 0.7 mm."""
+PIXELS = 512
+"""Side of an image; over the field of view that gives pixels of 0.7 mm."""
 
 OVERSAMPLING = 2
 """Raw pixels per image pixel, along rows and columns."""

@@ -1,0 +1,220 @@
+"""Many simulated patients: the same bytes whoever makes them, nothing half made, and errors before the work."""
+
+import hashlib
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+
+from stan_ct.ct.filters import fit_radial_filter
+from stan_ct.ct.kernels import KERNELS, Kernel
+from stan_ct.ct.series import find_series, load_series
+from stan_ct.simulation import cohort as cohorts
+from stan_ct.simulation.cohort import Cohort, CohortError, cost, prepare, simulate
+from stan_ct.simulation.refilter import kernel_ratio
+from stan_ct.simulation.study import Scan
+
+ROOT = Path(__file__).resolve().parents[2]
+SCAN = Scan((KERNELS["BR40"], KERNELS["BL64"]), (1.0,), slices=3)
+
+
+def tree(folder):
+    """Relative path -> digest of every file."""
+    files = (path for path in sorted(folder.rglob("*")) if path.is_file())
+    return {path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def run(*flags):
+    command = [sys.executable, ROOT / "data" / "simulate.py", *flags]
+    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A training and a test patient, made by two workers: the folder, the images counted, the new folders."""
+    folder = tmp_path_factory.mktemp("cohort") / "out"
+    cohort, counted = Cohort(SCAN, folder, (1, 0, 1), workers=2), []
+    prepare(cohort)
+    new = simulate(cohort, counted.append)
+    return folder, counted, new
+
+
+def test_patients_lie_where_they_belong(made):
+    """OUT/<split>/<patient>/<kernel>_<thickness>mm/IM0001.dcm, the truth beside it, nothing else."""
+    folder, counted, new = made
+    series = [f"{name}/IM{n:04d}.dcm" for name in ("BL64_1mm", "BR40_1mm") for n in (1, 2, 3)]
+    patients = ("test/SIM000002", "train/SIM000001")
+    expected = {f"{patient}/{name}" for patient in patients for name in (*series, "patient.json")}
+    assert set(tree(folder)) == {*expected, "simulation.json"}
+    assert sorted(new) == [folder / patient for patient in patients]
+    assert sum(counted) == 12
+    assert json.loads((folder / "test/SIM000002/patient.json").read_text())["seed"] == 2
+
+
+def test_same_bytes_whatever_the_number_of_workers(made, tmp_path):
+    """One worker and one patient at a time give the same files as two workers."""
+    cohort = Cohort(SCAN, tmp_path, (1, 0, 0), first_seed=1, workers=1)
+    prepare(cohort)
+    simulate(cohort)
+    alone = {path: digest for path, digest in tree(made[0]).items() if path.startswith("train")}
+    assert alone == {path: digest for path, digest in tree(tmp_path).items() if path.startswith("train")}
+    assert len(alone) == 7
+
+
+def test_a_stopped_run_is_completed(made, tmp_path):
+    """Files of a stopped run are used, half-written ones are not, and the outcome is that of a run without a stop."""
+    out = tmp_path / "out"
+    shutil.copytree(made[0], out)
+    stopped = out / ".incomplete" / "SIM000001"
+    stopped.parent.mkdir()
+    (out / "train/SIM000001").rename(stopped)
+    (stopped / "BL64_1mm/IM0002.dcm").unlink()
+    (stopped / "BR40_1mm/IM0003.dcm").rename(stopped / "BR40_1mm/IM0003.4711")
+    before = (stopped / "BR40_1mm/IM0001.dcm").stat().st_mtime_ns
+    cohort, counted = Cohort(SCAN, out, (1, 0, 1), workers=2), []
+    assert cohort.missing() == {1: out / "train/SIM000001"}
+    prepare(cohort)
+    assert simulate(cohort, counted.append) == [out / "train/SIM000001"]
+    assert tree(out) == tree(made[0])
+    assert (out / "train/SIM000001/BR40_1mm/IM0001.dcm").stat().st_mtime_ns == before
+    assert sum(counted) == 6
+
+
+def test_complete_patients_are_left_alone(made):
+    """A second run makes nothing."""
+    cohort = Cohort(SCAN, made[0], (1, 0, 1))
+    before = tree(made[0])
+    prepare(cohort)
+    assert cost(cohort) == cohorts.Cost(0, 0, 0.0, 0.0)
+    assert simulate(cohort) == []
+    assert tree(made[0]) == before
+
+
+def test_cost_counts_what_is_missing(tmp_path):
+    """Images and gigabytes are exact; the time is a guess above 0."""
+    expected = cost(Cohort(SCAN, tmp_path, (2, 0, 0), workers=2))
+    assert (expected.patients, expected.images) == (2, 12)
+    assert expected.gigabytes == pytest.approx(12 * 0.526e-3, rel=0.01)
+    assert 0 < expected.seconds < 120
+
+
+def test_other_settings_do_not_mix(made):
+    """A folder holds one simulation: other flags are refused by name."""
+    with pytest.raises(CohortError, match=r"other settings \(thicknesses\).*another --output_dir"):
+        prepare(Cohort(Scan(SCAN.kernels, (3.0,), slices=3), made[0], (1, 0, 1)))
+
+
+def test_a_patient_stays_in_its_split(made):
+    """The same seed in training and test would leak: refused."""
+    with pytest.raises(CohortError, match="SIM000002 is in test already and would now be in train"):
+        prepare(Cohort(SCAN, made[0], (2, 0, 0)))
+
+
+def test_too_little_room_is_said_before_the_work(tmp_path, monkeypatch):
+    """Gigabytes needed and free, and nothing is made."""
+    usage = shutil.disk_usage(tmp_path)._replace(free=10**6)
+    monkeypatch.setattr(cohorts.shutil, "disk_usage", lambda path: usage)
+    with pytest.raises(CohortError, match=r"0\.0 GB are needed .* 0\.0 GB are free"):
+        prepare(Cohort(SCAN, tmp_path, (1, 0, 0)))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_script_says_the_cost_and_stops_there(tmp_path):
+    """--dry_run prints patients, images, GB and minutes, and makes no patient."""
+    result = run(f"--output_dir={tmp_path / 'out'}", "--patients=3", "--slices=10", "--thicknesses=1,3", "--dry_run")
+    assert result.returncode == 0, result.stderr
+    assert "3 patients to make: 180 images in 18 series, 0.09 GB, about" in result.stdout
+    assert not list((tmp_path / "out").rglob("*.dcm"))
+
+
+def test_script_makes_what_its_flagfile_repeats(tmp_path):
+    """The effective flags are left beside the result and give the same bytes; user-defined kernels work."""
+    flags = ["--patients=0", "--test_patients=1", "--slices=1", "--kernels=BR40,MINE:5:8:0.1", "--dose=1", "--start=0"]
+    assert run(f"--output_dir={tmp_path / 'a'}", *flags).returncode == 0
+    assert run(f"--flagfile={tmp_path / 'a' / 'simulate.flags'}", f"--output_dir={tmp_path / 'b'}").returncode == 0
+    first, second = tree(tmp_path / "a"), tree(tmp_path / "b")
+    assert first.pop("simulate.flags") != second.pop("simulate.flags")  # names the other folder
+    assert first == second
+    (ds,) = [pydicom.dcmread(tmp_path / "a" / path) for path in first if "MINE" in path]
+    assert (ds.ConvolutionKernel, ds.SliceLocation) == ("MINE", 0)
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--kernels=BR99"], "kernel 'BR99' is unknown: expected BR40"),
+        (["--kernels=X:9:5"], "expected 0 < f50 < f10"),
+        (["--thicknesses=thin"], "--thicknesses: expected numbers, got 'thin'"),
+        (["--dose=1,2,3"], "one number or a range of two"),
+        (["--increment=0.3"], "multiple of 0.5 mm"),
+        (["stray"], "unexpected argument 'stray'"),
+        (["--input_dir=nowhere"], "nowhere does not exist"),
+        (["--kernel_file=nowhere.json"], "nowhere.json"),
+    ],
+)
+def test_script_refuses_in_the_users_words(tmp_path, flags, words):
+    """Exit code 1, one line, nothing written."""
+    result = run(f"--output_dir={tmp_path / 'out'}", *flags)
+    assert result.returncode == 1
+    assert words in result.stderr
+    assert result.stderr.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_fit_kernel_finds_the_kernel_of_a_pair(made, tmp_path):
+    """From a pair of series and the curve of one, data/fit_kernel.py gives the other's, and simulate.py takes it."""
+    table = tmp_path / "kernels.json"
+    command = [sys.executable, ROOT / "data/fit_kernel.py", f"--input_dir={made[0]}", f"--kernel_file={table}"]
+    flags = ["--known_kernel=BL64", "--fit_kernel=BR40"]
+    result = subprocess.run([*command, *flags], capture_output=True, text=True, check=False, cwd=ROOT)
+    assert result.returncode == 0, result.stderr
+    found = Kernel("BR40", **json.loads(table.read_text())["BR40"])
+    assert found.f50 == pytest.approx(4.2, rel=0.03)
+    assert found.f10 == pytest.approx(7.0, rel=0.05)
+    assert run(f"--output_dir={tmp_path / 'out'}", f"--kernel_file={table}", "--kernels=BR40", "--dry_run").returncode == 0
+
+
+def test_refiltered_series_come_near_the_scan(made, tmp_path):
+    """BL64 re-filtered to BR40 is close to the scan's own BR40, says that it is simulated, and leaves its source alone."""
+    before = tree(made[0])
+    source = made[0] / "train/SIM000001/BL64_1mm"
+    result = run(f"--input_dir={source}", f"--output_dir={tmp_path / 'out'}", "--kernels=BR40,BL64")
+    assert result.returncode == 0, result.stderr
+    assert "1 re-filtered series" in result.stdout
+    (files,) = find_series(tmp_path / "out").series
+    (truth,) = find_series(made[0] / "train/SIM000001/BR40_1mm").series
+    ours, theirs, sharp = (load_series(s).volume for s in (files, truth, *find_series(source).series))
+    inside = (slice(None), slice(128, 384), slice(128, 384))
+    error, before_error = ((v - theirs)[inside].std() for v in (ours, sharp))
+    assert error < 0.15 * before_error
+    assert (ours - theirs)[inside].mean() == pytest.approx(0, abs=2)
+    ds = files.first
+    assert (files.kernel, ds.ImageType[0]) == ("BR40", "DERIVED")
+    assert ds.DerivationDescription.startswith("Simulated: re-filtered by STAN-CT from BL64 (f50 9.6")
+    assert "gain at most 3" in ds.ImageComments
+    assert "simulated BR40" in ds.SeriesDescription
+    assert files.study_uid == truth.study_uid
+    assert tree(made[0]) == before
+
+
+def test_refiltering_caps_the_gain(made, tmp_path):
+    """Sharpening lifts no frequency by more than --max_gain, and what is not known by name is left out with advice."""
+    soft = made[0] / "train/SIM000001/BR40_1mm"
+    result = run(f"--input_dir={soft}", f"--output_dir={tmp_path / 'out'}", "--kernels=BL64", "--max_gain=2")
+    assert result.returncode == 0, result.stderr
+    (ours,), (theirs,) = (find_series(folder).series for folder in (tmp_path / "out", soft))
+    pairs = zip(load_series(theirs).volume, load_series(ours).volume, strict=True)
+    measured = fit_radial_filter([(a, b, (0.7, 0.7)) for a, b in pairs])
+    ratio = kernel_ratio(KERNELS["BR40"], KERNELS["BL64"], 2.0)
+    assert max(ratio.gain) == 2
+    assert np.interp([2, 4, 5], measured.frequency, measured.gain) == pytest.approx(
+        np.interp([2, 4, 5], ratio.frequency, ratio.gain), rel=0.05
+    )
+    unknown = run(f"--input_dir={soft}", f"--output_dir={tmp_path / 'none'}", "--kernels=BL64", "--input_kernel=BR98")
+    assert unknown.returncode == 1
+    assert "BR98" in unknown.stderr

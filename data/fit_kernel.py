@@ -63,7 +63,10 @@ def fit() -> int:
         f"{found.overshoot:g} at {found.overshoot_frequency:g} lp/cm; the measured ratio is met to {error:.3f} (rms)"
     )
     if found.f50 > ratio.frequency[-1]:
-        print(f"f50 lies beyond the series' Nyquist frequency, {ratio.frequency[-1]:.2f} lp/cm: it is extrapolated")
+        print(
+            f"f50 lies beyond the series' Nyquist frequency, {ratio.frequency[-1]:.2f} lp/cm, and is extrapolated: pixels of "
+            "0.5 mm or less would show it"
+        )
     table = {name: asdict(kernel) for name, kernel in (there | {found.name: found}).items()}
     for numbers in table.values():
         del numbers["name"]

@@ -137,11 +137,12 @@ def measure_mtf(
 
     Args:
         images: (H, W) HU each, with one wire that is their brightest point, at least `WIRE_RADIUS` pixels from the border.
+            The wire lies in water or plastic: in air, undershoot would be clipped at -1024 HU.
         pixel_spacing: (row, column), mm; equal to each other.
         frequency: (n,) equidistant from 0, lp/cm, to beyond the point where the MTF vanishes.
         smoothness: Weight of the penalty.
     Returns:
-        (n,) M; scaled so that a wire's whole signal is 1, so about 1 at frequency 0.
+        (n,) M, 1 at frequency 0.
     Raises:
         ValueError: If a wire is too near to the border, or the pixels are not square.
     """
@@ -154,7 +155,7 @@ def measure_mtf(
         normal = normal + rows.T @ rows
         right = right + rows.T @ (around.ravel() / around.sum())
     curve = np.linalg.solve(normal, right)
-    return curve
+    return curve / curve[0]  # the sum of the pixels is aliased, and of a sharp kernel up to 8 % off
 
 
 def _penalty(n: int, smoothness: float) -> np.ndarray:
@@ -185,7 +186,8 @@ def _bessel_rows(centre: tuple[float, float], pitch: float, frequency: np.ndarra
 
 def _centre(around: np.ndarray, pitch: float, frequency: np.ndarray) -> tuple[float, float]:
     """Where the wire is, (row, column) in pixels from the brightest one: the place about which the image is symmetric."""
-    coarse = frequency[:: max(len(frequency) // 40, 1)]
+    steps = int(np.ceil(frequency[-1] * 3 * WIRE_RADIUS * pitch / 10))  # a sum over f in steps d repeats itself at distance 1/d
+    coarse = np.linspace(0, frequency[-1], steps + 1)
     penalty, values = _penalty(len(coarse), 1e-8), around.ravel() / around.sum()
 
     def misfit(centre: np.ndarray) -> float:
@@ -210,11 +212,13 @@ def fit_kernel(name: str, frequency: np.ndarray, mtf: np.ndarray) -> Kernel:
         frequency: (n,) lp/cm.
         mtf: (n,) measured.
     Raises:
-        ValueError: If the curve is not finite.
+        ValueError: If the curve is not finite, or starts below 0.5.
     Note:
         A curve that ends above 0.5, as at the Nyquist frequency of a pair of series, gives an extrapolated `f50`.
     """
     frequency, mtf = np.asarray(frequency, np.float64), np.asarray(mtf, np.float64)
+    if mtf[0] < 0.5:
+        raise ValueError(f"the curve of {name} must start at about 1, not at {mtf[0]:.2f}")
     if not np.isfinite(mtf).all():
         raise ValueError(f"the curve of {name} must be finite, but {np.count_nonzero(~np.isfinite(mtf))} of its points are not")
     below = np.flatnonzero(mtf < 0.5)

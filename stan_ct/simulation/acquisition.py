@@ -56,6 +56,8 @@ class Scanner:
         modulation: Strength of the angular tube-current modulation; 0 for a constant current.
         noise_factor: What an iterative reconstruction leaves of the noise; 1 for filtered back-projection.
         directions: Wedges of directions in which the noise has an amplitude of its own.
+    Raises:
+        ValueError: If a number is out of its range.
     """
 
     dose: float = 1.0
@@ -68,6 +70,10 @@ class Scanner:
     modulation: float = 0.5
     noise_factor: float = 1.0
     directions: int = 16
+
+    def __post_init__(self) -> None:
+        if self.directions < 2 or min(self.dose, self.photons, self.views, self.detector, self.water) <= 0:
+            raise ValueError(f"expected two directions or more, and dose, photons, views, detector, water above 0, got {self}")
 
 
 def slice_sensitivity(thickness: float, step: float = Z_STEP) -> np.ndarray:
@@ -138,7 +144,7 @@ class Noise:
         self.wedges = np.where(np.abs(away) < 1, np.cos(np.pi / 2 * away) ** 2, 0).astype(np.float32)
 
     def amplitude(self, object_hu: np.ndarray) -> np.ndarray:
-        """A_j where it matters: (J, 128, 128) float32, HU mm, from the raw slice (pixels, pixels) HU."""
+        """A_j where it matters: (J, 128, 128) float32, HU mm^1.5, from the raw slice (pixels, pixels) HU."""
         size = self.pixels // COARSE
         coarse = object_hu.reshape(COARSE, size, COARSE, size).mean((1, 3), dtype=np.float64)
         scanner, pitch = self.scanner, self.pitch * size

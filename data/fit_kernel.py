@@ -17,6 +17,11 @@ from pathlib import Path
 import numpy as np
 from absl import app, flags
 
+SLICES = 128
+"""Pairs of slices that are looked at, at most."""
+WORST = 0.1
+"""Largest error of the fit, in units of the highest ratio, that is still a fit."""
+
 FLAGS = flags.FLAGS
 flags.DEFINE_string("input_dir", None, "Tree of DICOM that holds both series.", required=True)
 flags.DEFINE_string("known_kernel", None, "A name of the table, or NAME:f50:f10[:overshoot[:at]] in lp/cm.", required=True)
@@ -40,18 +45,22 @@ def main(argv: list[str]) -> int:
 def fit() -> int:
     """Fits, prints and writes."""
     from stan_ct.ct.filters import fit_radial_filter
-    from stan_ct.ct.kernels import KERNELS, kernel_from_ratio, parse_kernel, read_kernels
+    from stan_ct.ct.kernels import KERNELS, Kernel, kernel_from_ratio, parse_kernel, read_kernels
     from stan_ct.ct.series import find_series, load_series
     from stan_ct.patches.pairs import PairingRule, pair_series
 
     path = Path(FLAGS.kernel_file)
     there = read_kernels(path) if path.exists() else {}
     known = parse_kernel(FLAGS.known_kernel, KERNELS | there)
+    Kernel(FLAGS.fit_kernel, known.f50, known.f10)  # refuses a bad name before the work
+    if not path.absolute().parent.is_dir():
+        raise ValueError(f"{path.parent} does not exist: make it, or choose another --kernel_file")
     pairs = pair_series(find_series(FLAGS.input_dir).series, PairingRule((known.name,), FLAGS.fit_kernel))
-    slices = []
-    for pair in pairs:
+    slices, each = [], max(SLICES // len(pairs), 1)
+    for pair in pairs[:SLICES]:
         source, target = load_series(pair.source), load_series(pair.target)
-        slices += [(source.volume[z], target.volume[t], pair.source.pixel_spacing) for z, t in pair.slices]
+        chosen = pair.slices[:: max(len(pair.slices) // each, 1)]
+        slices += [(source.volume[z], target.volume[t], pair.source.pixel_spacing) for z, t in chosen]
     ratio = fit_radial_filter(slices)
     found = kernel_from_ratio(FLAGS.fit_kernel, ratio, known)
     curve = found.mtf(ratio.frequency) / known.mtf(ratio.frequency)
@@ -64,13 +73,20 @@ def fit() -> int:
     )
     if found.f50 > ratio.frequency[-1]:
         print(
-            f"f50 lies beyond the series' Nyquist frequency, {ratio.frequency[-1]:.2f} lp/cm, and is extrapolated: pixels of "
-            "0.5 mm or less would show it"
+            f"f50 and f10 lie beyond the series' Nyquist frequency, {ratio.frequency[-1]:.2f} lp/cm, and are extrapolated: "
+            "pixels of 0.5 mm or less would show them"
+        )
+    if error > WORST * max(ratio.gain):
+        raise ValueError(
+            f"no kernel curve comes near to {known.name} x the measured ratio, so nothing is written: give a better curve of "
+            f"{known.name}, if there is one"
         )
     table = {name: asdict(kernel) for name, kernel in (there | {found.name: found}).items()}
     for numbers in table.values():
         del numbers["name"]
-    path.write_text(json.dumps(table, indent=1) + "\n")
+    partial = path.with_name(f"{path.name}.partial")
+    partial.write_text(json.dumps(table, indent=1) + "\n")
+    partial.replace(path)
     return 0
 
 

@@ -2,7 +2,7 @@
 
 python data/simulate.py --patients=4 --kernels=BR40,BL64 --thicknesses=1 --output_dir=OUT
 
-OUT/<train|validation|test>/SIM000001/<kernel>_<thickness>mm/IM0001.dcm, and patient.json with the truth about the patient.
+OUT/<train|validation|test>/SIM000001/<kernel>_<thickness>mm/IM0001.dcm, and SIM000001.json with the truth about the patient.
 A run that was stopped is completed by running it again; patients that are there are left alone. The same seed gives the same
 bytes, whatever the number of workers.
 
@@ -17,6 +17,7 @@ Exit codes: 0 done, 1 bad usage or nothing to do it with, 130 stopped with Ctrl-
 
 import os
 import sys
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 from absl import app, flags
@@ -33,7 +34,7 @@ flags.DEFINE_integer("first_seed", 1, "Seed of the first patient.", 0, 999_999)
 flags.DEFINE_list("thicknesses", ["1"], "Slice thicknesses, mm; each in every kernel.")
 flags.DEFINE_integer("slices", 24, "Slices of each series.", 1)
 flags.DEFINE_float("increment", 1.0, "Distance of slices, mm; a multiple of 0.5.")
-flags.DEFINE_float("start", None, "Place of the lowest slice, mm above the carina; default: drawn for each patient.")
+flags.DEFINE_float("start", None, "Lowest slice, mm above the carina, within -170 to 130; default: drawn for each patient.")
 flags.DEFINE_list("dose", ["0.5", "2"], "Range of the patients' dose, relative to 1; one number for all the same.")
 flags.DEFINE_float("noise_factor", 1.0, "What an iterative reconstruction leaves of the noise; 1: filtered back-projection.", 0)
 flags.DEFINE_integer("workers", 0, "Processes; 0: one per core.", 0)
@@ -53,6 +54,8 @@ def main(argv: list[str]) -> int:
         return refilter() if FLAGS.input_dir else simulate()
     except (CohortError, ValueError, OSError) as error:
         return fail(error)
+    except BrokenProcessPool:
+        return fail("a worker was ended, probably for lack of memory: choose fewer --workers; the same command goes on")
     except KeyboardInterrupt:
         print("simulate: stopped; run the same command again to go on", file=sys.stderr)
         return 130
@@ -63,7 +66,7 @@ def simulate() -> int:
     from stan_ct.simulation import cohort as cohorts
 
     cohort = cohorts.Cohort(scan(), Path(FLAGS.output_dir), patients(), FLAGS.first_seed, workers())
-    cohorts.prepare(cohort)
+    cohorts.check(cohort)
     cost = cohorts.cost(cohort)
     minutes = max(cost.seconds / 60, 0.1)
     there = sum(cohort.patients) - cost.patients
@@ -74,12 +77,13 @@ def simulate() -> int:
     )
     if FLAGS.dry_run:
         return 0
+    Path(FLAGS.output_dir).mkdir(parents=True, exist_ok=True)
     effective = FLAGS.get_key_flags_for_module(sys.modules[__name__])
     lines = [f.serialize() for f in effective if f.value is not None and f.name != "dry_run"]
     (Path(FLAGS.output_dir) / "simulate.flags").write_text("\n".join(lines) + "\n")
     with tqdm(total=cost.images, unit="image", disable=None) as bar:
         cohorts.simulate(cohort, bar.update)
-    print(f"{FLAGS.output_dir}: {sum(cohort.patients)} simulated patients")
+    print(f"{FLAGS.output_dir}: {sum(cohort.patients)} simulated patients; the truth about each is in SIM*.json beside it")
     return 0
 
 
@@ -87,6 +91,11 @@ def refilter() -> int:
     """Real series in other kernels."""
     from stan_ct.simulation.refilter import refilter_tree
 
+    unused = [
+        name for name in ("patients", "validation_patients", "test_patients", "thicknesses", "dose") if FLAGS[name].present
+    ]
+    if unused:
+        raise ValueError(f"--{unused[0]} is for simulated patients: leave it out, or leave out --input_dir")
     table = kernel_table()
     source = kernel(FLAGS.input_kernel, table) if FLAGS.input_kernel else None
     chosen = [kernel(name, table) for name in FLAGS.kernels]

@@ -57,7 +57,8 @@ class Derivation:
         created: Timezone-aware.
         description: Derivation Description (0008,2111), ASCII; empty: that the series was standardized. One that does not
             open with "STAN-CT" leaves the series a possible source.
-        attributes: Further (keyword, ASCII text) to set.
+        contribution: Contribution Description (0018,A00E) of the tool, ASCII.
+        attributes: Further (keyword, ASCII text) to set; "\\" parts values.
     """
 
     target: str
@@ -66,6 +67,7 @@ class Derivation:
     sharpening: bool
     created: datetime
     description: str = ""
+    contribution: str = "CT image standardization"
     attributes: tuple[tuple[str, str], ...] = ()
 
 
@@ -228,10 +230,10 @@ def _describe(header: Dataset, instance: Instance, derivation: Derivation, creat
     code = ("113086", "Edge enhancement") if derivation.sharpening else ("113087", "Smoothing")
     header.DerivationCodeSequence = [*_earlier(header, "DerivationCodeSequence"), _code(*code)]
     header.SourceImageSequence = [_source_image(instance)]
-    tool = _contributing_equipment(model, created)
+    tool = _contributing_equipment(model, derivation.contribution, created)
     header.ContributingEquipmentSequence = [*_earlier(header, "ContributingEquipmentSequence"), tool]
     for keyword, text in derivation.attributes:
-        _set_text(header, keyword, _ascii(text).encode())
+        _set_text(header, keyword, b"\\".join(_ascii(value).encode() for value in text.split("\\")))
 
 
 def _series_description(source: bytes, target: str) -> bytes:
@@ -259,14 +261,14 @@ def _source_image(instance: Instance) -> Dataset:
     return item
 
 
-def _contributing_equipment(model: str, created: datetime) -> Dataset:
+def _contributing_equipment(model: str, contribution: str, created: datetime) -> Dataset:
     """The tool's item; Manufacturer (0008,0070) and its like keep naming the scanner, whose data these still are."""
     item = Dataset()
     item.Manufacturer = dicom.STAMP
     item.ManufacturerModelName = model[:64].strip()
     item.SoftwareVersions = __version__
     item.ContributionDateTime = created.strftime("%Y%m%d%H%M%S%z")
-    item.ContributionDescription = "CT image standardization"
+    item.ContributionDescription = contribution
     item.PurposeOfReferenceCodeSequence = [_code("109102", "Processing Equipment")]
     return item
 

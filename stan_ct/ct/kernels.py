@@ -18,6 +18,12 @@ from scipy import optimize, special
 
 from stan_ct.ct.filters import RadialFilter
 
+SLOPE, OVERSHOOT, PLACE = 1.05, 1.5, 0.3
+"""Least f10 / f50, largest overshoot, and least place of it in units of f50, that a CT kernel may have."""
+
+TYPICAL_SLOPE = 1.3
+"""f10 / f50 of sharp kernels, where nothing is known of it."""
+
 WIRE_RADIUS = 12
 """Pixels around a wire that :func:`measure_mtf` looks at."""
 
@@ -30,7 +36,7 @@ class Kernel:
     and 0.1 at `f10`.
 
     Attributes:
-        name: Convolution Kernel (0018,1210).
+        name: Convolution Kernel (0018,1210); several values with "/" between, as "Br40d/3".
         f50: Frequency at which M falls to 0.5, lp/cm.
         f10: Frequency at which M falls to 0.1, lp/cm.
         overshoot: a, >= 0; edge enhancement.
@@ -47,17 +53,22 @@ class Kernel:
 
     def __post_init__(self) -> None:
         numbers = (self.f50, self.f10, self.overshoot, self.overshoot_frequency)
-        if not (np.isfinite(numbers).all() and 0 < self.f50 < self.f10 and min(numbers[2:]) >= 0):
+        told = f"f50 {self.f50:g}, f10 {self.f10:g}, overshoot {self.overshoot:g} at {self.overshoot_frequency:g} lp/cm"
+        if not (np.isfinite(numbers).all() and self.f50 > 0 and self.f10 / self.f50 >= SLOPE and min(numbers[2:]) >= 0):
+            raise ValueError(f"kernel {self.name}: expected 0 < f50 < f10 in lp/cm and an overshoot >= 0, got {told}")
+        if self.f50 < 1 or self.overshoot > OVERSHOOT or 0 < self.overshoot_frequency < PLACE * self.f50:
             raise ValueError(
-                f"kernel {self.name}: expected 0 < f50 < f10 in lp/cm and an overshoot >= 0, got f50 {self.f50:g}, "
-                f"f10 {self.f10:g}, overshoot {self.overshoot:g} at {self.overshoot_frequency:g} lp/cm"
+                f"kernel {self.name}: no CT kernel has {told}; expected f50 >= 1 lp/cm, overshoot <= {OVERSHOOT:g} at "
+                f"{PLACE:g} of f50 or more. Frequencies are in lp/cm, not in lp/mm"
             )
         if not self._lift(self.f10) / 0.1 > self._lift(self.f50) / 0.5:
             raise ValueError(
                 f"kernel {self.name}: an overshoot of {self.overshoot:g} leaves no curve that falls through f50 and f10"
             )
-        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_. -]{0,15}", self.name):
-            raise ValueError(f"kernel name {self.name!r}: expected 1 to 16 letters, digits, '_', '-', '.' or spaces")
+        if not all(re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9_. -]{0,14}[A-Za-z0-9_-])?", part) for part in self.name.split("/")):
+            raise ValueError(
+                f"kernel name {self.name!r}: expected 1 to 16 letters, digits, '_', '-', '.' or spaces, and '/' between values"
+            )
 
     def mtf(self, frequency: np.ndarray) -> np.ndarray:
         """M at frequencies in lp/cm, any shape, float64; 1 at 0."""
@@ -121,7 +132,8 @@ def read_kernels(path: Path | str) -> dict[str, Kernel]:
         OSError: If it cannot be read.
     """
     try:
-        return {name: Kernel(name, **numbers) for name, numbers in json.loads(Path(path).read_text()).items()}
+        table = json.loads(Path(path).read_text())
+        return {name: Kernel(name, **{k: float(n) for k, n in numbers.items()}) for name, numbers in table.items()}
     except (AttributeError, TypeError, ValueError) as error:
         raise ValueError(f'{path}: expected {{"NAME": {{"f50": .., "f10": .., "overshoot": ..}}}}, got: {error}') from error
 
@@ -214,7 +226,8 @@ def fit_kernel(name: str, frequency: np.ndarray, mtf: np.ndarray) -> Kernel:
     Raises:
         ValueError: If the curve is not finite, or starts below 0.5.
     Note:
-        A curve that ends above 0.5, as at the Nyquist frequency of a pair of series, gives an extrapolated `f50`.
+        A curve that ends above 0.5, as at the Nyquist frequency of a pair of series, gives an extrapolated `f50`, and an
+        `f10` of `TYPICAL_SLOPE` times that.
     """
     frequency, mtf = np.asarray(frequency, np.float64), np.asarray(mtf, np.float64)
     if mtf[0] < 0.5:
@@ -223,15 +236,15 @@ def fit_kernel(name: str, frequency: np.ndarray, mtf: np.ndarray) -> Kernel:
         raise ValueError(f"the curve of {name} must be finite, but {np.count_nonzero(~np.isfinite(mtf))} of its points are not")
     below = np.flatnonzero(mtf < 0.5)
     half = frequency[below[0] if below.size else -1]
+    slopes = (SLOPE, 2.5) if below.size else (TYPICAL_SLOPE, TYPICAL_SLOPE + 1e-6)  # nothing shows how steeply it falls
 
     def kernel(p: np.ndarray) -> Kernel:
         return Kernel(name, p[0], p[0] * p[1], p[2], p[0] * p[3])
 
-    bounds = ([half * 0.5, 1.05, 0.0, 0.3], [half * 2, 2.5, 1.5, 0.8])
-    starts = ([half, 1.4, 0.05, 0.5], [half, 1.3, 0.3, 0.5])
-    fits = [optimize.least_squares(lambda p: kernel(p).mtf(frequency) - mtf, start, bounds=bounds) for start in starts]
-    best = min(fits, key=lambda fit: fit.cost).x
-    found = kernel(best)
+    low, high = zip((half * 0.5, half * 2), slopes, (0.0, OVERSHOOT), (PLACE + 0.01, 0.8), strict=True)
+    starts = [np.clip(start, low, high) for start in ([half, 1.4, 0.05, 0.5], [half, 1.3, 0.3, 0.5])]
+    fits = [optimize.least_squares(lambda p: kernel(p).mtf(frequency) - mtf, start, bounds=(low, high)) for start in starts]
+    found = kernel(min(fits, key=lambda fit: fit.cost).x)
     return Kernel(name, *(round(float(n), 3) for n in (found.f50, found.f10, found.overshoot, found.overshoot_frequency)))
 
 

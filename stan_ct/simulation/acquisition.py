@@ -37,6 +37,9 @@ FOCUS = 0.45
 STORED_HU = (-1024, 3071)
 """What 12 bits hold with a Rescale Intercept of -1024."""
 
+DOSES = (0.01, 1e9)
+"""Below, hardly a quantum gets through a chest, and the model of the noise no longer holds; 1e9 is a scan without noise."""
+
 COARSE = 128
 """Side of the grid on which ray sums and noise amplitudes are computed."""
 
@@ -72,8 +75,12 @@ class Scanner:
     directions: int = 16
 
     def __post_init__(self) -> None:
-        if self.directions < 2 or min(self.dose, self.photons, self.views, self.detector, self.water) <= 0:
-            raise ValueError(f"expected two directions or more, and dose, photons, views, detector, water above 0, got {self}")
+        positive = (self.photons, self.views, self.detector, self.water)
+        others = (self.electronic_noise, self.bowtie, self.modulation, self.noise_factor)
+        if not (np.isfinite(positive + others).all() and min(positive) > 0 and min(others) >= 0 and self.directions >= 2):
+            raise ValueError(f"expected finite numbers, none below 0, and two directions or more, got {self}")
+        if not DOSES[0] <= self.dose <= DOSES[1]:
+            raise ValueError(f"expected a dose from {DOSES[0]:g} to {DOSES[1]:g} (1 is a usual one), got {self.dose:g}")
 
 
 def slice_sensitivity(thickness: float, step: float = Z_STEP) -> np.ndarray:
@@ -208,5 +215,11 @@ def _fold(spectrum: np.ndarray) -> np.ndarray:
 
 
 def to_stored_hu(image: np.ndarray) -> np.ndarray:
-    """HU as a scanner stores them: int16, rounded, clipped to `STORED_HU`."""
+    """HU as a scanner stores them: int16, rounded, clipped to `STORED_HU`.
+
+    Raises:
+        ValueError: If a value is not finite.
+    """
+    if not np.isfinite(image).all():
+        raise ValueError(f"HU must be finite, but {np.count_nonzero(~np.isfinite(image))} pixels are not")
     return np.clip(np.rint(image), *STORED_HU).astype(np.int16)

@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import shutil
 import signal
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
@@ -23,7 +24,8 @@ from stan_ct import __version__
 from stan_ct.simulation.acquisition import Z_STEP, slice_sensitivity
 from stan_ct.simulation.study import Patient, Scan, acquire, dicom_slice
 
-SETTINGS, TRUTH = "simulation.json", "patient.json"
+SETTINGS, INCOMPLETE = "simulation.json", ".incomplete"
+LAST_SEED = 999_999
 SPLITS = ("train", "validation", "test")
 IMAGE_BYTES = 2 * 512 * 512 + 2048
 
@@ -35,6 +37,8 @@ class CohortError(ValueError):
 @dataclass(frozen=True)
 class Cohort:
     """Patients, each in one split, and where they go: OUT/<split>/SIM000001/<kernel>_<thickness>mm/IM0001.dcm.
+
+    The truth about a patient is OUT/<split>/SIM000001.json.
 
     Attributes:
         scan: What is made of each patient.
@@ -71,21 +75,15 @@ class Cost:
     seconds: float
 
 
-def prepare(cohort: Cohort) -> None:
-    """Checks that the output directory can hold this cohort, and writes the settings there.
+def check(cohort: Cohort) -> None:
+    """Checks that the output directory can hold this cohort; changes nothing.
 
     Raises:
-        CohortError: If there is a cohort of other settings, a patient in another split, or too little room.
+        CohortError: If there is a cohort of other settings, a patient in another split, no patient, or too little room.
     """
-    settings = json.loads(json.dumps({"stan_ct": __version__, **asdict(cohort.scan)}))
-    cohort.output_dir.mkdir(parents=True, exist_ok=True)
-    path = cohort.output_dir / SETTINGS
-    if path.exists() and (there := json.loads(path.read_text())) != settings:
-        other = ", ".join(key for key in settings if there.get(key) != settings[key])
-        raise CohortError(
-            f"{cohort.output_dir} holds a simulation with other settings ({other}): repeat its flags to go on with it, or "
-            "choose another --output_dir"
-        )
+    if not cohort.folders() or max(cohort.folders()) > LAST_SEED:
+        raise CohortError(f"expected one patient or more, with seeds up to {LAST_SEED}; got {sum(cohort.patients)}")
+    _check_settings(cohort)
     for seed, folder in cohort.folders().items():
         for split in SPLITS:
             if split != folder.parent.name and (cohort.output_dir / split / folder.name).exists():
@@ -93,10 +91,32 @@ def prepare(cohort: Cohort) -> None:
                     f"patient {folder.name} is in {split} already and would now be in {folder.parent.name} too: keep the "
                     f"number of patients, or choose another --output_dir or a --first_seed other than {seed}"
                 )
-    need, free = _bytes(cohort), shutil.disk_usage(cohort.output_dir).free
+    there = next(path for path in (cohort.output_dir, *cohort.output_dir.absolute().parents) if path.exists())
+    need, free = _bytes(cohort), shutil.disk_usage(there).free
     if need > free:
         raise CohortError(f"{need / 1e9:.1f} GB are needed in {cohort.output_dir} and {free / 1e9:.1f} GB are free")
-    path.write_text(json.dumps(settings, indent=1) + "\n")
+
+
+def _check_settings(cohort: Cohort) -> None:
+    """Refuses a folder in which patients of other settings lie."""
+    path, out = cohort.output_dir / SETTINGS, cohort.output_dir
+    if not path.exists() or not any((out / name).exists() for name in (*SPLITS, INCOMPLETE)):
+        return
+    try:
+        there = dict(json.loads(path.read_text()))
+    except (TypeError, ValueError) as error:
+        raise CohortError(f"{path} is damaged ({error}): choose another --output_dir") from error
+    settings = _settings(cohort)
+    if there != settings:
+        other = ", ".join(key for key in settings if there.get(key) != settings[key])
+        raise CohortError(
+            f"{out} holds a simulation with other settings ({other}): repeat its flags to go on with it, or choose another "
+            "--output_dir"
+        )
+
+
+def _settings(cohort: Cohort) -> dict:
+    return json.loads(json.dumps({"stan_ct": __version__, **asdict(cohort.scan)}))
 
 
 def _bytes(cohort: Cohort) -> int:
@@ -107,7 +127,8 @@ def cost(cohort: Cohort) -> Cost:
     """Tries a slice of the first missing patient to see how long the rest will take."""
     missing = cohort.missing()
     images = len(missing) * len(cohort.scan.series) * cohort.scan.slices
-    seconds = _seconds_per_patient(cohort, min(missing)) * len(missing) / cohort.workers if missing else 0.0
+    at_once = min(cohort.workers, os.cpu_count() or 1, len(_parts(cohort, list(missing))) or 1)
+    seconds = _seconds_per_patient(cohort, min(missing)) * len(missing) / at_once if missing else 0.0
     return Cost(len(missing), images, _bytes(cohort) / 1e9, seconds)
 
 
@@ -128,20 +149,23 @@ def _new_share(scan: Scan) -> float:
 
 
 def simulate(cohort: Cohort, progress: Callable[[int], None] = lambda images: None) -> list[Path]:
-    """Makes the patients that are missing.
+    """Makes the patients that are missing; :func:`check` first.
 
     A patient's files are made in OUT/.incomplete and moved to their place together. What a run that was stopped has left
     there is used by the next.
 
     Args:
-        cohort: After :func:`prepare`.
+        cohort: What to make.
         progress: Called with the number of images made since the last call.
     Returns:
         The new folders.
     Raises:
         OSError: If the output cannot be written.
+        BrokenProcessPool: If a worker was killed.
     """
     missing = cohort.missing()
+    cohort.output_dir.mkdir(parents=True, exist_ok=True)
+    _write(cohort.output_dir / SETTINGS, (json.dumps(_settings(cohort), indent=1) + "\n").encode())
     parts = _parts(cohort, list(missing))
     left = {seed: sum(s == seed for s, _ in parts) for seed in missing}
     context = multiprocessing.get_context("spawn")
@@ -163,7 +187,7 @@ def simulate(cohort: Cohort, progress: Callable[[int], None] = lambda images: No
             pool.shutdown(wait=False, cancel_futures=True)
             raise
     with suppress(OSError):
-        (cohort.output_dir / ".incomplete").rmdir()
+        (cohort.output_dir / INCOMPLETE).rmdir()
     return sorted(done)
 
 
@@ -182,6 +206,13 @@ def _start_worker(queue: object) -> None:
     _queue = queue
     cv2.setNumThreads(1)  # one worker per core
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends a worker without a traceback
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """A worker must not outlive a script that was killed."""
+    multiprocessing.parent_process().join()
+    os._exit(1)
 
 
 @lru_cache(1)
@@ -190,13 +221,13 @@ def _patient(seed: int, scan: Scan) -> Patient:
 
 
 def _incomplete(cohort: Cohort, seed: int) -> Path:
-    return cohort.output_dir / ".incomplete" / f"SIM{seed:06d}"
+    return cohort.output_dir / INCOMPLETE / f"SIM{seed:06d}"
 
 
 def _make(cohort: Cohort, seed: int, indices: range) -> None:
     """Runs in a worker: makes the slices of a patient that are not there yet."""
     patient, folder = _patient(seed, cohort.scan), _incomplete(cohort, seed)
-    names = [f"{kernel.name}_{thickness:g}mm" for _, kernel, thickness in cohort.scan.series]
+    names = cohort.scan.folders
     for name in names:
         (folder / name).mkdir(parents=True, exist_ok=True)
     wanted = [i for i in indices if not all((folder / name / f"IM{i + 1:04d}.dcm").exists() for name in names)]
@@ -206,7 +237,7 @@ def _make(cohort: Cohort, seed: int, indices: range) -> None:
             _write(folder / name / f"IM{index + 1:04d}.dcm", dicom_slice(patient, number, index, image))
         _queue.put(len(names))
     if 0 in indices:
-        _write(folder / TRUTH, (json.dumps(patient.description(), indent=1) + "\n").encode())
+        _write(folder.with_suffix(".json"), (json.dumps(patient.description(), indent=1) + "\n").encode())
 
 
 def _write(path: Path, data: bytes) -> None:
@@ -221,5 +252,6 @@ def _finish(cohort: Cohort, seed: int, folder: Path) -> Path:
     for partial in [path for path in incomplete.rglob("*") if path.suffix[1:].isdigit()]:  # of a run that was killed
         partial.unlink()
     folder.parent.mkdir(parents=True, exist_ok=True)
+    incomplete.with_suffix(".json").replace(folder.with_suffix(".json"))
     incomplete.rename(folder)
     return folder

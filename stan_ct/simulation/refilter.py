@@ -11,10 +11,14 @@ import numpy as np
 
 from stan_ct.ct.derived import Derivation, write_series
 from stan_ct.ct.filters import RadialFilter
+from stan_ct.ct.header import stored_range
 from stan_ct.ct.identity import creation_time, free_series_number
 from stan_ct.ct.kernels import Kernel
 from stan_ct.ct.refusal import Refused
 from stan_ct.ct.series import Series, SeriesFiles, find_series, load_series
+
+NO_CT_NUMBER = -1100.0
+"""HU below this are padding, declared as such or not."""
 
 NOTHING = 1e-3
 """Below this amplitude the source holds nothing that a gain could bring back."""
@@ -38,7 +42,7 @@ def refilter(series: Series, source: Kernel, target: Kernel, max_gain: float = 3
     """A series as another kernel would show it, (Z, H, W) float32 HU.
 
     Args:
-        series: A sharp, thin series; padding is left as it is.
+        series: A sharp, thin series; padding, and values that are padding in all but name, are left as they are.
         source: The series' kernel.
         target: Kernel wanted.
         max_gain: See :func:`kernel_ratio`.
@@ -47,7 +51,7 @@ def refilter(series: Series, source: Kernel, target: Kernel, max_gain: float = 3
     """
     ratio = kernel_ratio(source, target, max_gain)
     slices = (ratio(image, series.files.pixel_spacing) for image in series.volume)
-    return np.where(series.padding, series.volume, np.stack(list(slices)))
+    return np.where(series.padding | (series.volume < NO_CT_NUMBER), series.volume, np.stack(list(slices)))
 
 
 def refilter_tree(
@@ -64,7 +68,7 @@ def refilter_tree(
 
     Args:
         input_dir: Tree of DICOM.
-        output_dir: OUT.
+        output_dir: OUT; left out of the search.
         kernels: Kernels wanted; the source's own is left out.
         source: Kernel of all series; None: the one of `table` that their headers name.
         table: Name -> kernel.
@@ -75,50 +79,76 @@ def refilter_tree(
         The folders written (or that would be).
     Raises:
         FileNotFoundError: If `input_dir` does not exist.
-        ValueError: If a name of a kernel is unknown.
+        ValueError: If `source` is to stand for series of several kernels.
     """
     inventory = find_series(input_dir, exclude=[output_dir])
-    taken = {files.number for files in inventory.series if files.number is not None}
+    found = sorted({files.kernel for files in inventory.series})
+    if source and len(found) > 1:
+        raise ValueError(
+            f"{input_dir} holds series of kernels {', '.join(found)}, and --input_kernel is the curve of one: choose a folder "
+            "with one kernel"
+        )
+    taken = {study: set(numbers) for study, numbers in inventory.series_numbers.items()}
+    if output_dir.exists():
+        for study, numbers in find_series(output_dir).series_numbers.items():
+            taken.setdefault(study, set()).update(numbers)
     folders = []
     for files in inventory.series:
         kernel = source or table.get(files.kernel)
         if kernel is None:
             say(f"  left out: {files.name}: its kernel {files.kernel!r} is not known; name its curve with --input_kernel")
             continue
-        wanted = [target for target in kernels if target != kernel]
-        targets = [(target, output_dir / "series" / f"{files.name}_{target.name}") for target in wanted]
-        for target, _ in targets:
+        for target in kernels:
+            if (target.f50, target.f10, target.overshoot) == (kernel.f50, kernel.f10, kernel.overshoot):
+                continue
+            folder = output_dir / "series" / f"{files.name}_{target.name.replace('/', '-')}"
             say(f"  {files.name}: {files.kernel}, taken for {_curve(kernel)} -> {_curve(target)}")
-        if not dry_run:
-            _write(files, kernel, targets, max_gain, taken, say)
-        folders += [folder for _, folder in targets if dry_run or folder.exists()]
+            if dry_run or _write(files, kernel, target, folder, max_gain, taken.setdefault(files.study_uid, set()), say):
+                folders.append(folder)
     return folders
 
 
 def _write(
     files: SeriesFiles,
     kernel: Kernel,
-    targets: list[tuple[Kernel, Path]],
+    target: Kernel,
+    folder: Path,
     max_gain: float,
     taken: set[int],
     say: Callable[[str], None],
-) -> None:
+) -> bool:
+    """Writes one series; False if no slice of the source can be read."""
     try:
         series = load_series(files)
     except Refused as refused:
         say(f"  refused: {files.name}: {refused}")
-        return
+        return False
     for refusal in series.refusals:
         say(f"  refused: {', '.join(path.name for path in refusal.paths)}: {refusal.reason}: {refusal.found}")
-    for target, folder in targets:
-        number = free_series_number(files.number, taken)
-        taken.add(number)
-        write_series(series, refilter(series, kernel, target, max_gain), folder, derivation(kernel, target, max_gain), number)
+    volume = refilter(series, kernel, target, max_gain)
+    _tell_clipped(series, volume, say)
+    number = free_series_number(files.number, taken)
+    taken.add(number)
+    write_series(series, volume, folder, derivation(files.kernel, kernel, target, max_gain), number)
+    return True
 
 
-def derivation(source: Kernel, target: Kernel, max_gain: float) -> Derivation:
+def _tell_clipped(series: Series, volume: np.ndarray, say: Callable[[str], None]) -> None:
+    """Says how many pixels do not fit the range that the source's headers can store."""
+    header = series.files.first
+    ends = (value * float(header.RescaleSlope) + float(header.RescaleIntercept) for value in stored_range(header))
+    low, high = sorted(ends)
+    share, before = (np.mean((v < low) | (v > high)) for v in (volume, series.volume))
+    if share - before > 0.01:
+        say(f"    {share:.0%} of the pixels leave {low:g} to {high:g} HU, which the source can store, and are clipped")
+
+
+def derivation(named: str, source: Kernel, target: Kernel, max_gain: float) -> Derivation:
     """What the headers say. Convolution Kernel names the kernel simulated, as in a simulated patient's series."""
-    told = f"Simulated: re-filtered by STAN-CT from {_curve(source)} to {_curve(target)}; gain at most {max_gain:g}"
+    told = (
+        f"Simulated: re-filtered by STAN-CT from kernel {named}, taken for {_curve(source)}, to {_curve(target)}; gain at most "
+        f"{max_gain:g}"
+    )
     return Derivation(
         target=f"simulated {target.name}",
         model="kernel simulator",
@@ -126,7 +156,11 @@ def derivation(source: Kernel, target: Kernel, max_gain: float) -> Derivation:
         sharpening=target.f50 > source.f50,
         created=creation_time(),
         description=told,
-        attributes=(("ConvolutionKernel", target.name), ("ImageComments", f"{told}. Kernel curves are estimates.")),
+        contribution="CT kernel simulation",
+        attributes=(
+            ("ConvolutionKernel", target.name.replace("/", "\\")),
+            ("ImageComments", f"{told}. Kernel curves are estimates."),
+        ),
     )
 
 

@@ -16,6 +16,7 @@ from stan_ct.ct.derived import dicom_file
 from stan_ct.ct.identity import derived_uid
 from stan_ct.ct.kernels import Kernel
 from stan_ct.simulation.acquisition import (
+    DOSES,
     FIELD_OF_VIEW,
     PIXELS,
     STORED_HU,
@@ -27,6 +28,12 @@ from stan_ct.simulation.acquisition import (
     to_stored_hu,
 )
 from stan_ct.simulation.phantom import ThoraxPhantom
+
+THICKNESSES = (0.5, 20.0)
+"""Least and largest nominal slice thickness, mm."""
+
+BODY = (-170.0, 130.0)
+"""Where there is anatomy, mm above the carina."""
 
 CHEST = (-90.0, 60.0)
 """Where slices lie, mm above the carina, unless `Scan.start` says otherwise or they need more room."""
@@ -59,24 +66,40 @@ class Scan:
     scanner: Scanner = field(default_factory=Scanner)
 
     def __post_init__(self) -> None:
-        names = [kernel.name for kernel in self.kernels]
-        if not names or len(set(names)) < len(names):
+        names, series = [kernel.name for kernel in self.kernels], [name.lower() for name in self.folders]
+        if not names or len(set(map(str.lower, names))) < len(names):
             raise ValueError(f"expected one or more kernels of different names, got {names or 'none'}")
-        if not self.thicknesses or len(set(self.thicknesses)) < len(self.thicknesses) or min(self.thicknesses) < Z_STEP:
-            raise ValueError(f"expected different thicknesses of at least {Z_STEP:g} mm, got {list(self.thicknesses)}")
+        low, high = THICKNESSES
+        if not series or len(set(series)) < len(series) or not all(low <= t <= high for t in self.thicknesses):
+            raise ValueError(f"expected different thicknesses of {low:g} to {high:g} mm, got {list(self.thicknesses)}")
         if self.slices < 1 or self.increment <= 0 or self.increment % Z_STEP:
             raise ValueError(
                 f"expected at least one slice, at an increment that is a multiple of {Z_STEP:g} mm, got {self.slices} at "
                 f"{self.increment:g} mm"
             )
-        if not 0 < self.dose[0] <= self.dose[1] or not np.isfinite(self.dose).all():
-            raise ValueError(f"expected a range of doses above 0, lower end first, got {self.dose[0]:g} to {self.dose[1]:g}")
+        if not DOSES[0] <= self.dose[0] <= self.dose[1] <= DOSES[1]:
+            raise ValueError(
+                f"expected a range of doses within {DOSES[0]:g} to {DOSES[1]:g}, lower end first, got {self.dose[0]:g} to "
+                f"{self.dose[1]:g}"
+            )
+        length = (self.slices - 1) * self.increment
+        first = sum(CHEST) / 2 - length / 2 if self.start is None else self.start
+        if not (first >= BODY[0] and first + length <= BODY[1]) or (self.start or 0) % Z_STEP:
+            raise ValueError(
+                f"slices must lie within {BODY[0]:g} to {BODY[1]:g} mm of the carina, at a start that is a multiple of "
+                f"{Z_STEP:g} mm; these would lie from {first:g} to {first + length:g} mm"
+            )
 
     @cached_property
     def key(self) -> str:
         """What, with the seed, determines the pixels of a slice; new UIDs follow from it."""
-        parts = {name: value for name, value in asdict(self).items() if name in ("increment", "dose", "scanner")}
+        parts = {name: value for name, value in asdict(self).items() if name not in ("slices", "start")}
         return json.dumps({"stan_ct": __version__, **parts}, sort_keys=True)
+
+    @property
+    def folders(self) -> list[str]:
+        """A folder name for every series, in the order of `series`."""
+        return [f"{kernel.name.replace('/', '-')}_{thickness:g}mm" for _, kernel, thickness in self.series]
 
     @property
     def series(self) -> list[tuple[int, Kernel, float]]:
@@ -123,6 +146,8 @@ class Patient:
             "seed": self.seed,
             "dose": self.dose,
             "first_slice_mm_above_carina": self.start,
+            "kernels": [asdict(kernel) for kernel in self.scan.kernels],
+            "scanner": asdict(self.scan.scanner),
             "phantom": self.phantom.description,
         }
 
@@ -187,7 +212,11 @@ def dicom_slice(patient: Patient, number: int, index: int, image: np.ndarray) ->
     ds.ImageType = ["ORIGINAL", "PRIMARY", "AXIAL"]
     ds.SeriesNumber, ds.AcquisitionNumber, ds.InstanceNumber = number + 1, 1, index + 1
     ds.SeriesDescription = f"{kernel.name} {thickness:g} mm simulated"
-    ds.ConvolutionKernel, ds.SliceThickness = kernel.name, f"{thickness:g}"
+    ds.ImageComments = (
+        f"{COMMENT} {kernel.name}: f50 {kernel.f50:g}, f10 {kernel.f10:g} lp/cm, overshoot {kernel.overshoot:g}. "
+        f"Dose {patient.dose:.3g}, noise factor {patient.scan.scanner.noise_factor:g}."
+    )
+    ds.ConvolutionKernel, ds.SliceThickness = kernel.name.split("/"), f"{thickness:g}"
     ds.SpacingBetweenSlices = f"{patient.scan.increment:g}"
     _set_place(ds, patient.place(index))
     _set_pixels(ds, image)
@@ -204,7 +233,7 @@ def _patient_and_study(patient: Patient) -> Dataset:
     ds.StudyDescription = "Simulated chest CT"
     ds.Modality, ds.KVP, ds.BodyPartExamined = "CT", "", "CHEST"
     ds.Manufacturer, ds.ManufacturerModelName, ds.SoftwareVersions = "STAN-CT simulator", "STAN-CT simulator", __version__
-    ds.ImageComments, ds.QualityControlImage, ds.BurnedInAnnotation = COMMENT, "YES", "NO"
+    ds.QualityControlImage, ds.BurnedInAnnotation = "YES", "NO"
     ds.FrameOfReferenceUID = derived_uid(f"{patient.study_uid} frame", patient.scan.key)
     ds.PositionReferenceIndicator, ds.PatientPosition = "", "HFS"
     return ds

@@ -743,7 +743,7 @@ def test_free_series_number(source, taken, expected):
 
 
 def failing_after(slices: int, monkeypatch, seen: list) -> None:
-    original, folder = derived._file, {}
+    original, folder = derived.dicom_file, {}
 
     def file(*args):
         seen.append(folder.setdefault("n", 0))
@@ -752,7 +752,7 @@ def failing_after(slices: int, monkeypatch, seen: list) -> None:
             raise OSError("No space left on device")
         return original(*args)
 
-    monkeypatch.setattr(derived, "_file", file)
+    monkeypatch.setattr(derived, "dicom_file", file)
 
 
 def tree(folder: Path) -> dict[str, bytes]:
@@ -808,13 +808,13 @@ def test_a_folder_that_cannot_be_moved_in_keeps_what_was_there(tmp_path, monkeyp
 def test_nothing_shows_while_writing(tmp_path, monkeypatch):
     """Until the last slice is written the series folder is not there."""
     write_ct(tmp_path / "in", random_stored())
-    original, shown = derived._file, []
+    original, shown = derived.dicom_file, []
 
     def file(*args):
         shown.append((tmp_path / "out" / "series").exists())
         return original(*args)
 
-    monkeypatch.setattr(derived, "_file", file)
+    monkeypatch.setattr(derived, "dicom_file", file)
     derive(load(tmp_path / "in"), tmp_path / "out")
     assert shown == [False, False, False]
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["series"]

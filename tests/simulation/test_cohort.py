@@ -5,6 +5,7 @@ import json
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from stan_ct.ct.filters import fit_radial_filter
 from stan_ct.ct.kernels import KERNELS, Kernel
 from stan_ct.ct.series import find_series, load_series
 from stan_ct.simulation import cohort as cohorts
-from stan_ct.simulation.cohort import Cohort, CohortError, cost, prepare, simulate
+from stan_ct.simulation.cohort import Cohort, CohortError, check, cost, simulate
 from stan_ct.simulation.refilter import kernel_ratio
 from stan_ct.simulation.study import Scan
 
@@ -39,7 +40,7 @@ def made(tmp_path_factory):
     """A training and a test patient, made by two workers: the folder, the images counted, the new folders."""
     folder = tmp_path_factory.mktemp("cohort") / "out"
     cohort, counted = Cohort(SCAN, folder, (1, 0, 1), workers=2), []
-    prepare(cohort)
+    check(cohort)
     new = simulate(cohort, counted.append)
     return folder, counted, new
 
@@ -49,17 +50,17 @@ def test_patients_lie_where_they_belong(made):
     folder, counted, new = made
     series = [f"{name}/IM{n:04d}.dcm" for name in ("BL64_1mm", "BR40_1mm") for n in (1, 2, 3)]
     patients = ("test/SIM000002", "train/SIM000001")
-    expected = {f"{patient}/{name}" for patient in patients for name in (*series, "patient.json")}
+    expected = {f"{patient}/{name}" for patient in patients for name in series} | {f"{patient}.json" for patient in patients}
     assert set(tree(folder)) == {*expected, "simulation.json"}
     assert sorted(new) == [folder / patient for patient in patients]
     assert sum(counted) == 12
-    assert json.loads((folder / "test/SIM000002/patient.json").read_text())["seed"] == 2
+    assert json.loads((folder / "test/SIM000002.json").read_text())["seed"] == 2
 
 
 def test_same_bytes_whatever_the_number_of_workers(made, tmp_path):
     """One worker and one patient at a time give the same files as two workers."""
     cohort = Cohort(SCAN, tmp_path, (1, 0, 0), first_seed=1, workers=1)
-    prepare(cohort)
+    check(cohort)
     simulate(cohort)
     alone = {path: digest for path, digest in tree(made[0]).items() if path.startswith("train")}
     assert alone == {path: digest for path, digest in tree(tmp_path).items() if path.startswith("train")}
@@ -73,12 +74,14 @@ def test_a_stopped_run_is_completed(made, tmp_path):
     stopped = out / ".incomplete" / "SIM000001"
     stopped.parent.mkdir()
     (out / "train/SIM000001").rename(stopped)
+    (out / "train/SIM000001.json").unlink()
+    (stopped / "half.4711").touch()
     (stopped / "BL64_1mm/IM0002.dcm").unlink()
     (stopped / "BR40_1mm/IM0003.dcm").rename(stopped / "BR40_1mm/IM0003.4711")
     before = (stopped / "BR40_1mm/IM0001.dcm").stat().st_mtime_ns
     cohort, counted = Cohort(SCAN, out, (1, 0, 1), workers=2), []
     assert cohort.missing() == {1: out / "train/SIM000001"}
-    prepare(cohort)
+    check(cohort)
     assert simulate(cohort, counted.append) == [out / "train/SIM000001"]
     assert tree(out) == tree(made[0])
     assert (out / "train/SIM000001/BR40_1mm/IM0001.dcm").stat().st_mtime_ns == before
@@ -89,7 +92,7 @@ def test_complete_patients_are_left_alone(made):
     """A second run makes nothing."""
     cohort = Cohort(SCAN, made[0], (1, 0, 1))
     before = tree(made[0])
-    prepare(cohort)
+    check(cohort)
     assert cost(cohort) == cohorts.Cost(0, 0, 0.0, 0.0)
     assert simulate(cohort) == []
     assert tree(made[0]) == before
@@ -106,13 +109,13 @@ def test_cost_counts_what_is_missing(tmp_path):
 def test_other_settings_do_not_mix(made):
     """A folder holds one simulation: other flags are refused by name."""
     with pytest.raises(CohortError, match=r"other settings \(thicknesses\).*another --output_dir"):
-        prepare(Cohort(Scan(SCAN.kernels, (3.0,), slices=3), made[0], (1, 0, 1)))
+        check(Cohort(Scan(SCAN.kernels, (3.0,), slices=3), made[0], (1, 0, 1)))
 
 
 def test_a_patient_stays_in_its_split(made):
     """The same seed in training and test would leak: refused."""
     with pytest.raises(CohortError, match="SIM000002 is in test already and would now be in train"):
-        prepare(Cohort(SCAN, made[0], (2, 0, 0)))
+        check(Cohort(SCAN, made[0], (2, 0, 0)))
 
 
 def test_too_little_room_is_said_before_the_work(tmp_path, monkeypatch):
@@ -120,7 +123,7 @@ def test_too_little_room_is_said_before_the_work(tmp_path, monkeypatch):
     usage = shutil.disk_usage(tmp_path)._replace(free=10**6)
     monkeypatch.setattr(cohorts.shutil, "disk_usage", lambda path: usage)
     with pytest.raises(CohortError, match=r"0\.0 GB are needed .* 0\.0 GB are free"):
-        prepare(Cohort(SCAN, tmp_path, (1, 0, 0)))
+        check(Cohort(SCAN, tmp_path, (1, 0, 0)))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -129,7 +132,7 @@ def test_script_says_the_cost_and_stops_there(tmp_path):
     result = run(f"--output_dir={tmp_path / 'out'}", "--patients=3", "--slices=10", "--thicknesses=1,3", "--dry_run")
     assert result.returncode == 0, result.stderr
     assert "3 patients to make: 180 images in 18 series, 0.09 GB, about" in result.stdout
-    assert not list((tmp_path / "out").rglob("*.dcm"))
+    assert not (tmp_path / "out").exists()
 
 
 def test_script_makes_what_its_flagfile_repeats(tmp_path):
@@ -151,6 +154,15 @@ def test_script_makes_what_its_flagfile_repeats(tmp_path):
         (["--kernels=X:9:5"], "expected 0 < f50 < f10"),
         (["--thicknesses=thin"], "--thicknesses: expected numbers, got 'thin'"),
         (["--dose=1,2,3"], "one number or a range of two"),
+        (["--dose=1e-6"], "expected a range of doses within 0.01"),
+        (["--noise_factor=nan"], "expected finite numbers"),
+        (["--kernels=A:0.42:0.7"], "lp/cm, not in lp/mm"),
+        (["--start=-400"], "must lie within -170 to 130 mm"),
+        (["--start=1.3"], "multiple of 0.5 mm"),
+        (["--thicknesses=0.5,0.5000001"], "different thicknesses"),
+        (["--patients=0"], "expected one patient or more"),
+        (["--patients=2", "--first_seed=999999"], "seeds up to 999999"),
+        (["--input_dir=data", "--patients=2"], "--patients is for simulated patients"),
         (["--increment=0.3"], "multiple of 0.5 mm"),
         (["stray"], "unexpected argument 'stray'"),
         (["--input_dir=nowhere"], "nowhere does not exist"),
@@ -195,7 +207,7 @@ def test_refiltered_series_come_near_the_scan(made, tmp_path):
     assert (ours - theirs)[inside].mean() == pytest.approx(0, abs=2)
     ds = files.first
     assert (files.kernel, ds.ImageType[0]) == ("BR40", "DERIVED")
-    assert ds.DerivationDescription.startswith("Simulated: re-filtered by STAN-CT from BL64 (f50 9.6")
+    assert ds.DerivationDescription.startswith("Simulated: re-filtered by STAN-CT from kernel BL64, taken for BL64 (f50 9.6")
     assert "gain at most 3" in ds.ImageComments
     assert "simulated BR40" in ds.SeriesDescription
     assert files.study_uid == truth.study_uid
@@ -218,3 +230,40 @@ def test_refiltering_caps_the_gain(made, tmp_path):
     unknown = run(f"--input_dir={soft}", f"--output_dir={tmp_path / 'none'}", "--kernels=BL64", "--input_kernel=BR98")
     assert unknown.returncode == 1
     assert "BR98" in unknown.stderr
+
+
+def test_refiltering_takes_no_kernel_for_another(made, tmp_path):
+    """A curve given by hand is that of one kernel: a tree with two is refused, and the header names the real one."""
+    mixed = run(f"--input_dir={made[0] / 'train'}", f"--output_dir={tmp_path / 'out'}", "--kernels=BL57", "--input_kernel=B31f")
+    assert mixed.returncode == 1
+    assert "holds series of kernels BL64, BR40" in mixed.stderr
+    one = made[0] / "train/SIM000001/BR40_1mm"
+    result = run(f"--input_dir={one}", f"--output_dir={tmp_path / 'out'}", "--kernels=BL57", "--input_kernel=B31f")
+    assert result.returncode == 0, result.stderr
+    ds = find_series(tmp_path / "out").series[0].first
+    assert "from kernel BR40, taken for B31f (f50 3.6" in ds.DerivationDescription
+    assert ds.ContributingEquipmentSequence[-1].ContributionDescription == "CT kernel simulation"
+
+
+def test_refiltered_series_get_numbers_of_their_own(made, tmp_path):
+    """A second run into the same directory does not use a Series Number again."""
+    source = made[0] / "train/SIM000001/BL64_1mm"
+    for kernel in ("BR40", "BR44"):
+        assert run(f"--input_dir={source}", f"--output_dir={tmp_path / 'out'}", f"--kernels={kernel}").returncode == 0
+    numbers = [series.number for series in find_series(tmp_path / "out").series]
+    assert len(set(numbers)) == len(numbers) == 2
+
+
+def test_workers_end_with_the_script(tmp_path):
+    """Killing the script ends its workers, which would go on writing."""
+    command = [sys.executable, ROOT / "data" / "simulate.py", f"--output_dir={tmp_path / 'out'}", "--slices=40", "--workers=2"]
+    script = subprocess.Popen([*command, "--kernels=BR40"], cwd=ROOT, stdout=subprocess.DEVNULL)
+    while not list(tmp_path.rglob("*.dcm")):
+        assert script.poll() is None
+        time.sleep(0.2)
+    script.kill()
+    script.wait()
+    time.sleep(1.5)
+    before = len(list(tmp_path.rglob("*.dcm")))
+    time.sleep(2)
+    assert len(list(tmp_path.rglob("*.dcm"))) == before < 40

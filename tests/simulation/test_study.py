@@ -7,7 +7,7 @@ import numpy as np
 import pydicom
 import pytest
 
-from stan_ct.ct.kernels import KERNELS
+from stan_ct.ct.kernels import KERNELS, Kernel
 from stan_ct.ct.series import find_series, load_series
 from stan_ct.simulation.study import Patient, Scan, acquire, dicom_slice
 
@@ -102,7 +102,7 @@ def test_headers_say_that_it_is_simulated(study):
     assert "simulated" in ds.SeriesDescription
     assert ds.Manufacturer == "STAN-CT simulator"
     assert "Simulated" in ds.ImageComments
-    assert "estimates" in ds.ImageComments
+    assert "estimates. BR40: f50 4.2, f10 7 lp/cm, overshoot 0. Dose" in ds.ImageComments
     assert (ds.QualityControlImage, ds.QualityControlSubject) == ("YES", "YES")
     assert str(ds.PatientName).startswith("Simulated")
     assert [ds.StudyDate, ds.StudyTime, ds.KVP] == ["", "", None]
@@ -126,13 +126,14 @@ def test_bytes_depend_on_seed_and_scan_alone(study):
     assert uid != header(study).SOPInstanceUID
 
 
-def test_more_kernels_change_nothing(study):
-    """A patient keeps place, dose, UIDs and pixels when further kernels and thicknesses are reconstructed."""
+def test_more_kernels_change_no_pixel(study):
+    """A patient keeps place, dose and pixels when further kernels and thicknesses are reconstructed; the study is another."""
     few = Patient(7, Scan((SHARP,), (1.0,), slices=2))
     image = dict(acquire(few, [0]))[0][0]
     assert np.array_equal(image, study[1][0][1])
     ds = pydicom.dcmread(io.BytesIO(dicom_slice(few, 0, 0, image)))
-    assert ds.SOPInstanceUID == header(study, number=1).SOPInstanceUID
+    assert ds.StudyInstanceUID != header(study).StudyInstanceUID
+    assert ds.SliceLocation == header(study).SliceLocation
 
 
 def test_doses_and_places_are_drawn(study):
@@ -155,6 +156,16 @@ def test_description_tells_the_truth(study):
     assert (told["seed"], told["patient"]) == (7, "SIM000007")
     assert told["dose"] == study[0].dose
     assert told["phantom"]
+    assert [kernel["f50"] for kernel in told["kernels"]] == [4.2, 9.6]
+    assert told["scanner"]["noise_factor"] == 1
+
+
+def test_kernel_of_several_values(study):
+    """A kernel such as Br40d/3 is written as the two values that scanners write."""
+    patient = Patient(7, Scan((Kernel("Br40d/3", 4.2, 7.0),), slices=2))
+    data = dicom_slice(patient, 0, 0, study[1][0][0])
+    assert list(pydicom.dcmread(io.BytesIO(data)).ConvolutionKernel) == ["Br40d", "3"]
+    assert patient.scan.folders == ["Br40d-3_1mm"]
 
 
 @pytest.mark.parametrize(
@@ -167,7 +178,10 @@ def test_description_tells_the_truth(study):
         ({"slices": 0}, "0 at"),
         ({"increment": 0.7}, "multiple of 0.5"),
         ({"dose": (2.0, 1.0)}, "lower end first"),
-        ({"dose": (0.0, 1.0)}, "above 0"),
+        ({"dose": (0.0, 1.0)}, "within 0.01"),
+        ({"thicknesses": (float("inf"),)}, "inf"),
+        ({"start": float("nan")}, "nan"),
+        ({"slices": 400}, "must lie within -170 to 130"),
     ],
 )
 def test_numbers_out_of_range_are_refused(change, words):

@@ -6,7 +6,6 @@ nothing but reading. Training must never wait for it: 300 pairs/s or more on 2 c
 """
 
 import json
-import os
 import sys
 import tempfile
 import time
@@ -22,6 +21,7 @@ with quiet_start():
     from stan_ct.ct.hounsfield import HUWindow
     from stan_ct.patches.dataset import read_patches
     from stan_ct.patches.tfrecord import write_records
+    from stan_ct.patches.workers import usable_cores
 
     tf.config.list_physical_devices("GPU")  # looks for them now
 
@@ -63,7 +63,7 @@ def main(folder: str | None = None, batch: int = 8) -> int:
             "without shuffling and augmentation": read_patches(records, "train", HUWindow(), batch, repeat=True),
             "reading alone": tf.data.TFRecordDataset(files).repeat().batch(batch),
         }
-        print(f"{len(os.sched_getaffinity(0))} cores, batches of {batch}\n{'':36}  pairs/s  of {WANTED}")
+        print(f"{usable_cores()} cores, batches of {batch}\n{'':36}  pairs/s  of {WANTED}")
         speeds = {}
         for name, batches in ways.items():
             speeds[name] = pairs_per_second(batches, batch)

@@ -4,11 +4,11 @@ Finds, in each study, series of the source protocols and of the standard protoco
 validation and test apart, checks that nothing leaks, and writes TFRecord files of paired patches with a JSON index. A run
 that was stopped is completed by running it again.
 
-Exit codes: 0 done, 1 bad usage or no pairs, 130 stopped with Ctrl-C.
+Exit codes: 0 done, 1 bad usage, no pairs or a worker that was ended, 130 stopped with Ctrl-C.
 """
 
-import os
 import sys
+from concurrent.futures.process import BrokenProcessPool
 
 from absl import app, flags
 
@@ -44,15 +44,22 @@ def main(argv: list[str]) -> int:
     from stan_ct.patches.pairs import PairingError
     from stan_ct.patches.plan import PatchSettings
     from stan_ct.patches.records import make_patches
+    from stan_ct.patches.workers import usable_cores
 
     values = flags.FLAGS.flag_values_dict()
     values["thicknesses"] = _millimetres(values["thicknesses"])
     settings = {name: values[name] for name in PatchSettings.__dataclass_fields__}
     try:
         settings = PatchSettings(**{k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()})
-        index = make_patches(settings, values["workers"] or len(os.sched_getaffinity(0)))
+        index = make_patches(settings, values["workers"] or usable_cores())
     except (PairingError, OSError) as error:
         print(f"make_patches: {error}", file=sys.stderr)
+        return 1
+    except BrokenProcessPool:
+        print(
+            "make_patches: a worker was ended, probably for lack of memory: choose fewer --workers; the same command goes on",
+            file=sys.stderr,
+        )
         return 1
     except KeyboardInterrupt:
         print("make_patches: stopped; run the same command to complete the records", file=sys.stderr)

@@ -178,7 +178,7 @@ def find_series(
 
     Args:
         root: Directory or file.
-        exclude: Directories to leave out, such as the output.
+        exclude: Directories to leave out, such as the output; `.incomplete` below `root`, half made, always is.
         progress: Wraps the iteration over files, such as `tqdm`.
         accept_standardized: Whether series that STAN-CT wrote are found too, or refused as sources.
     Returns:
@@ -228,7 +228,7 @@ def _files(root: Path, exclude: set[Path], closed: Callable[[OSError], None]) ->
             subfolders.clear()
             continue
         visited.add(real)
-        subfolders.sort()
+        subfolders[:] = sorted(name for name in subfolders if name != ".incomplete")
         if not os.access(folder, os.X_OK):
             closed(PermissionError(folder))
             continue

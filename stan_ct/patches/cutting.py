@@ -108,7 +108,8 @@ def cut(image: np.ndarray, patch: Patch, margin: int) -> np.ndarray:
         image: (H, W) HU, each at least 256.
         patch: A square.
         margin: Pixels around the patch once it has 256 pixels a side. At the border of the slice the window is moved
-            inside; a slice that is too small for it is continued by reflection.
+            inside; a slice that is too small for it is continued by reflection (`plan.check_margin` refuses this where
+            the slice holds a patch).
     Returns:
         (1, S, S) float32 HU.
     """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -15,6 +16,7 @@ from stan_ct.ct.filters import RadialFilter
 from stan_ct.patches.cutting import Shard, share_out
 from stan_ct.patches.pairs import Pairing, PairingError, PairingRule, SeriesPair
 from stan_ct.patches.protocol import protocol_of
+from stan_ct.patches.sampling import PATCH_SIZE
 from stan_ct.patches.splits import Key, Split, key_of
 
 
@@ -44,6 +46,8 @@ class PatchSettings:
         front_end: `amplitude` or `wiener`: fit this radial filter on the training slices and cut source patches from
             filtered slices; `none`: the paper.
         seed: Chooses patches and patients.
+    Raises:
+        PairingError: If a number is not finite, or a front end cannot be fitted.
     """
 
     input_dir: tuple[str, ...]
@@ -67,6 +71,11 @@ class PatchSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        for name in ("target_thickness", "thicknesses", "validation_fraction", "test_fraction"):
+            value = getattr(self, name)
+            for number in value if isinstance(value, tuple) else (value,):
+                if not math.isfinite(number):
+                    raise PairingError(f"--{name} expects a finite number, not {number}")
         if self.front_end != "none" and (len(self.source_kernels) > 1 or self.pairing == "standard"):
             raise PairingError(
                 "a front end is one filter from one kernel to another, so it needs a single source kernel at equal "
@@ -124,6 +133,29 @@ def patches_per_pair(
 def margin_of(part: str, settings: PatchSettings) -> int:
     """Pixels around the patches of a part: only training shifts them."""
     return settings.margin if part == "train" else 0
+
+
+def check_margin(pairs: Sequence[SeriesPair], margin: int) -> None:
+    """Checks that slices hold a patch with its margin, so that all of it is the slice's own pixels.
+
+    A slice that does not even hold a patch is continued by reflection, for patch and margin alike, and passes.
+
+    Args:
+        pairs: Those that train.
+        margin: Pixels around their patches.
+    Raises:
+        PairingError: Names the smallest slice and the largest margin that fits.
+    """
+    shapes = [pair.source.shape[1:] for pair in pairs if min(pair.source.shape[1:]) >= PATCH_SIZE]
+    if not shapes:
+        return
+    height, width = min(shapes, key=min)
+    fits, side = (min(height, width) - PATCH_SIZE) // 2, PATCH_SIZE + 2 * margin
+    if margin > fits:
+        raise PairingError(
+            f"--margin={margin} needs training slices of at least {side} x {side} pixels, found {height} x {width}: the "
+            f"largest that fits is --margin={fits}"
+        )
 
 
 def make_shards(

@@ -1,7 +1,7 @@
 """Trees of DICOM series -> a folder of patch records with an index: what `data/make_patches.py` does.
 
-In order: find series, pair them, split them, look at every slice, check for leakage, share out the patches, cut. Nothing
-is written before all of it is known to work, and only one slice is in memory at a time.
+In order: make the folder, find series, pair them, split them, look at every slice, check for leakage, share out the
+patches, cut. Nothing is in the folder before all of it is known to work, and only one slice is in memory at a time.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import json
 import os
 import shutil
 import sys
+import tempfile
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
@@ -22,7 +23,7 @@ from stan_ct.ct.filters import RadialFilter, fit_radial_filter
 from stan_ct.ct.series import SeriesFiles
 from stan_ct.patches.cutting import Shard, cut_shard, load_slice, survey
 from stan_ct.patches.pairs import PairingError, PairingRule, SeriesPair, pair_series
-from stan_ct.patches.plan import PatchSettings, asked, make_shards, margin_of, patches_per_pair, plan_text
+from stan_ct.patches.plan import PatchSettings, asked, check_margin, make_shards, margin_of, patches_per_pair, plan_text
 from stan_ct.patches.protocol import protocol_of
 from stan_ct.patches.sampling import PATCH_SIZE
 from stan_ct.patches.splits import PARTS, Key, Parts, by_blocks, by_patient, check_leakage, find_trees, key_of
@@ -49,12 +50,16 @@ def make_patches(settings: PatchSettings, workers: int = 1) -> dict:
     Returns:
         The index, as written to `output_dir/index.json` when all else is.
     Raises:
-        PairingError: If there are no pairs, the split cannot be made or leaks, or a slice cannot be read.
-        OSError: If an input tree does not exist, or the disk has not enough room.
+        PairingError: If there are no pairs, the split cannot be made or leaks, the margin does not fit, or a slice cannot
+            be read.
+        OSError: If an input tree does not exist, `output_dir` cannot be written to, or the disk has not enough room.
+        BrokenProcessPool: If a worker was killed.
     """
     rule, folder = settings.rule, Path(settings.output_dir)
+    _make_folder(folder)
     found, refusals = find_trees(settings.input_dir, settings.split == "folders", lambda p: tqdm(p, "files", disable=None))
     parts = _split(found, rule, settings)
+    check_margin(parts["train"], settings.margin)
     with Workers(workers) as pool:
         seen = _survey(parts, settings.resized, pool)
         digests = {key: {z: digest for z, (digest, _) in slices.items()} for key, slices in seen.items()}
@@ -98,6 +103,20 @@ def read_index(folder: Path | str) -> dict:
     if not path.exists():
         raise FileNotFoundError(f"{path} does not exist: make patch records with data/make_patches.py first")
     return json.loads(path.read_text())
+
+
+def _make_folder(folder: Path) -> None:
+    """Makes the folder and tries to write to it, before all slices are looked at, which takes long.
+
+    Raises:
+        OSError: If that is not possible.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(b"\0")
+    except OSError as error:
+        raise OSError(f"cannot write to --output_dir={folder} ({error.strerror}): choose another") from error
 
 
 def _split(found: dict[str, list[SeriesFiles]], rule: PairingRule, settings: PatchSettings) -> Parts:
@@ -144,12 +163,12 @@ def _start_folder(folder: Path, plan: str, shards: Sequence[Shard]) -> None:
     Raises:
         OSError: If the disk has not enough room; nothing is removed then.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     note = folder / PLAN
     same = note.exists() and note.read_text() == plan
     ours = [p for part in PARTS for pattern in (f"{part}-*", f"{part}.*") for p in folder.glob(pattern)]
-    stale = [p for p in ours if p.suffix == ".partial" or (p.suffix == ".tfrecord" and not same)]
-    todo = [shard for shard in shards if shard.path in stale or not shard.path.exists()]
+    complete = {shard.path for shard in shards if same and _is_complete(shard)}
+    stale = [p for p in ours if p.suffix == ".partial" or (p.suffix == ".tfrecord" and p not in complete)]
+    todo = [shard for shard in shards if shard.path not in complete]
     patches, size = sum(sum(shard.counts) for shard in shards), sum(sum(shard.counts) * _bytes(shard) for shard in todo)
     cost = f"{size / 1e9:.2f} GB"
     print(
@@ -165,6 +184,15 @@ def _start_folder(folder: Path, plan: str, shards: Sequence[Shard]) -> None:
     for path in (*stale, *(folder / name for name in (INDEX, *INSTANCES.values()))):
         path.unlink(missing_ok=True)
     note.write_text(plan)
+
+
+def _is_complete(shard: Shard) -> bool:
+    """Whether the file is there, with as many records as planned; random sides may find fewer places than that."""
+    if not shard.path.exists():
+        return False
+    count, rest = divmod(shard.path.stat().st_size, _bytes(shard))
+    planned = sum(shard.counts)
+    return rest == 0 and 0 < count <= planned and (shard.resized or count == planned)
 
 
 def _cut(shards: Sequence[Shard], pool: Workers) -> dict[Path, int]:

@@ -27,7 +27,7 @@ def write_records(path: Path, pairs: Iterable[np.ndarray]) -> int:
     Returns:
         The number of records; 0 leaves no file.
     """
-    partial, count = path.with_suffix(".partial"), 0
+    partial, count = path.with_name(f"{path.stem}.{os.getpid()}.partial"), 0  # no other process takes it for its own
     try:
         with open(partial, "wb") as file:
             for pair in pairs:

@@ -382,6 +382,15 @@ def test_excluded_folders_are_left_out(tmp_path):
     assert [s.uid for s in find_series(tmp_path / "in", exclude=[tmp_path / "in" / "out"]).series] == [f"{STUDY_UID}.3"]
 
 
+def test_half_made_folders_are_left_out(tmp_path):
+    """Nothing in a folder `.incomplete`, at any depth, is found; one that is asked for by name is."""
+    write_ct(tmp_path / "SIM000001", random_stored((2, 8, 6)))
+    for number, place in ((8, ".incomplete/SIM000002/BR40_1mm"), (9, "train/.incomplete"), (10, "train/incomplete")):
+        write_ct(tmp_path / place, random_stored((1, 8, 6)), series=number)
+    assert [(s.number, len(s.instances)) for s in find_series(tmp_path).series] == [(3, 2), (10, 1)]
+    assert [s.number for s in find_series(tmp_path / ".incomplete").series] == [8]
+
+
 def test_a_file_without_permission_is_counted(tmp_path, monkeypatch):
     """A file that may not be read is passed over as such."""
     paths = write_ct(tmp_path, random_stored((2, 8, 6)))

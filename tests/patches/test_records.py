@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -13,13 +14,17 @@ import numpy as np
 import pydicom
 import pytest
 from paired_series import held_back, place, records, settings, shards, volume, write_pair, write_series
+from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate
 from synthetic import STUDY_UID
 
 from stan_ct.ct.filters import RadialFilter, fit_radial_filter
+from stan_ct.ct.series import Instance, SeriesFiles
 from stan_ct.patches import cutting
-from stan_ct.patches.pairs import PairingError
+from stan_ct.patches.pairs import PairingError, SeriesPair
+from stan_ct.patches.plan import check_margin
 from stan_ct.patches.records import make_patches, read_index
+from stan_ct.patches.tfrecord import record_length
 
 ROOT = Path(__file__).parents[2]
 SPACING = (0.7, 0.7)
@@ -119,7 +124,7 @@ def test_one_patient_cannot_be_split(tmp_path):
     write_pair(tmp_path / "ct", volume(3), volume(3))
     with pytest.raises(PairingError, match=r"at least two patients, found one\. .* --split=blocks"):
         make_patches(settings(tmp_path, split="patient"))
-    assert not (tmp_path / "records").exists()
+    assert contents(tmp_path / "records") == {}
 
 
 def test_unknown_kernel(tmp_path):
@@ -207,7 +212,7 @@ def test_unreadable_slice(tmp_path):
     ) as error:
         make_patches(settings(tmp_path))
     assert str(path) in str(error.value)
-    assert not (tmp_path / "records").exists()
+    assert contents(tmp_path / "records") == {}
 
 
 @pytest.fixture(scope="module")
@@ -312,7 +317,7 @@ def test_leakage_is_refused(cohort, tmp_path):
     )
     with pytest.raises(PairingError, match=rf"train and test share slice pixels .*{STUDY_UID}\.1 .*{STUDY_UID}\.19 "):
         make_patches(cohort_settings(tmp_path, tmp_path / "records"))
-    assert not (tmp_path / "records").exists()
+    assert contents(tmp_path / "records") == {}
 
 
 def test_folders_need_training_and_validation(cohort, tmp_path):
@@ -341,6 +346,53 @@ def test_margin(tmp_path):
     assert [place(pair[0], source)[0] for pair in train] == [0, 0, 1, 1]
     assert [place(pair[0], source)[0] for pair in validation] == [2, 2]
     np.testing.assert_array_equal(train[:, 0], -train[:, 1])
+
+
+@pytest.mark.parametrize(("height", "width", "fits"), [(256, 300, 0), (300, 290, 17), (512, 512, 128)])
+def test_a_margin_that_does_not_fit_is_refused(height, width, fits):
+    """The smallest training slice that holds a patch decides: 256 and twice the margin are at most its shorter side."""
+
+    def pair(rows, columns):
+        header = Dataset()
+        header.Rows, header.Columns = rows, columns
+        files = SeriesFiles((Instance(Path("0.dcm"), header),))
+        return SeriesPair(files, files, ((0, 0),))
+
+    pairs = [pair(512, 512), pair(height, width), pair(200, 600)]
+    check_margin(pairs, fits)
+    found = rf"--margin={fits + 1} needs .* {258 + 2 * fits} x {258 + 2 * fits} pixels, found {height} x {width}: .*={fits}$"
+    with pytest.raises(PairingError, match=found):
+        check_margin(pairs, fits + 1)
+
+
+def test_a_margin_is_the_slices_own(tmp_path):
+    """Slices of 258 x 266 pixels have margin 1 and refuse 2 before anything is looked at; all of a record is the slice."""
+    source = volume(3, 258)
+    write_pair(tmp_path / "ct", source, -source)
+    with pytest.raises(PairingError, match=r"--margin=2 .* found 258 x 266: the largest that fits is --margin=1$"):
+        make_patches(settings(tmp_path, margin=2))
+    make_patches(settings(tmp_path, margin=1))
+    assert [place(pair[0], source)[0] for pair in records(tmp_path, "train", 258)] == [0, 0, 1, 1]
+
+
+def test_slices_smaller_than_a_patch_are_reflected(tmp_path):
+    """A slice of 200 x 200 pixels is continued at its lower and right border, for the patch and for its margin."""
+    source = volume(3, 200)
+    write_pair(tmp_path / "ct", source, -source)
+    index = make_patches(settings(tmp_path, margin=16))
+    assert index["patches"] == {"train": 2, "validation": 1}  # one place in each slice
+    for z, (first, second) in enumerate(records(tmp_path, "train", 288)):
+        expected = np.pad(source[z], ((0, 88), (0, 88)), mode="symmetric")
+        np.testing.assert_array_equal(first[:256, :256], expected[:256, :256])
+        np.testing.assert_array_equal(second, -first)
+
+
+@pytest.mark.parametrize("name", ["target_thickness", "thicknesses", "validation_fraction", "test_fraction"])
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_numbers_that_are_none(tmp_path, name, number):
+    """A flag that is nan or inf is refused by its name."""
+    with pytest.raises(PairingError, match=rf"^--{name} expects a finite number, not {number}$"):
+        settings(tmp_path, **{name: (1.0, number) if name == "thicknesses" else number})
 
 
 def test_one_filter_for_one_kernel(cohort, tmp_path):
@@ -400,6 +452,35 @@ def test_a_stopped_run_is_completed(cohort, tmp_path, monkeypatch):
     assert sorted(contents(tmp_path / "records")) == sorted([*written, "plan.json"])  # no index of other files
 
 
+@pytest.mark.parametrize("resized", [False, True])
+def test_a_truncated_file_is_made_again(tmp_path, resized):
+    """A file that is empty, or ends within a record, or between two, is not taken for complete; nor is a stranger's."""
+    write_pair(tmp_path / "ct", volume(3, 258), volume(3, 258, seed=1))
+    chosen = settings(tmp_path, resized=resized)
+    make_patches(chosen)
+    whole = contents(tmp_path / "records")
+    (path,) = shards(tmp_path, "train")
+    length = record_length(256)
+    assert path.stat().st_size == 4 * length
+    for size in (0, 100, 4 * length - 1) if resized else (0, 100, 4 * length - 1, 3 * length, 4 * length + 1, 5 * length):
+        os.truncate(path, size)
+        (tmp_path / "records/train-x.17.partial").write_bytes(b"half")
+        (tmp_path / "records/train-x.tfrecord").write_bytes(b"of another plan")
+        make_patches(chosen)
+        assert contents(tmp_path / "records") == whole
+
+
+def test_files_with_fewer_places_than_planned_are_complete(tmp_path, monkeypatch):
+    """Random sides may find less than there is room for: such a file is not made again and again."""
+    write_pair(tmp_path / "ct", volume(3, 258), volume(3, 258, seed=1))
+    chosen = settings(tmp_path, resized=True)
+    draw = cutting.draw
+    monkeypatch.setattr(cutting, "draw", lambda mask, count, *rest: draw(mask, count, *rest)[:1])
+    assert make_patches(chosen)["patches"] == {"train": 2, "validation": 1}
+    monkeypatch.undo()
+    assert make_patches(chosen)["patches"] == {"train": 2, "validation": 1}
+
+
 def test_other_settings_or_series_replace(tmp_path):
     """Records of other settings or other pixels do not stay; what is not ours does."""
     write_pair(tmp_path / "ct", volume(3), volume(3, seed=1))
@@ -427,6 +508,68 @@ def test_disk_too_small(cohort, tmp_path, monkeypatch, capsys):
     assert contents(tmp_path / "records") == before
 
 
+@pytest.mark.parametrize("output", ["file", "file/records", "closed"])
+def test_an_unusable_output_is_said_first(tmp_path, monkeypatch, output):
+    """A file in the way, or a folder without permission, is refused before input is searched; nothing is changed."""
+    (tmp_path / "file").write_text("mine")
+    reasons = {"file": "File exists", "file/records": "Not a directory", "closed": "Permission denied"}
+
+    def closed(dir):
+        raise PermissionError(13, "Permission denied", str(dir))
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", closed)
+    chosen = settings(tmp_path, input_dir=(str(tmp_path / "nowhere"),), output_dir=str(tmp_path / output))
+    found = rf"^cannot write to --output_dir={tmp_path / output} \({reasons[output]}\): choose another$"
+    with pytest.raises(OSError, match=found):
+        make_patches(chosen)
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def run_script(before, *arguments, path=()):
+    """data/make_patches.py as a program, after some Python code."""
+    code = f"import runpy\n{before}\nrunpy.run_path({str(ROOT / 'data/make_patches.py')!r}, run_name='__main__')"
+    environment = {**os.environ, "PYTHONPATH": ":".join(map(str, (*path, ROOT)))}
+    command = [sys.executable, "-c", code, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+
+
+def script_flags(folder):
+    """Two patches from each slice of `folder/ct` into `folder/records`."""
+    flags = [f"--input_dir={folder / 'ct'}", f"--output_dir={folder / 'records'}", "--source_kernels=SHARP"]
+    return [*flags, "--target_kernel=SOFT", "--split=blocks", "--block=1", "--patches_per_slice=2", "--margin=0"]
+
+
+def test_a_worker_that_is_killed(tmp_path):
+    """A worker that the system ends is told with what to do; the same command with one worker completes the records."""
+    write_pair(tmp_path / "ct", volume(3, 258), volume(3, 258, seed=1))
+    (tmp_path / "killed.py").write_text("import os, signal\ndef survey(*_):\n    os.kill(os.getpid(), signal.SIGKILL)\n")
+    before = "import killed\nfrom stan_ct.patches import records\nrecords.survey = killed.survey"
+    done = run_script(before, *script_flags(tmp_path), "--workers=2", path=[tmp_path])
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.splitlines()[-1] == (
+        "make_patches: a worker was ended, probably for lack of memory: choose fewer --workers; the same command goes on"
+    )
+    assert "Traceback" not in done.stderr
+    assert run_script("", *script_flags(tmp_path), "--workers=1").returncode == 0
+    assert len(records(tmp_path, "train")) == 4
+
+
+def test_systems_without_affinity(tmp_path):
+    """Where the system does not say which cores are usable the script uses all of them."""
+    write_pair(tmp_path / "ct", volume(3, 258), volume(3, 258, seed=1))
+    done = run_script("import os\ndel os.sched_getaffinity", *script_flags(tmp_path))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(f"{tmp_path / 'records'}: 4 train patches, 2 validation patches\n")
+
+
+def test_nan_on_the_command_line(tmp_path):
+    """A flag that is no number ends with a message, not a traceback."""
+    for flag in ("--validation_fraction=nan", "--test_fraction=nan", "--target_thickness=nan", "--thicknesses=1,nan"):
+        done = run_script("", *script_flags(tmp_path), flag)
+        name = flag.partition("=")[0]
+        assert (done.returncode, done.stderr) == (1, f"make_patches: {name} expects a finite number, not nan\n")
+
+
 def test_script(cohort, tmp_path):
     """The script tells what it made by protocol, takes the old name of --source_kernels, and needs no TensorFlow."""
     (tmp_path / "tensorflow.py").write_text("raise SystemExit('TensorFlow was imported')")
@@ -437,6 +580,7 @@ def test_script(cohort, tmp_path):
         "--thicknesses=3",
         "--patches_per_slice=2",
         "--workers=1",
+        "--margin=1",
     ]
     environment = {**os.environ, "PYTHONPATH": f"{tmp_path}:{ROOT}"}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)

@@ -1,5 +1,7 @@
 """TFRecord files written without TensorFlow."""
 
+import os
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -26,6 +28,7 @@ def test_a_file_appears_complete_or_not_at_all(tmp_path):
 
     def broken():
         yield pair
+        assert [p.name for p in tmp_path.glob("*.partial")] == [f"train-a.1.{os.getpid()}.partial"]  # this process's own
         assert not path.exists() or path.read_bytes() == before
         raise OSError("disk full")
 

@@ -36,7 +36,7 @@ def records(tmp_path_factory):
     sharp = soft + 1.5 * (soft - ndimage.gaussian_filter(soft, (0, 2, 2)))
     for number, kernel, hu in ((1, "SOFT", soft), (2, "SHARP", sharp)):
         write_ct(folder / f"ct/{number}", np.rint(hu).astype(int) + 1024, kernel=kernel, series=number)
-    settings = {"split": "blocks", "block": 1, "patches_per_slice": 2, "front_end": "amplitude"}
+    settings = {"split": "blocks", "block": 1, "patches_per_slice": 2, "margin": 4, "front_end": "amplitude"}
     index = make_patches(PatchSettings((str(folder / "ct"),), str(folder / "records"), ("SOFT",), "SHARP", **settings))
     assert index["patches"] == {"train": 8, "validation": 4}
     return folder / "records"

@@ -133,6 +133,7 @@ def cost(cohort: Cohort) -> Cost:
 
 
 def _seconds_per_patient(cohort: Cohort, seed: int) -> float:
+    cv2.setNumThreads(1)  # as in a worker
     scan, start = cohort.scan, time.perf_counter()
     patient = Patient(seed, scan)
     patient.phantom.slice(patient.start)

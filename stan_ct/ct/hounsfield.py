@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -59,3 +60,14 @@ def soft_tissue_mask(hu: np.ndarray, padding: np.ndarray | None = None) -> np.nd
     """
     inside = (hu >= SOFT_TISSUE[0]) & (hu <= SOFT_TISSUE[1])
     return inside if padding is None else inside & ~padding
+
+
+def quantiles(patches: Iterable[np.ndarray], number: int = 1024) -> tuple[float, ...]:
+    """The distribution of HU over the soft tissue of patches, as `number` quantiles, ascending.
+
+    Args:
+        patches: HU, any shape each.
+        number: How many.
+    """
+    values = np.concatenate([patch[soft_tissue_mask(patch)] for patch in patches])
+    return tuple(np.quantile(values, (np.arange(number) + 0.5) / number).round(2).tolist())

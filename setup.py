@@ -29,6 +29,7 @@ setup(
         "opencv-python-headless>=4.10,<6",
         "absl-py>=2.1,<3",
         "tqdm>=4.66,<5",
+        "tensorboard>=2.20,<2.22",
         "google-crc32c>=1.5,<2",
         # DICOM, with decoders for compressed series, all BSD or MIT.
         "pydicom>=3.0.1,<4",

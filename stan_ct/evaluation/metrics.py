@@ -103,6 +103,24 @@ def relative_error(synthesized: np.ndarray, target: np.ndarray) -> np.ndarray:
     return np.abs(synthesized - target) / np.where(target == 0, np.nan, np.abs(target))
 
 
+def texture_errors(target: np.ndarray) -> Callable[[np.ndarray], dict[str, float]]:
+    """The mean errors (Eq. 8) of the five features against target patches: what training compares versions by.
+
+    Args:
+        target: (N, H, W) HU.
+    Returns:
+        A function of output patches, (N, H, W) HU, that gives feature -> mean error.
+    """
+    discretization = Discretization.fixed_number(256)
+    wanted = np.stack([features(patch, discretization) for patch in target])
+
+    def errors(output: np.ndarray) -> dict[str, float]:
+        found = np.stack([features(patch, discretization) for patch in output])
+        return dict(zip(FEATURES, map(float, np.nanmean(relative_error(found, wanted), axis=0)), strict=True))
+
+    return errors
+
+
 def summarize(errors: np.ndarray) -> Summary:
     """Summary of (N,) errors; the undefined ones (NaN) are counted apart."""
     defined = errors[~np.isnan(errors)]

@@ -81,8 +81,8 @@ def p_real(logits):
     return ops.mean(ops.softmax(logits, axis=-1)[..., 1], axis=(1, 2))
 
 
-def build_discriminator(**settings) -> Discriminator:
-    """A discriminator with its weights created."""
+def build_discriminator(channels: int = 1, **settings) -> Discriminator:
+    """A discriminator with its weights created; two channels: source and patch, for a conditional one."""
     discriminator = Discriminator(**settings)
-    discriminator(ops.zeros((1, 256, 256, 1)))
+    discriminator(ops.zeros((1, 256, 256, channels)))
     return discriminator

@@ -18,7 +18,7 @@ from stan_ct.networks.discriminator import Discriminator, build_discriminator
 from stan_ct.networks.generator import Generator, build_generator
 
 CONFIG = "config.json"
-Method = Literal["stan_ct", "kernel_filter"]
+Method = Literal["stan_ct", "unet", "kernel_filter", "histogram"]
 Storage = Literal["float32", "float16"]
 
 
@@ -28,7 +28,8 @@ class ModelConfig:
 
     Attributes:
         name: What people call the model.
-        method: `stan_ct`, or `kernel_filter` for the front end alone.
+        method: `stan_ct`; `unet` for a G without D; `kernel_filter` for the front end alone; `histogram` for
+            histogram matching.
         source_kernel: Kernel it was trained to standardize.
         target_kernel: Kernel of the standard protocol.
         sharpens: Whether the target kernel is the sharper one.
@@ -38,7 +39,9 @@ class ModelConfig:
         normalization: Of G's hidden layers.
         residual: Whether G adds its output to its input.
         spectral: Whether D's convolutions are spectrally normalized.
+        conditional: Whether D sees the source beside the patch that it judges.
         front_end: Radial filter that the whole slice passes first, or None.
+        histogram: Quantiles of target patches, HU, for `histogram`.
         qc_threshold: A synthesized patch with P(real) below this is not qualified.
         training: Settings, data and versions of the training run, for the record.
     """
@@ -54,7 +57,9 @@ class ModelConfig:
     normalization: Normalization = "none"
     residual: bool = False
     spectral: bool = False
+    conditional: bool = False
     front_end: RadialFilter | None = None
+    histogram: tuple[float, ...] = ()
     qc_threshold: float = 0.99
     training: dict = field(default_factory=dict)
 
@@ -73,6 +78,7 @@ class ModelConfig:
         return build_discriminator(
             base_filters=self.discriminator_filters,
             spectral=self.spectral,
+            channels=1 + self.conditional,
             initialization=initialization,
             compute_dtype=compute_dtype,
         )
@@ -91,7 +97,7 @@ def save_model(
         folder: Where to; made if it does not exist.
         config: Shape and provenance.
         generator: G; None for `kernel_filter`.
-        discriminator: D; None for `kernel_filter`.
+        discriminator: D; None for `kernel_filter` and `unet`.
         storage: Type of the weights on disk; float16 halves their size.
     """
     folder = Path(folder)
@@ -116,6 +122,7 @@ def read_config(folder: Path | str) -> ModelConfig:
     try:
         values = json.loads(path.read_text())
         values["window"] = HUWindow(**values["window"])
+        values["histogram"] = tuple(values.get("histogram", ()))
         if values["front_end"] is not None:
             values["front_end"] = RadialFilter(**{k: tuple(v) for k, v in values["front_end"].items()})
         if values["method"] not in get_args(Method):

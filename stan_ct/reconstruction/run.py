@@ -77,7 +77,7 @@ def _prepare(output_dir: Path, folder: Path, fusion: FusionMethod, switches: dic
         config = read_config(folder)
         chosen = {"qc_threshold": config.qc_threshold, **{k: v for k, v in switches.items() if v is not None}}
         settings = method_settings(fusion, **chosen)
-        resolved = "bfloat16" if compute_dtype(precision) == "mixed_bfloat16" else "float32"
+        resolved = compute_dtype(precision).removeprefix("mixed_")
         synthesizer = load_synthesizer(folder, resolved)
     except (FileNotFoundError, ValueError) as error:
         raise UsageError(str(error)) from error

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
+from stan_ct.baselines.histogram import HistogramMatching
 from stan_ct.baselines.kernel_filter import KernelFilter
 from stan_ct.networks.discriminator import p_real
 from stan_ct.networks.model_folder import ModelConfig, load_weights, read_config
@@ -29,9 +30,11 @@ class NetworkSynthesizer:
     def __init__(self, folder: Path, config: ModelConfig, precision: Precision = "auto") -> None:
         dtype = compute_dtype(precision)
         self.config = config
-        self.generator, self.discriminator = config.generator(dtype), config.discriminator(dtype)
+        self.generator = config.generator(dtype)
         load_weights(folder, "generator", self.generator)
-        load_weights(folder, "discriminator", self.discriminator)
+        self.discriminator = None if config.method == "unet" else config.discriminator(dtype)
+        if self.discriminator is not None:
+            load_weights(folder, "discriminator", self.discriminator)
         self._run = tf.function(self._networks, input_signature=[tf.TensorSpec((None, None, None, 1), tf.float32)])
 
     def prepare(self, hu: np.ndarray, pixel_spacing: tuple[float, float]) -> np.ndarray:
@@ -48,11 +51,14 @@ class NetworkSynthesizer:
 
     def _networks(self, gray: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         synthesized = tf.clip_by_value(self.generator(gray, training=False), -1.0, 1.0)
-        return synthesized, p_real(self.discriminator(synthesized, training=False)[1])
+        if self.discriminator is None:
+            return synthesized, tf.ones(tf.shape(gray)[:1])
+        seen = tf.concat([gray, synthesized], -1) if self.config.conditional else synthesized
+        return synthesized, p_real(self.discriminator(seen, training=False)[1])
 
 
 def load_synthesizer(folder: Path | str, precision: Precision = "auto") -> Synthesizer:
-    """The synthesizer of a model folder: networks, or the kernel filter alone.
+    """The synthesizer of a model folder: networks, or a classical baseline.
 
     Raises:
         FileNotFoundError: If the folder holds no complete model.
@@ -61,4 +67,6 @@ def load_synthesizer(folder: Path | str, precision: Precision = "auto") -> Synth
     config = read_config(folder)
     if config.method == "kernel_filter":
         return KernelFilter(config.front_end)
+    if config.method == "histogram":
+        return HistogramMatching(config.histogram)
     return NetworkSynthesizer(Path(folder), config, precision)

@@ -1,13 +1,14 @@
-"""Records in, model folder out: the training loop, first form (one G, one D, alternating phases)."""
+"""Records in, model folder out: the loop that a referee leads through D- and G-phases."""
 
 from __future__ import annotations
 
-import csv
-import json
+import shutil
+import tempfile
 import time
-from collections import deque
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from functools import cache
 from pathlib import Path
 
 import keras
@@ -15,256 +16,327 @@ import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
-from stan_ct import __version__
-from stan_ct.ct.filters import RadialFilter
-from stan_ct.ct.hounsfield import HUWindow
-from stan_ct.networks.blocks import Initialization, Normalization
-from stan_ct.networks.discriminator import p_real
-from stan_ct.networks.losses import LossSettings
-from stan_ct.networks.model_folder import Method, ModelConfig, Storage, save_model
-from stan_ct.networks.precision import Precision, compute_dtype
-from stan_ct.patches.dataset import read_index, read_patches
-from stan_ct.training.competition import Competition
+from stan_ct.networks.model_folder import ModelConfig, save_model
+from stan_ct.patches.dataset import read_index
+from stan_ct.training import checkpoints
+from stan_ct.training.competition import Competition, full_matrix
+from stan_ct.training.history import TERMS, Board, Table, history_columns, history_row, image_panel
+from stan_ct.training.models import CLASSICAL, classical, competition, record
+from stan_ct.training.phases import Referee, Verdict
+from stan_ct.training.settings import FREE, TrainSettings
+from stan_ct.training.stopping import Signals
+from stan_ct.training.strategy import choose_strategy, is_chief, mean_over_workers
+from stan_ct.training.stream import Stream
+from stan_ct.training.validation import Judgement, Metric, Validation, absolute_error
 
-WON_AFTER = 20
-"""Batches over which P(real) is averaged to decide that a phase is won."""
-QC_QUANTILE = 0.01
-"""The QC threshold rejects this share of the patches which G makes of validation patches."""
-
-
-@dataclass(frozen=True)
-class TrainSettings:
-    """What `train.py` does.
-
-    Attributes:
-        records_dir: Written by `data/make_patches.py`.
-        output_dir: The model folder; checkpoints and `history.csv` lie in it too.
-        name: Name of the model.
-        method: `stan_ct`, or `kernel_filter` to save the fitted front end alone.
-        base_filters: Width of G.
-        discriminator_filters: Width of D; 0 for that of G.
-        normalization: Of G's hidden layers.
-        residual: G adds its output to its input and starts as the identity.
-        initialization: Where the weights of G and D start.
-        window: HU <-> [-1, 1].
-        losses: Weights and switches of Eqs. 1 - 6.
-        batch_size: B, over all replicas.
-        learning_rate: Of Adam.
-        max_epochs: Passes over the training patches, counted in G's steps.
-        max_minutes: Training ends after this time; 0 for no limit.
-        d_phase_steps: A D-phase ends after this many steps at the latest (t_max).
-        g_phase_steps: The same for a G-phase.
-        theta_d: A D-phase is won when P(real | G(x')) < 1 - theta_d and P(real | x) > theta_d.
-        theta_g: A G-phase is won when P(real | G(x')) > theta_g.
-        precision: Of the hidden layers.
-        storage: Type of the saved weights.
-        seed: Of weights, shuffling and augmentation.
-    """
-
-    records_dir: str
-    output_dir: str
-    name: str = "stan-ct"
-    method: Method = "stan_ct"
-    base_filters: int = 64
-    discriminator_filters: int = 0
-    normalization: Normalization = "none"
-    residual: bool = False
-    initialization: Initialization = "normal"
-    window: HUWindow = field(default_factory=HUWindow)
-    losses: LossSettings = field(default_factory=LossSettings)
-    batch_size: int = 8
-    learning_rate: float = 1e-4
-    max_epochs: int = 100
-    max_minutes: float = 0.0
-    d_phase_steps: int = 100
-    g_phase_steps: int = 100
-    theta_d: float = 0.99
-    theta_g: float = 0.99
-    precision: Precision = "auto"
-    storage: Storage = "float32"
-    seed: int = 0
+CHECKPOINT = "checkpoints/last"
+SHOWN_EVERY = 10
+"""Steps between updates of the progress line and of TensorBoard."""
 
 
-def train(settings: TrainSettings) -> ModelConfig:
-    """Trains a model and writes its folder; goes on from the last checkpoint in that folder.
+def train(settings: TrainSettings, metric: Metric = absolute_error, flags: str = "") -> ModelConfig:
+    """Trains a model and writes its folder; goes on from the checkpoint in that folder.
 
+    Args:
+        settings: See there.
+        metric: By which versions are compared on the validation patches.
+        flags: Text that the run, once nothing speaks against it, leaves beside its result as `train.flags`.
     Raises:
         FileNotFoundError: If there are no records.
+        ValueError: If the records are not what the settings need, the checkpoint is one of other settings, or a loss is not
+            finite; the last checkpoint stays.
+        Stopped: After SIGTERM.
     """
     index = read_index(settings.records_dir)
-    front_end = RadialFilter(**{k: tuple(v) for k, v in index["front_end"].items()}) if index["front_end"] else None
-    config = ModelConfig(
-        name=settings.name,
-        method=settings.method,
-        source_kernel=", ".join(index["settings"]["source_kernels"]),
-        target_kernel=index["settings"]["target_kernel"],
-        sharpens=index["sharpens"],
-        window=settings.window,
-        base_filters=settings.base_filters,
-        discriminator_filters=settings.discriminator_filters or settings.base_filters,
-        normalization=settings.normalization,
-        residual=settings.residual,
-        spectral=settings.losses.lipschitz == "spectral",
-        front_end=front_end,
-    )
-    if settings.method == "kernel_filter":
-        if front_end is None:
-            raise ValueError("kernel_filter needs records made with --front_end=amplitude or --front_end=wiener")
-        config = _with_record(config, settings, index, qc_threshold=0.0)
+    config = settings.config(index)
+    if settings.method in CLASSICAL:
+        config = classical(settings, config, index)
         save_model(settings.output_dir, config)
+        _leave(settings, flags)
         return config
-    for split, patches in index["patches"].items():
-        if not patches:
+    for split in ("train", "validation"):
+        if not index["patches"].get(split):
             raise ValueError(f"{settings.records_dir} holds no {split} patches: make records of more slices")
+    if settings.deterministic:
+        tf.config.experimental.enable_op_determinism()
     keras.utils.set_random_seed(settings.seed)
-    strategy = tf.distribute.MirroredStrategy()
+    strategy = choose_strategy()
     with strategy.scope():
-        dtype = compute_dtype(settings.precision)
-        networks = (make(dtype, settings.initialization) for make in (config.generator, config.discriminator))
-        model = Competition(*networks, settings.losses, settings.learning_rate)
-    _run(model, strategy, settings, index["patches"]["train"])
-    threshold = calibrate_threshold(model, read_patches(settings.records_dir, "validation", settings.window, 8))
-    config = _with_record(config, settings, index, qc_threshold=threshold)
-    save_model(settings.output_dir, config, model.generator, model.discriminator, settings.storage)
-    return config
+        model = competition(settings, config)
+    validation = Validation(settings.records_dir, settings.hu_window, settings.validation_patches, metric)
+    run = _Run(settings, replace(config, training=record(settings, index)), strategy, model, validation)
+    if run.chief:
+        _leave(settings, flags)
+    run.go()
+    return run.config
 
 
-def _with_record(config: ModelConfig, settings: TrainSettings, index: dict, qc_threshold: float) -> ModelConfig:
-    versions = {"stan_ct": __version__, "tensorflow": tf.__version__, "keras": keras.__version__, "numpy": np.__version__}
-    flags = {k: v for k, v in asdict(settings).items() if k not in ("records_dir", "output_dir")}
-    made_with = {k: v for k, v in index["settings"].items() if k not in ("input_dir", "output_dir")}
-    data = {"patches": index["patches"], "slices": index["slices"], "pairs": index["pairs"], **made_with}
-    record = {"settings": flags, "data": data, "versions": versions}
-    return ModelConfig(**{**vars(config), "qc_threshold": qc_threshold, "training": record})
+def _leave(settings: TrainSettings, flags: str) -> None:
+    """The effective flags beside the result."""
+    if flags:
+        Path(settings.output_dir).mkdir(parents=True, exist_ok=True)
+        (Path(settings.output_dir) / "train.flags").write_text(flags)
 
 
-def _run(model: Competition, strategy: tf.distribute.Strategy, settings: TrainSettings, patches: int) -> None:
-    """Alternates D- and G-phases until the epochs or the minutes are used up."""
-    folder = Path(settings.output_dir)
-    step = tf.Variable(0, dtype=tf.int64, trainable=False)
-    # Networks weight by weight: layers held in Python lists would be left out in silence.
-    checkpoint = tf.train.Checkpoint(
-        generator=[w.value for w in model.generator.weights],
-        discriminator=[w.value for w in model.discriminator.weights],
-        g_optimizer=model.g_optimizer,
-        d_optimizer=model.d_optimizer,
-        step=step,
-    )
-    manager = tf.train.CheckpointManager(checkpoint, str(folder / "checkpoints"), max_to_keep=2)
-    _same_run(folder / "checkpoints" / "run.json", settings, bool(manager.latest_checkpoint))
-    if manager.latest_checkpoint:
-        checkpoint.restore(manager.latest_checkpoint).assert_consumed()
-    batches = iter(
-        strategy.experimental_distribute_dataset(
-            read_patches(
-                settings.records_dir,
-                "train",
-                settings.window,
-                settings.batch_size,
-                seed=settings.seed + int(step),
-                repeat=True,
+class _Run:
+    """One run: everything that changes while it lasts."""
+
+    def __init__(
+        self,
+        settings: TrainSettings,
+        config: ModelConfig,
+        strategy: tf.distribute.Strategy,
+        model: Competition,
+        validation: Validation,
+    ) -> None:
+        self.settings, self.config, self.strategy, self.model, self.validation = settings, config, strategy, model, validation
+        self.folder, self.chief = Path(settings.output_dir), is_chief(strategy)
+        self.players, self.referee = checkpoints.Players(model), Referee(settings.rules, bool(model.discriminators))
+        self.snapshots: dict[str, checkpoints.State] = {}
+        self.step, self.position, self.seconds, self.best, self.best_version = 0, 0, 0.0, float("inf"), 0
+        self._rows = {"history": 0, "validation": 0}
+        self._compiled = cache(self._compile)
+        self._resume()
+
+    def go(self) -> None:
+        """Trains until epochs, minutes or patience are used up."""
+        stream = Stream(
+            self.strategy,
+            self.settings.records_dir,
+            self.settings.hu_window,
+            self.settings.batch_size,
+            self.settings.seed,
+            self.position,
+        )
+        total, self._saved_at, before = self.settings.max_epochs * stream.epoch_batches, time.monotonic(), self.seconds
+        self._open(total)
+        started = time.monotonic()
+        try:
+            with Signals() as signals:
+                while not self._over(total):
+                    self._one_step(stream)
+                    self.seconds = before + time.monotonic() - started
+                    if self._agreed(signals.told > 0):
+                        self._checkpoint()
+                        raise signals.stop()
+                    if time.monotonic() - self._saved_at > 60 * self.settings.checkpoint_minutes:
+                        self._checkpoint()
+            self._checkpoint()  # before G is measured within a phase: a run with more epochs goes on as if it had not ended
+            if self._unmeasured:
+                self._measure_version(self.version + 1)
+        finally:
+            self._close()
+
+    @property
+    def version(self) -> int:
+        """Versions of G that are complete."""
+        return self.referee.version // self.settings.phases_per_version
+
+    @property
+    def _unmeasured(self) -> bool:
+        """Whether G may have trained since it was measured."""
+        referee = self.referee
+        within = referee.version % self.settings.phases_per_version or (referee.phase == "g" and referee.step + referee.attempt)
+        return bool(self.version == 0 or within)
+
+    def _over(self, total: int) -> bool:
+        minutes, patience = self.settings.max_minutes, self.settings.patience
+        late = minutes > 0 and self.seconds >= 60 * minutes
+        return self.step >= total or self._agreed(late or bool(patience and self.version - self.best_version >= patience))
+
+    def _agreed(self, wish: bool) -> bool:
+        """Whether any process wishes so: all of them must make the same steps."""
+        return mean_over_workers(self.strategy, float(wish)) > 0
+
+    def _one_step(self, stream: Stream) -> None:
+        """A batch, the referee's verdict, and what follows from it."""
+        referee, (phase, active), version = self.referee, (self.referee.phase, self.referee.active), self.version
+        if self._goes_back and not self.snapshots:
+            self.snapshots = {f"start-{c}": checkpoints.take(self.players.variables(phase, c)) for c in referee.rules.trainable}
+        marks = {"phase": phase, "phases": referee.phases, "attempt": referee.attempt, "version": version}
+        logs = {name: value.numpy() for name, value in self._compiled(phase, active)(next(stream)).items()}
+        self.position = stream.position
+        self.step += phase == "g"
+        self._refuse_broken(phase, logs)
+        target, synthesized = self._judged(phase, active, logs)
+        verdict = referee.observe(target, synthesized)
+        self._obey(phase, verdict)
+        terms = {name: float(logs[name]) for name in TERMS if name in logs}
+        self._show(phase, marks, terms, history_row(terms, target, synthesized))
+        if self.version > version:
+            self._measure_version(self.version)
+
+    @property
+    def _goes_back(self) -> bool:
+        """Whether the state at the start of a phase is needed again."""
+        rules = self.settings.rules
+        return rules.copies == "history" or (self.referee.opponents and rules.max_rollbacks > 0)
+
+    def _refuse_broken(self, phase: str, logs: dict) -> None:
+        broken = ", ".join(name for name, value in logs.items() if not np.isfinite(value).all())
+        if broken:
+            raise ValueError(
+                f"step {self.step} of G, {phase.upper()}-phase, batch {self.position}: {broken} not finite. The best model and "
+                "the last checkpoint are as they were; a new run with a lower --learning_rate or --precision=float32 may help"
             )
-        )
-    )
-    steps = {"d": _compiled(model.d_step, strategy), "g": _compiled(model.g_step, strategy)}
-    total = max(settings.max_epochs * patches // settings.batch_size, 1)
-    deadline = time.monotonic() + 60 * settings.max_minutes if settings.max_minutes else float("inf")
-    with _History(folder / "history.csv", append=int(step) > 0) as history, tqdm(total=total, initial=int(step)) as bar:
-        while int(step) < total and time.monotonic() < deadline:
-            for phase, limit in (("d", settings.d_phase_steps), ("g", settings.g_phase_steps)):
-                for logs in _phase(steps[phase], batches, phase, limit, settings):
-                    if phase == "g":
-                        step.assign_add(1)
-                        bar.update()
-                    history.write(int(step), phase, logs)
-                    bar.set_postfix_str(_progress(phase, logs))
-                    if int(step) >= total or time.monotonic() >= deadline:
-                        break
-            manager.save()
 
+    def _compile(self, phase: str, active: tuple[int, ...]) -> Callable:
+        """A step of some copies over all replicas, traced once; returns means over replicas."""
+        method = self.model.d_step if phase == "d" else self.model.g_step
 
-def _same_run(note: Path, settings: TrainSettings, resumes: bool) -> None:
-    """Notes what determines a run beside its checkpoints, and refuses to go on with a run of other flags or records."""
-    free = (
-        "records_dir",
-        "output_dir",
-        "max_epochs",
-        "max_minutes",
-        "d_phase_steps",
-        "g_phase_steps",
-        "seed",
-        "name",
-        "storage",
-    )
-    flags = {k: v for k, v in asdict(settings).items() if k not in free}
-    mine = json.dumps([flags, read_index(settings.records_dir)["patches"]], sort_keys=True)
-    if resumes and note.exists() and note.read_text() != mine:
-        raise ValueError(
-            f"{note.parent} holds a run of other flags or records: repeat its flags, or choose another --output_dir"
-        )
-    note.parent.mkdir(parents=True, exist_ok=True)
-    note.write_text(mine)
+        @tf.function
+        def run(batch: tuple[tf.Tensor, tf.Tensor]) -> dict[str, tf.Tensor]:
+            logs = self.strategy.run(method, args=(*batch, active))
+            return {name: self.strategy.reduce(tf.distribute.ReduceOp.MEAN, value, axis=None) for name, value in logs.items()}
 
+        return run
 
-def _phase(step, batches: Iterator, phase: str, limit: int, settings: TrainSettings) -> Iterator[dict]:
-    """The steps of one phase, until it is won or `limit` is reached."""
-    recent: deque[tuple[float, float]] = deque(maxlen=WON_AFTER)
-    for _ in range(limit):
-        logs = {name: float(value) for name, value in step(next(batches)).items()}
-        yield logs
-        recent.append((logs["p_real_synthesized"], logs.get("p_real_target", 1.0)))
-        synthesized, target = np.mean(recent, axis=0)
-        won = (
-            synthesized < 1 - settings.theta_d and target > settings.theta_d if phase == "d" else synthesized > settings.theta_g
-        )
-        if won and len(recent) == WON_AFTER:
+    def _judged(self, phase: str, active: tuple[int, ...], logs: dict) -> tuple[np.ndarray, np.ndarray]:
+        """P(real) of targets (Ds,) and of what the Gs made (Ds, Gs); NaN where nobody looked."""
+        shape = (len(self.model.discriminators), len(self.model.generators))
+        target = full_matrix(logs["p_real_target"], active, shape[:1], 0) if phase == "d" else np.full(shape[:1], np.nan)
+        return target, full_matrix(logs["p_real_synthesized"], active, shape, 0 if phase == "d" else 1)
+
+    def _obey(self, phase: str, verdict: Verdict) -> None:
+        """Keeps, rolls back and restores copies, with their optimizers' slots."""
+        for copy in verdict.keep:
+            self.snapshots[f"best-{copy}"] = checkpoints.take(self.players.variables(phase, copy))
+        for kind, copies in (("start", verdict.roll_back), ("best", verdict.restore)):
+            for copy in copies:
+                checkpoints.put(self.players.variables(phase, copy), self.snapshots[f"{kind}-{copy}"])
+        if verdict.ended:
+            if self.settings.rules.copies == "history":
+                self._shift(phase)
+            self.snapshots = {}
+
+    def _shift(self, phase: str) -> None:
+        """In `history`, each copy becomes what the one before it was before this phase."""
+        for copy in range(self.settings.rules.number - 1, 1, -1):
+            earlier = checkpoints.take(self.players.variables(phase, copy - 1))
+            checkpoints.put(self.players.variables(phase, copy), earlier)
+        if self.settings.rules.number > 1:
+            checkpoints.put(self.players.variables(phase, 1), self.snapshots["start-0"])
+
+    def _measure_version(self, version: int) -> None:
+        """Measures the Gs that train; the best so far goes into the model folder."""
+        with self._averaged():
+            self._measure(version)
+
+    @contextmanager
+    def _averaged(self) -> Iterator[None]:
+        """While it is entered, Gs have the moving averages of their weights, where such are kept."""
+        model = self.model
+        kept = [checkpoints.take(generator.trainable_variables) for generator in model.generators if self.settings.ema]
+        for generator, optimizer, _ in zip(model.generators, model.g_optimizers, kept, strict=False):
+            optimizer.finalize_variable_values(generator.trainable_variables)
+        try:
+            yield
+        finally:
+            for generator, weights in zip(model.generators, kept, strict=False):
+                checkpoints.put(generator.trainable_variables, weights)
+
+    def _measure(self, version: int) -> None:
+        judged = {copy: self.validation(self.model, copy) for copy in self.settings.rules.trainable}
+        for copy, judgement in judged.items():
+            self.table["validation"].write(version=version, step=self.step, g=copy, error=judgement.error, **judgement.errors)
+            self.board.scalars(self.step, judgement.errors, f"validation/g{copy}/")
+        copy = min(judged, key=lambda c: judged[c].error)
+        self._tell_version(version, judged)
+        if judged[copy].error < self.best or not self.best_version:  # the first in any case: a run leaves a model
+            self.best, self.best_version = judged[copy].error, version
+            self._save_model(self.folder, copy, judged[copy])
+        if self.settings.keep_versions and self.chief:
+            self._save_model(self.folder / "versions" / f"{version:04d}", copy, judged[copy])
+            for old in sorted((self.folder / "versions").iterdir())[: -self.settings.keep_versions]:
+                shutil.rmtree(old)
+        window, batch = self.validation.window, self.validation.source[:1]
+        output = np.asarray(self.model.generators[copy](batch, training=False))
+        patches = (window.to_hu(p[0, ..., 0]) for p in (batch, output, self.validation.target[:1]))
+        self.board.image(self.step, image_panel(*patches))
+
+    def _tell_version(self, version: int, judged: dict[int, Judgement]) -> None:
+        """A line that stays, on terminals and in log files."""
+        errors = " ".join(f"{judgement.error:.4f}" for judgement in judged.values())
+        source = float(np.mean(list(self.validation.source_errors.values())))
+        best = "the best so far" if min(j.error for j in judged.values()) < self.best else f"best {self.best:.4f}"
+        when = f"version {version}, step {self.step}, {self.seconds / 60:.1f} min"
+        if self.chief:
+            self.bar.write(f"{when}: validation error {errors}, {best} (source {source:.4f})")
+
+    def _save_model(self, folder: Path, copy: int, judgement: Judgement) -> None:
+        """Writes a G, the D that is deceived least by it, and the threshold of the real/fake check."""
+        config = replace(self.config, qc_threshold=judgement.qc_threshold)
+        discriminator = self.model.discriminators[judgement.strictest] if self.model.discriminators else None
+        if folder == self.folder:
+            self.config = config
+        if self.chief:
+            save_model(folder, config, self.model.generators[copy], discriminator, self.settings.storage)
+
+    def _resume(self) -> None:
+        """Goes on from the checkpoint, if there is one."""
+        counters = checkpoints.read_counters(self.folder / CHECKPOINT)
+        position = counters["position"] if counters else 0
+        if self._agreed(mean_over_workers(self.strategy, position) != position):
+            raise ValueError(f"not every process finds the same checkpoint: {self.folder} must be on a disk that all share")
+        if counters is None:
             return
+        if counters["settings"] != self._fingerprint():
+            raise ValueError(
+                f"{self.folder} holds a run of other flags or records: repeat its flags, or choose another --output_dir"
+            )
+        self.snapshots = checkpoints.restore(self.folder / CHECKPOINT, self.players)
+        self.referee = Referee.from_state(counters["referee"])
+        self._rows = counters["rows"]
+        for name in ("step", "position", "seconds", "best", "best_version"):
+            setattr(self, name, counters[name])
+        self.config = replace(self.config, qc_threshold=counters["qc_threshold"])
 
+    def _checkpoint(self) -> None:
+        if self.chief:
+            for table in self.table.values():
+                table.flush()
+            counters = {name: getattr(self, name) for name in ("step", "position", "seconds", "best", "best_version")}
+            counters |= {
+                "referee": self.referee.state(),
+                "rows": {name: table.rows for name, table in self.table.items()},
+                "qc_threshold": self.config.qc_threshold,
+                "settings": self._fingerprint(),
+            }
+            checkpoints.save(self.folder / CHECKPOINT, self.players, self.snapshots, counters)
+        self._saved_at = time.monotonic()
 
-def _compiled(step, strategy: tf.distribute.Strategy):
-    """A step over all replicas, traced once; returns means over replicas."""
+    def _fingerprint(self) -> str:
+        """What a run that goes on must share with the one before."""
+        flags = {name: value for name, value in asdict(self.settings).items() if name not in FREE}
+        return repr([flags, read_index(self.settings.records_dir)["patches"]])
 
-    @tf.function
-    def run(batch: tuple[tf.Tensor, tf.Tensor]) -> dict[str, tf.Tensor]:
-        logs = strategy.run(step, args=batch)
-        return {name: strategy.reduce(tf.distribute.ReduceOp.MEAN, value, axis=None) for name, value in logs.items()}
+    def _open(self, total: int) -> None:
+        numbers = len(self.model.generators), len(self.model.discriminators)
+        errors = self.validation.source_errors
+        columns = {"history": history_columns(*numbers), "validation": ["version", "step", "g", "error", *errors]}
+        self._scratch = tempfile.TemporaryDirectory()  # what other processes than the first would write
+        folder = self.folder if self.chief else Path(self._scratch.name)
+        self.table = {name: Table(folder / f"{name}.csv", columns[name], self._rows[name]) for name in columns}
+        if not self._rows["validation"]:
+            error = float(np.mean(list(errors.values())))
+            self.table["validation"].write(version=0, step=0, g="source", error=error, **errors)
+        self.board = Board(folder / "tensorboard")
+        self.bar = tqdm(total=total, initial=self.step, unit="step", disable=None if self.chief else True)
 
-    return run
+    def _close(self) -> None:
+        for table in self.table.values():
+            table.close()
+        self.board.close()
+        self.bar.close()
+        self._scratch.cleanup()
 
-
-def calibrate_threshold(model: Competition, batches: tf.data.Dataset) -> float:
-    """P(real) which all but `QC_QUANTILE` of the patches that G makes of validation patches reach."""
-    # Clipped as the pipeline does, which judges what can be written.
-    made = (tf.clip_by_value(model.generator(source, training=False), -1.0, 1.0) for source, _ in batches)
-    judged = [p_real(model.discriminator(patches, training=False)[1]) for patches in made]
-    return round(float(np.quantile(np.concatenate(judged), QC_QUANTILE)), 6)
-
-
-def _progress(phase: str, logs: dict) -> str:
-    shown = ("l1", "latent", "adversarial_g") if phase == "g" else ("adversarial_d", "feature", "p_real_target")
-    return f"{phase.upper()}-phase " + " ".join(f"{n} {logs[n]:.4f}" for n in (*shown, "p_real_synthesized"))
-
-
-class _History:
-    """`history.csv`: one row a step, every loss term in its own column."""
-
-    COLUMNS = (
-        *("step", "phase", "total_d", "adversarial_d", "feature", "penalty", "total_g", "adversarial_g", "latent", "l1"),
-        *("p_real_target", "p_real_synthesized"),
-    )
-
-    def __init__(self, path: Path, append: bool) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = open(path, "a" if append else "w", newline="")  # noqa: SIM115 (closed by __exit__)
-        self._writer = csv.DictWriter(self._file, self.COLUMNS)
-        if not append:
-            self._writer.writeheader()
-
-    def write(self, step: int, phase: str, logs: dict) -> None:
-        self._writer.writerow({"step": step, "phase": phase, **{k: f"{v:.6g}" for k, v in logs.items()}})
-
-    def __enter__(self) -> _History:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._file.close()
+    def _show(self, phase: str, marks: dict, terms: dict[str, float], row: dict[str, float]) -> None:
+        if self.table["history"].rows % SHOWN_EVERY == 0:
+            row = {**row, "latent_validation": self.validation.latent(self.model)}
+        self.table["history"].write(step=self.step, **marks, **row)
+        self.bar.update(int(phase == "g"))
+        if self.table["history"].rows % SHOWN_EVERY == 0:
+            self.board.scalars(self.position, {**row, "phase": float(phase == "g")}, "train/")
+            shown = " ".join(f"{name} {value:.4f}" for name, value in terms.items() if not name.startswith("total"))
+            judged = " ".join(f"{value:.3f}" for name, value in row.items() if name.startswith("p_real"))
+            self.bar.set_postfix_str(f"{phase.upper()}-phase, version {self.version} | {shown} | P(real) {judged}")

@@ -13,7 +13,8 @@ import tensorflow as tf
 from stan_ct.networks.discriminator import build_discriminator
 from stan_ct.networks.generator import build_generator
 from stan_ct.networks.losses import LossSettings
-from stan_ct.training.competition import Competition
+from stan_ct.training.checkpoints import Players, take
+from stan_ct.training.competition import Competition, full_matrix
 
 ROOT = Path(__file__).parents[2]
 RATE = 0.05
@@ -30,25 +31,30 @@ SOURCE, TARGET = patches(2, 1), patches(2, 2)
 
 
 @cache
-def networks(spectral):
-    """A tiny G and D, made once, and the weights they start each test with."""
+def networks(spectral, number, conditional):
+    """Tiny Gs and Ds, made once, and the weights they start each test with."""
     keras.utils.set_random_seed(0)
     settings = {"base_filters": 2, "initialization": "he"}
-    pair = build_generator(**settings), build_discriminator(**settings, spectral=spectral)
-    return pair, [network.get_weights() for network in pair]
+    generators = [build_generator(**settings) for _ in range(number)]
+    discriminators = [build_discriminator(1 + conditional, **settings, spectral=spectral) for _ in range(number)]
+    return generators, discriminators, [network.get_weights() for network in generators + discriminators]
 
 
-def competition(sgd=True, **losses):
+def competition(number=1, conditional=False, optimizer=lambda: keras.optimizers.SGD(RATE), **losses):
     """A tiny competition; with plain SGD at a known rate, since Adam hides a factor on the gradient."""
-    pair, start = networks(losses.get("lipschitz") == "spectral")
-    for network, weights in zip(pair, start, strict=True):
+    generators, discriminators, start = networks(losses.get("lipschitz") == "spectral", number, conditional)
+    for network, weights in zip(generators + discriminators, start, strict=True):
         network.set_weights(weights)
-    model = Competition(*pair, LossSettings(**losses), learning_rate=1e-3)
-    if sgd:
-        model.g_optimizer, model.d_optimizer = keras.optimizers.SGD(RATE), keras.optimizers.SGD(RATE)
-        model.g_optimizer.build(model.generator.trainable_variables)
-        model.d_optimizer.build(model.discriminator.trainable_variables)
-    return model
+    return Competition(generators, discriminators, LossSettings(**losses), optimizer, conditional)
+
+
+def adam():
+    return keras.optimizers.Adam(1e-3, beta_1=0.5)
+
+
+def states(model):
+    """Weights and optimizer slots of every copy, by name."""
+    return {name: take(variables) for name, variables in Players(model).all().items()}
 
 
 def assert_same(before, after):
@@ -73,25 +79,29 @@ def assert_updated(variables, expected, before):
 
 
 @pytest.mark.parametrize("lipschitz", ["spectral", "gradient_penalty", "clip"])
-def test_each_step_trains_one_side(lipschitz):
-    """d_step leaves G bit-identical and changes every kernel of D; g_step the reverse, moving estimates included."""
-    model = competition(sgd=False, lipschitz=lipschitz)
-    g, d = model.generator.get_weights(), model.discriminator.get_weights()
-    model.d_step(SOURCE, TARGET)
-    assert_same(g, model.generator.get_weights())
-    trained = model.discriminator.get_weights()
-    assert all(np.abs(new - old).max() > 0 for old, new in zip(d, trained, strict=True) if old.ndim == 4)
-    model.g_step(SOURCE, TARGET)
-    assert_same(trained, model.discriminator.get_weights())
-    assert all(np.abs(new - old).max() > 0 for old, new in zip(g, model.generator.get_weights(), strict=True) if old.ndim == 4)
-    assert (int(model.g_optimizer.iterations), int(model.d_optimizer.iterations)) == (1, 1)
+@pytest.mark.parametrize("side", ["d", "g"])
+def test_each_step_trains_its_active_copies(lipschitz, side):
+    """A step changes every kernel and the slots of the copies asked for; all else stays bit-identical, spectral vectors too."""
+    model = competition(2, optimizer=adam, lipschitz=lipschitz)
+    step = model.d_step if side == "d" else model.g_step
+    for active in ((1,), (0,), (0, 1)):
+        before = states(model)
+        step(SOURCE, TARGET, active)
+        after, trained = states(model), {f"{side}{copy}" for copy in active}
+        for name in before.keys() - trained:
+            assert_same(before[name], after[name])
+        for name in trained:
+            pairs = list(zip(before[name], after[name], strict=True))
+            assert all(np.abs(new - old).max() > 0 for old, new in pairs if old.ndim == 4)
+    iterations = {n: [int(o.iterations) for o in made] for n, made in (("d", model.d_optimizers), ("g", model.g_optimizers))}
+    assert iterations == {"d": [0, 0], "g": [0, 0], side: [2, 2]}
 
 
 def test_d_step_keeps_moving_averages():
     """D's training does not move the batch statistics of a G that is normalized; G's own training does."""
     keras.utils.set_random_seed(0)
     generator = build_generator(base_filters=1, normalization="batch", initialization="he")
-    model = Competition(generator, build_discriminator(base_filters=1), LossSettings(lipschitz="none"))
+    model = Competition([generator], [build_discriminator(base_filters=1)], LossSettings(lipschitz="none"))
     before = [w.numpy() for w in generator.non_trainable_variables]
     model.d_step(SOURCE, TARGET)
     assert_same(before, generator.non_trainable_variables)
@@ -140,7 +150,7 @@ def features_apart(discriminator, x, synthesized):
 
 def penalty(discriminator, x, synthesized):
     """Mean (||grad f|| - 1)^2, f taken patch by patch, at random places between the two batches."""
-    share = tf.random.uniform((2, 1, 1, 1))  # the step's own numbers: the seed is set before each
+    share = tf.random.stateless_uniform((2, 1, 1, 1), (0, 0))  # the step's own numbers: copy 0, iteration 0
     norms = []
     for n in range(2):
         between = share[n] * x[n : n + 1] + (1 - share[n]) * synthesized[n : n + 1]
@@ -151,19 +161,21 @@ def penalty(discriminator, x, synthesized):
     return (tf.square(norms[0] - 1) + tf.square(norms[1] - 1)) / 2
 
 
+@pytest.mark.parametrize("number", [1, 2])
 @pytest.mark.parametrize("name", D_LOSSES)
-def test_d_step_by_hand(name):
-    """One SGD step of D goes down the gradient of its loss as written in the paper, and logs that loss."""
+def test_d_step_by_hand(name, number):
+    """One SGD step of a D goes down the gradient of its loss as written in the paper, the mean over all Gs, and logs it."""
     switches, loss = D_LOSSES[name]
-    model = competition(**{**NOTHING, **switches})
-    synthesized = model.generator(SOURCE)
-    before = model.discriminator.get_weights()
-    keras.utils.set_random_seed(1)
-    value, expected = descended(model.discriminator.trainable_variables, lambda: loss(model.discriminator, TARGET, synthesized))
-    keras.utils.set_random_seed(1)
+    model = competition(number, **{**NOTHING, **switches})
+    synthesized = [generator(SOURCE) for generator in model.generators]
+    discriminator = model.discriminators[0]
+    before = discriminator.get_weights()
+    value, expected = descended(
+        discriminator.trainable_variables, lambda: sum(loss(discriminator, TARGET, s) for s in synthesized) / number
+    )
     logs = model.d_step(SOURCE, TARGET)
     assert float(logs["total_d"]) == pytest.approx(value, rel=1e-4, abs=1e-6)
-    assert_updated(model.discriminator.trainable_variables, expected, before)
+    assert_updated(discriminator.trainable_variables, expected, before)
 
 
 def latents_apart(g, x, synthesized, through_target):
@@ -194,84 +206,193 @@ G_LOSSES = {
 }
 
 
+@pytest.mark.parametrize("number", [1, 2])
 @pytest.mark.parametrize("name", G_LOSSES)
-def test_g_step_by_hand(name):
-    """One SGD step of G goes down the gradient of its loss as written in the paper, and logs that loss."""
+def test_g_step_by_hand(name, number):
+    """One SGD step of a G goes down the gradient of its loss as written in the paper, the mean over all Ds, and logs it."""
     switches, loss = G_LOSSES[name]
-    model = competition(**{**NOTHING, **switches})
-    before = [w.numpy() for w in model.generator.trainable_variables]
-    value, expected = descended(model.generator.trainable_variables, lambda: loss(model.generator, model.discriminator))
+    model = competition(number, **{**NOTHING, **switches})
+    generator = model.generators[0]
+    before = [w.numpy() for w in generator.trainable_variables]
+    value, expected = descended(
+        generator.trainable_variables, lambda: sum(loss(generator, d) for d in model.discriminators) / number
+    )
     logs = model.g_step(SOURCE, TARGET)
     assert float(logs["total_g"]) == pytest.approx(value, rel=1e-4)
-    assert_updated(model.generator.trainable_variables, expected, before)
+    assert_updated(generator.trainable_variables, expected, before)
+
+
+def probability(network, x):
+    """P(real), mean over a batch."""
+    return float(tf.reduce_mean(softmax(network(x)[1])[..., 1]))
 
 
 def test_logged_terms():
     """What the steps log is each term, unweighted, and the two P(real), from before the update; the terms make the total."""
     weights = {"adversarial_weight": 0.5, "latent_weight": 3.0, "l1_weight": 2.0, "feature_weight": 0.25}
     model = competition(lipschitz="none", **weights)
-    synthesized, (phi, logits) = model.generator(SOURCE), model.discriminator(TARGET)
-    phi_synthesized, logits_synthesized = model.discriminator(synthesized)
-    p_target, p_synthesized = (tf.reduce_mean(softmax(x)[..., 1]) for x in (logits, logits_synthesized))
-    f, f_synthesized = critic(model.discriminator, TARGET), critic(model.discriminator, synthesized)
-    feature = tf.reduce_mean(tf.abs(phi - phi_synthesized))
-    d_logs = {name: float(value) for name, value in model.d_step(SOURCE, TARGET).items()}
+    (generator,), (discriminator,) = model.generators, model.discriminators
+    synthesized = generator(SOURCE)
+    f, f_synthesized = critic(discriminator, TARGET), critic(discriminator, synthesized)
+    feature = features_apart(discriminator, TARGET, synthesized)
+    p_target, p_synthesized = probability(discriminator, TARGET), probability(discriminator, synthesized)
+    d_logs = {name: value.numpy().squeeze() for name, value in model.d_step(SOURCE, TARGET).items()}
     assert d_logs == pytest.approx(
         {
             "adversarial_d": float(f_synthesized - f),
             "feature": float(feature),
             "total_d": float(f_synthesized - f - 0.25 * feature),
-            "p_real_target": float(p_target),
-            "p_real_synthesized": float(p_synthesized),
+            "p_real_target": p_target,
+            "p_real_synthesized": p_synthesized,
         },
         rel=1e-4,
         abs=1e-6,
     )
-    f_synthesized = critic(model.discriminator, synthesized)  # D has learnt since
-    latent, l1 = latents_apart(model.generator, TARGET, synthesized, True), tf.reduce_mean(tf.abs(TARGET - synthesized))
-    p_synthesized = tf.reduce_mean(softmax(model.discriminator(synthesized)[1])[..., 1])
-    g_logs = {name: float(value) for name, value in model.g_step(SOURCE, TARGET).items()}
+    f_synthesized = critic(discriminator, synthesized)  # D has learnt since
+    latent, l1 = latents_apart(generator, TARGET, synthesized, True), tf.reduce_mean(tf.abs(TARGET - synthesized))
+    p_synthesized = probability(discriminator, synthesized)
+    g_logs = {name: value.numpy().squeeze() for name, value in model.g_step(SOURCE, TARGET).items()}
     assert g_logs == pytest.approx(
         {
             "adversarial_g": float(-f_synthesized),
             "latent": float(latent),
             "l1": float(l1),
             "total_g": float(-0.5 * f_synthesized + 3 * latent + 2 * l1),
-            "p_real_synthesized": float(p_synthesized),
+            "p_real_synthesized": p_synthesized,
         },
         rel=1e-4,
         abs=1e-6,
     )
 
 
+@pytest.mark.parametrize("active", [(0,), (1,), (0, 1)])
+def test_p_real_of_all_against_all(active):
+    """P(real) comes as D x G: rows of the Ds that train, columns of the Gs that train; `full_matrix` puts them in place."""
+    model = competition(2, **NOTHING)
+    made = [generator(SOURCE) for generator in model.generators]
+    expected = np.array([[probability(d, x) for x in made] for d in model.discriminators])
+    target = np.array([probability(d, TARGET) for d in model.discriminators])
+    assert len(np.unique(expected.round(6))) == 4
+    rest = [copy for copy in (0, 1) if copy not in active]
+    g_logs = model.g_step(SOURCE, TARGET, active)
+    assert g_logs["p_real_synthesized"].shape == (2, len(active))
+    np.testing.assert_allclose(g_logs["p_real_synthesized"], expected[:, active], rtol=1e-4)
+    placed = full_matrix(g_logs["p_real_synthesized"], active, (2, 2), 1)
+    np.testing.assert_allclose(placed[:, active], expected[:, active], rtol=1e-4)
+    assert np.isnan(placed[:, rest]).all()
+    model = competition(2, **NOTHING)
+    d_logs = model.d_step(SOURCE, TARGET, active)
+    assert d_logs["p_real_synthesized"].shape == (len(active), 2)
+    np.testing.assert_allclose(d_logs["p_real_target"], target[list(active)], rtol=1e-4)
+    placed = full_matrix(d_logs["p_real_synthesized"], active, (2, 2), 0)
+    np.testing.assert_allclose(placed[list(active)], expected[list(active)], rtol=1e-4)
+    assert np.isnan(placed[rest]).all()
+
+
+def test_logged_terms_of_two_add_up():
+    """With two of each, what is logged is the mean over those that train, and the weighted terms make the logged total."""
+    weights = {"adversarial_weight": 0.5, "latent_weight": 3.0, "l1_weight": 2.0, "feature_weight": 0.25, "penalty_weight": 2.0}
+    model = competition(2, lipschitz="gradient_penalty", **weights)
+    l1 = np.mean([np.abs(TARGET - generator(SOURCE)).mean() for generator in model.generators])
+    d = {k: float(v) for k, v in model.d_step(SOURCE, TARGET, (0, 1)).items() if not k.startswith("p_real")}
+    assert d["total_d"] == pytest.approx(d["adversarial_d"] - 0.25 * d["feature"] + 2 * d["penalty"], rel=1e-4)
+    assert min(d["feature"], d["penalty"]) > 0
+    g = {k: float(v) for k, v in model.g_step(SOURCE, TARGET, (0, 1)).items() if not k.startswith("p_real")}
+    assert g["total_g"] == pytest.approx(0.5 * g["adversarial_g"] + 3 * g["latent"] + 2 * g["l1"], rel=1e-4)
+    assert g["l1"] == pytest.approx(l1, rel=1e-4)
+
+
+def test_equal_starts_stay_equal():
+    """Two copies that start equal and see the same batches stay equal, weights, spectral vectors and slots."""
+    model = competition(2, optimizer=adam, lipschitz="spectral")
+    for copies in (model.generators, model.discriminators):
+        copies[1].set_weights(copies[0].get_weights())
+    start = states(model)
+    for _ in range(2):
+        model.d_step(SOURCE, TARGET, (0, 1))
+        model.g_step(SOURCE, TARGET, (0, 1))
+    after = states(model)
+    for side in "dg":
+        assert np.abs(after[f"{side}0"][0] - start[f"{side}0"][0]).max() > 1e-4
+        assert_same(after[f"{side}0"], after[f"{side}1"])
+
+
+def test_gradient_penalty_is_reproducible():
+    """The penalty draws the same numbers in a run that goes on, whatever else has drawn; others in each step, for each D."""
+    seen = []
+    for seed in (1, 2):
+        model = competition(2, lipschitz="gradient_penalty", optimizer=lambda: keras.optimizers.SGD(0.0))
+        model.discriminators[1].set_weights(model.discriminators[0].get_weights())
+        tf.random.set_seed(seed)
+        steps = [((0,), 0), ((1,), 0), ((0,), 1)]
+        seen.append([float(model.d_step(SOURCE, TARGET, active)["penalty"]) for active, _ in steps])
+    assert seen[0] == seen[1]
+    assert len(set(seen[0])) == 3
+
+
+def test_conditional_d_sees_the_source():
+    """A conditional D judges source and patch together: another source is another judgement, in both steps."""
+    model = competition(conditional=True, **NOTHING)
+    generator, discriminator = model.generators[0], model.discriminators[0]
+    made = generator(SOURCE)
+    expected = [probability(discriminator, tf.concat([SOURCE, x], -1)) for x in (TARGET, made)]
+    blind = probability(discriminator, tf.concat([TARGET, TARGET], -1))
+    logs = model.d_step(SOURCE, TARGET)
+    np.testing.assert_allclose([logs["p_real_target"][0], logs["p_real_synthesized"][0, 0]], expected, rtol=1e-4)
+    assert abs(blind - expected[0]) > 1e-4
+    expected = probability(discriminator, tf.concat([SOURCE, made], -1))
+    assert float(model.g_step(SOURCE, TARGET)["p_real_synthesized"][0, 0]) == pytest.approx(expected, rel=1e-4)
+
+
+def test_without_opponents():
+    """Without Ds, G trains on L1 and the latent loss alone, and nobody judges it."""
+    generators, _, (start, *_) = networks(False, 1, False)
+    generators[0].set_weights(start)
+    losses = LossSettings(adversarial_weight=1.0, latent_weight=0.5, l1_weight=2.0)
+    model = Competition(generators, [], losses, lambda: keras.optimizers.SGD(RATE))
+    (generator,) = model.generators
+    value, expected = descended(
+        generator.trainable_variables,
+        lambda: (
+            2 * tf.reduce_mean(tf.abs(TARGET - generator(SOURCE)))
+            + 0.5 * latents_apart(generator, TARGET, generator(SOURCE), True)
+        ),
+    )
+    logs = model.g_step(SOURCE, TARGET)
+    assert logs["p_real_synthesized"].shape == (0, 1)
+    assert (float(logs["adversarial_g"]), float(logs["total_g"])) == (0.0, pytest.approx(value, rel=1e-4))
+    assert_updated(generator.trainable_variables, expected, start)
+
+
 def test_latent_without_weight(monkeypatch):
     """Where the latent loss has no weight it is logged as 0, and G's encoder is not run for it."""
     model = competition(**{**NOTHING, "l1_weight": 1.0})
-    monkeypatch.setattr(model.generator, "latent", lambda *_: pytest.fail("computed"))
+    monkeypatch.setattr(model.generators[0], "latent", lambda *_: pytest.fail("computed"))
     assert float(model.g_step(SOURCE, TARGET)["latent"]) == 0.0
 
 
 def test_clip_bounds_weights():
     """With `clip` every weight of D, biases too, ends a step within the bound, and some reach it."""
     model = competition(lipschitz="clip", clip_value=0.03)
-    assert max(np.abs(w).max() for w in model.discriminator.get_weights()) > 0.1
+    (discriminator,) = model.discriminators
+    assert max(np.abs(w).max() for w in discriminator.get_weights()) > 0.1
     model.d_step(SOURCE, TARGET)
-    assert [np.abs(w).max() <= np.float32(0.03) for w in model.discriminator.get_weights()] == [True] * 12
-    assert np.abs(model.discriminator.get_weights()[0]).max() == np.float32(0.03)
+    assert [np.abs(w).max() <= np.float32(0.03) for w in discriminator.get_weights()] == [True] * 12
+    assert np.abs(discriminator.get_weights()[0]).max() == np.float32(0.03)
 
 
 def test_adam_as_in_the_paper():
-    """Both optimizers are Adam with beta_1 0.5: its first step is the learning rate, in the gradient's direction."""
-    model = competition(sgd=False, lipschitz="none")
-    pair = model.generator, model.discriminator
-    before = [network.get_weights() for network in pair]
-    model.d_step(SOURCE, TARGET)
-    model.g_step(SOURCE, TARGET)
-    for network, old in zip(pair, before, strict=True):
+    """Every network has an Adam of its own, learning rate 1e-4, beta_1 0.5: its first step is the rate, along the gradient."""
+    model = competition(2, optimizer=None, lipschitz="none")
+    networks, optimizers = model.generators + model.discriminators, model.g_optimizers + model.d_optimizers
+    before = [network.get_weights() for network in networks]
+    model.d_step(SOURCE, TARGET, (0, 1))
+    model.g_step(SOURCE, TARGET, (0, 1))
+    for network, old in zip(networks, before, strict=True):
         moved = np.abs(network.get_weights()[0] - old[0])
-        assert np.median(moved) == pytest.approx(1e-3, rel=0.01)
-    assert [o.beta_1 for o in (model.g_optimizer, model.d_optimizer)] == [0.5, 0.5]
-    assert model.g_optimizer is not model.d_optimizer
+        assert np.median(moved) == pytest.approx(1e-4, rel=0.01)
+    assert [o.beta_1 for o in optimizers] == [0.5] * 4
+    assert len({id(o) for o in optimizers}) == 4
 
 
 def test_overfits_four_pairs():
@@ -281,7 +402,7 @@ def test_overfits_four_pairs():
     target = 0.5 - 0.5 * source
     generator = build_generator(base_filters=4, initialization="he")
     discriminator = build_discriminator(base_filters=4, spectral=True)
-    model = Competition(generator, discriminator, LossSettings(), learning_rate=4e-3)
+    model = Competition([generator], [discriminator], LossSettings(), lambda: keras.optimizers.Adam(4e-3, beta_1=0.5))
     g_step = tf.function(model.g_step)
     history = []
     for step in range(40):
@@ -307,14 +428,13 @@ from stan_ct.training.competition import Competition
 def weights(strategy, batches):
     keras.utils.set_random_seed(0)
     with strategy.scope():
-        networks = [make(base_filters=1, initialization="he") for make in (build_generator, build_discriminator)]
-        model = Competition(*networks, LossSettings(1.0, 1.0, 1.0, 1.0, lipschitz="none"))
-        model.g_optimizer, model.d_optimizer = keras.optimizers.SGD(0.02), keras.optimizers.SGD(0.02)
-        for optimizer, network in zip((model.g_optimizer, model.d_optimizer), networks):
-            optimizer.build(network.trainable_variables)
+        sides = [[make(base_filters=1, initialization="he") for _ in "ab"] for make in (build_generator, build_discriminator)]
+        losses = LossSettings(1.0, 1.0, 1.0, 1.0, lipschitz="none")
+        model = Competition(*sides, losses, lambda: keras.optimizers.SGD(0.02))
+    networks = sides[0] + sides[1]
     start = [w for network in networks for w in network.get_weights()]
     for step in (model.d_step, model.g_step):
-        strategy.run(step, args=batches)
+        strategy.run(step, args=(*batches, (0, 1)))
     return start, networks
 
 

@@ -1,148 +1,435 @@
-"""From DICOM to a model folder: what is trained, logged, calibrated, saved, and taken up again."""
+"""From records to a model folder: what is trained, logged, measured, saved, and taken up again."""
 
 import csv
 import json
 import os
+import signal
+import socket
 import subprocess
 import sys
-from itertools import count, islice
+import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tensorflow as tf
-from scipy import ndimage
-from synthetic import STUDY_UID, write_ct
+from synthetic import STUDY_UID
 
 from stan_ct.ct.hounsfield import HUWindow
 from stan_ct.networks.losses import LossSettings
 from stan_ct.networks.model_folder import load_weights, read_config
-from stan_ct.patches.plan import PatchSettings
-from stan_ct.patches.records import make_patches
-from stan_ct.training.trainer import TrainSettings, _phase, train
+from stan_ct.reconstruction.synthesis import load_synthesizer
+from stan_ct.training import checkpoints, trainer
+from stan_ct.training.phases import PhaseRules
+from stan_ct.training.settings import TrainSettings
+from stan_ct.training.stopping import Stopped
+from stan_ct.training.trainer import train
 
 ROOT = Path(__file__).parents[2]
-WON_AFTER = 20
-SHARPENER = {"name": "sharpener", "initialization": "he", "normalization": "batch"}
 LOSSES = LossSettings(adversarial_weight=0.5, feature_weight=0.25, latent_weight=2.0, l1_weight=3.0)
-
-
-@pytest.fixture(scope="module")
-def records(tmp_path_factory):
-    """Records of a smooth volume and its sharpened twin: 8 training and 4 validation patches, with a front end."""
-    folder = tmp_path_factory.mktemp("training")
-    noise = np.random.default_rng(0).normal(0, 400, (6, 264, 264))
-    soft = ndimage.gaussian_filter(noise, (0, 1.5, 1.5))
-    sharp = soft + 1.5 * (soft - ndimage.gaussian_filter(soft, (0, 2, 2)))
-    for number, kernel, hu in ((1, "SOFT", soft), (2, "SHARP", sharp)):
-        write_ct(folder / f"ct/{number}", np.rint(hu).astype(int) + 1024, kernel=kernel, series=number)
-    settings = {"split": "blocks", "block": 1, "patches_per_slice": 2, "margin": 4, "front_end": "amplitude"}
-    index = make_patches(PatchSettings((str(folder / "ct"),), str(folder / "records"), ("SOFT",), "SHARP", **settings))
-    assert index["patches"] == {"train": 8, "validation": 4}
-    return folder / "records"
+RULES = PhaseRules(number=1, d_phase_steps=2, g_phase_steps=3, max_rollbacks=0, window=1)
 
 
 def settings(records, output, **changes):
-    """Few and narrow: two phases of two steps, then one more step of D and of G."""
-    small = {"base_filters": 4, "batch_size": 2, "max_epochs": 1, "d_phase_steps": 2, "g_phase_steps": 3}
+    """Narrow networks, four batches to an epoch, phases of two steps of D and three of G that nobody wins."""
+    small = {"base_filters": 1, "batch_size": 2, "max_epochs": 1, "phases": RULES, "initialization": "he"}
     return TrainSettings(str(records), str(output), **{**small, "precision": "float32", "losses": LOSSES, **changes})
 
 
 @pytest.fixture(scope="module")
 def model(records, tmp_path_factory):
-    """A model folder after one epoch, four steps of G."""
+    """The model folder of two Gs and two Ds after one epoch, four steps of each G."""
     output = tmp_path_factory.mktemp("model")
-    train(settings(records, output, **SHARPENER))
+    train(settings(records, output, name="sharpener", normalization="batch", phases=replace(RULES, number=2)), flags="--a=1\n")
     return output
 
 
-def history(folder):
-    with open(folder / "history.csv", newline="") as file:
+def table(folder, name="history"):
+    with open(folder / f"{name}.csv", newline="") as file:
         return list(csv.DictReader(file))
+
+
+def counters(folder):
+    return json.loads((folder / "checkpoints/last/counters.json").read_text())
+
+
+def weights(folder, label="generator"):
+    with np.load(folder / f"{label}.npz") as stored:
+        return [stored[name] for name in stored.files]
+
+
+def assert_same_run(first, second):
+    """Two folders tell of the same run: final and best networks and slots bit for bit, tables to the last digit."""
+    for name in ("history", "validation"):
+        a, b = table(first, name), table(second, name)
+        assert len(a) == len(b)
+        for row, other in zip(a, b, strict=True):
+            assert row.keys() == other.keys()
+            for key, text in row.items():  # a total may be added up in another order where steps were compiled in another
+                same = text == other[key] or float(other[key]) == pytest.approx(float(text), rel=1e-5)
+                assert same, (name, row["step"], key, text, other[key])
+    names = sorted(path.name for path in (first / "checkpoints/last").glob("player-*.npz"))
+    assert names == sorted(path.name for path in (second / "checkpoints/last").glob("player-*.npz"))
+    for path in [Path("checkpoints/last", name) for name in names] + [Path("generator.npz"), Path("discriminator.npz")]:
+        with np.load(first / path) as a, np.load(second / path) as b:
+            for key in a.files:
+                np.testing.assert_array_equal(a[key], b[key], err_msg=str(path))
+    assert read_config(first).qc_threshold == read_config(second).qc_threshold
+
+
+@pytest.fixture
+def steps(monkeypatch):
+    """What each checkpoint holds, as it is written: states by copy, snapshots, counters."""
+    seen, save = [], checkpoints.save
+
+    def saving(folder, players, snapshots, counters):
+        states = {name: checkpoints.take(variables) for name, variables in players.all().items()}
+        seen.append((states, dict(snapshots), json.loads(json.dumps(counters))))
+        save(folder, players, snapshots, counters)
+
+    monkeypatch.setattr(trainer.checkpoints, "save", saving)
+    return seen
+
+
+def equal(first, second):
+    return all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))
 
 
 def test_model_folder(model, records):
     """The folder holds networks of the width asked for, the front end, and what they were trained with and on."""
-    assert {p.name for p in model.iterdir()} >= {"config.json", "generator.npz", "discriminator.npz", "history.csv"}
+    assert {p.name for p in model.iterdir()} == {
+        *("config.json", "generator.npz", "discriminator.npz", "history.csv", "validation.csv", "train.flags"),
+        *("checkpoints", "tensorboard", "versions"),
+    }
     config, index = read_config(model), json.loads((records / "index.json").read_text())
     assert (config.name, config.method, config.source_kernel, config.target_kernel) == ("sharpener", "stan_ct", "SOFT", "SHARP")
-    assert (config.base_filters, config.discriminator_filters, config.spectral, config.sharpens) == (4, 4, True, True)
+    assert (config.base_filters, config.discriminator_filters, config.spectral, config.sharpens) == (1, 1, True, True)
     assert list(config.front_end.gain) == index["front_end"]["gain"]
     assert config.window == HUWindow()
     record = config.training
     assert record["settings"]["losses"]["l1_weight"] == 3.0
+    assert record["settings"]["phases"]["g_phase_steps"] == 3
     assert record["data"]["patches"] == {"train": 8, "validation": 4}
     assert record["data"]["pairs"][0]["source"]["series_uid"] == f"{STUDY_UID}.1"
     assert record["versions"]["tensorflow"] == tf.__version__
     assert "training/" not in (model / "config.json").read_text()  # no paths of this machine
+    assert (model / "train.flags").read_text() == "--a=1\n"
 
 
 def test_history_counts_and_alternates(model):
     """D starts; each row has its phase and how many steps G has made; the epoch ends within a phase."""
-    rows = history(model)
-    assert list(rows[0]) == [
-        *("step", "phase", "total_d", "adversarial_d", "feature", "penalty", "total_g", "adversarial_g", "latent", "l1"),
-        *("p_real_target", "p_real_synthesized"),
-    ]
+    rows = table(model)
     assert [row["phase"] for row in rows] == ["d", "d", "g", "g", "g", "d", "d", "g"]
     assert [int(row["step"]) for row in rows] == [0, 0, 1, 2, 3, 3, 3, 4]
+    assert [int(row["phases"]) for row in rows] == [0, 0, 1, 1, 1, 2, 2, 3]
+    assert [int(row["version"]) for row in rows] == [0] * 5 + [1] * 3
+    assert {row["attempt"] for row in rows} == {"0"}
 
 
 def test_history_adds_up(model):
     """In every row the terms with their weights make the total, and the columns of the other side are empty."""
-    for row in history(model):
+    for row in table(model):
         value = {name: float(text) for name, text in row.items() if text and name != "phase"}
         if row["phase"] == "d":
             total = value["adversarial_d"] - 0.25 * value["feature"]
             assert value["total_d"] == pytest.approx(total, rel=1e-4, abs=1e-5)
             assert value["feature"] > 0
-            assert 0 < value["p_real_target"] < 1
+            assert 0 < value["p_real_target_d0"] < 1
             assert not {"total_g", "l1", "latent", "penalty"} & set(value)
         else:
             total = 0.5 * value["adversarial_g"] + 2 * value["latent"] + 3 * value["l1"]
             assert value["total_g"] == pytest.approx(total, rel=1e-4, abs=1e-5)
             assert min(value["latent"], value["l1"]) > 0
-            assert not {"total_d", "feature", "p_real_target"} & set(value)
-        assert 0 < value["p_real_synthesized"] < 1
+            assert not {"total_d", "feature", "p_real_target_d0"} & set(value)
+        assert all(0 < value[f"p_real_synthesized_d{d}_g{g}"] < 1 for d in (0, 1) for g in (0, 1))
 
 
-def test_qc_threshold(model, records):
-    """qc_threshold is the 1 % quantile of P(real) over what the saved G makes of the validation patches."""
-    config, judged = read_config(model), []
+def test_validation_table(model):
+    """The source's own error stands first; then both Gs after each G-phase, and at the end, which came within one."""
+    rows = table(model, "validation")
+    assert [(row["version"], row["step"], row["g"]) for row in rows] == [
+        ("0", "0", "source"),
+        *(("1", "3", "0"), ("1", "3", "1"), ("2", "4", "0"), ("2", "4", "1")),
+    ]
+    assert all(float(row["error"]) == float(row["mae"]) > 0 for row in rows)
+    assert len({row["error"] for row in rows}) == 5
+
+
+def judged(folder, records):
+    """Of the saved networks on validation patches: the error in HU, and P(real) of each."""
+    config = read_config(folder)
     generator, discriminator = config.generator(), config.discriminator()
-    load_weights(model, "generator", generator)
-    load_weights(model, "discriminator", discriminator)
+    load_weights(folder, "generator", generator)
+    load_weights(folder, "discriminator", discriminator)
     (shard,) = records.glob("validation-*.tfrecord")
+    apart, real = [], []
     for record in tf.data.TFRecordDataset(str(shard)).as_numpy_iterator():
         raw = tf.train.Example.FromString(record).features.feature["pair"].bytes_list.value[0]
-        source = np.frombuffer(raw, "<i2").reshape(2, 1, 256, 256, 1)[0]
-        logits = np.asarray(discriminator(generator(config.window.to_network(source)))[1], np.float64)
-        judged.append((1 / (1 + np.exp(logits[..., 0] - logits[..., 1]))).mean())
-    low, second = sorted(judged)[:2]
-    assert config.qc_threshold == pytest.approx(low + 0.03 * (second - low), abs=2e-6)  # 1 % of the way through 4 values
-    assert low < config.qc_threshold < second
+        source, target = np.frombuffer(raw, "<i2").reshape(2, 1, 256, 256, 1)
+        made = np.asarray(generator(config.window.to_network(source)))
+        logits = np.asarray(discriminator(made)[1], np.float64)
+        real.append((1 / (1 + np.exp(logits[..., 0] - logits[..., 1]))).mean())
+        apart.append(np.abs(config.window.to_hu(made) - target.clip(-1024, 1500)).mean())
+    return np.mean(apart), sorted(real)
 
 
-def test_resume(model, records, tmp_path):
-    """A run goes on where its last checkpoint is: networks come back exactly, moving estimates too, and steps go on."""
-    before = {name: (model / name).read_bytes() for name in ("generator.npz", "discriminator.npz", "history.csv")}
-    train(settings(records, model, **SHARPENER, seed=9))  # its epoch is over: nothing to do
-    assert {name: (model / name).read_bytes() for name in before} == before
-    train(settings(records, model, **SHARPENER, max_epochs=2, g_phase_steps=4, d_phase_steps=1))
-    rows = history(model)
-    assert (model / "history.csv").read_bytes().startswith(before["history.csv"])
-    assert [(row["phase"], int(row["step"])) for row in rows[8:]] == [("d", 4), ("g", 5), ("g", 6), ("g", 7), ("g", 8)]
-    assert float(rows[8]["p_real_target"]) == pytest.approx(float(rows[6]["p_real_target"]), abs=0.05)
-    assert (model / "generator.npz").read_bytes() != before["generator.npz"]
-    reader = tf.train.load_checkpoint(str(model / "checkpoints"))
-    counters = {
-        name.split("/")[0]: int(reader.get_tensor(name)) for name in reader.get_variable_to_shape_map() if is_counter(name)
-    }
-    assert counters == {"step": 8, "g_optimizer": 8, "d_optimizer": 5}
+def test_best_is_in_the_folder(model, records):
+    """The folder's G is the one of lowest error in the table; qc_threshold is the 1 % quantile of P(real) of what it makes."""
+    error, (low, second, *_) = judged(model, records)
+    assert error == pytest.approx(min(float(row["error"]) for row in table(model, "validation")[1:]), rel=1e-3)
+    threshold = read_config(model).qc_threshold
+    assert threshold == pytest.approx(low + 0.03 * (second - low), abs=2e-6)  # 1 % of the way through 4 values
+    assert low < threshold < second
 
 
-def is_counter(name):
-    return name.startswith("step/") or "_optimizer/_iterations/" in name or "_optimizer/iterations/" in name
+def test_nothing_left_to_do(model, records):
+    """A run whose epochs are over leaves all as it is, however often it is started."""
+    names = ("generator.npz", "discriminator.npz", "config.json", "history.csv", "validation.csv")
+    before = {name: (model / name).read_bytes() for name in names}
+    train(settings(records, model, name="sharpener", normalization="batch", phases=replace(RULES, number=2)))
+    assert {name: (model / name).read_bytes() for name in names} == before
+
+
+TRIES = replace(RULES, max_rollbacks=1)
+
+
+@pytest.fixture(scope="module")
+def whole(records, tmp_path_factory):
+    """A run of two epochs: D 2 + 2 steps (two tries), G 3 + 3, D 2 + 2, and 2 of G, within whose phase it ends."""
+    output = tmp_path_factory.mktemp("whole")
+    train(settings(records, output, phases=TRIES, max_epochs=2))
+    return output
+
+
+class Killed(BaseException):
+    """The process is gone: nothing is caught or written any more."""
+
+
+@pytest.mark.parametrize("at", [2, 5, *(pytest.param(at, marks=pytest.mark.slow) for at in (1, 4, 7, 10, 15))])
+def test_exact_resume(records, whole, tmp_path, monkeypatch, at):
+    """Killed at a step, within a try, at a rollback, or between phases, and resumed: the same run, bit for bit."""
+    step, saved = trainer._Run._one_step, []
+
+    def dying(run, stream):
+        if run.position == at and not saved:
+            saved.append(at)
+            raise Killed
+        step(run, stream)
+
+    same = settings(records, tmp_path, phases=TRIES, max_epochs=2, checkpoint_minutes=0)
+    monkeypatch.setattr(trainer._Run, "_one_step", dying)
+    with pytest.raises(Killed):
+        train(same)
+    assert counters(tmp_path)["position"] == at
+    train(same)
+    assert_same_run(whole, tmp_path)
+
+
+def test_resume_from_an_older_checkpoint(records, whole, tmp_path, monkeypatch):
+    """What came after the last checkpoint, rows and versions too, is made again."""
+    step = trainer._Run._one_step
+
+    def dying(run, stream):
+        if run.position == 3:
+            run._checkpoint()
+        if run.position == 12:
+            raise Killed
+        step(run, stream)
+
+    same = settings(records, tmp_path, phases=TRIES, max_epochs=2)
+    monkeypatch.setattr(trainer._Run, "_one_step", dying)
+    with pytest.raises(Killed):
+        train(same)
+    assert (counters(tmp_path)["position"], len(table(tmp_path)), len(table(tmp_path, "validation"))) == (3, 12, 2)
+    monkeypatch.undo()
+    train(same)
+    assert_same_run(whole, tmp_path)
+
+
+def test_more_epochs(records, whole, tmp_path):
+    """A run that was over goes on with more epochs as if it had not been, though G was measured within a phase."""
+    train(settings(records, tmp_path, phases=TRIES))
+    assert [row["step"] for row in table(tmp_path, "validation")] == ["0", "4"]
+    train(settings(records, tmp_path, phases=TRIES, max_epochs=2))
+    assert [row["step"] for row in table(tmp_path, "validation")] == ["0", "6", "8"]
+    assert_same_run(whole, tmp_path)
+
+
+@pytest.mark.parametrize(("number", "raised"), [(signal.SIGTERM, Stopped), (signal.SIGINT, KeyboardInterrupt)])
+def test_told_to_stop(records, whole, tmp_path, monkeypatch, number, raised):
+    """SIGTERM and Ctrl-C end the run after the step under way, with a checkpoint from which it goes on as the same run."""
+    handlers = [signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)]
+    observe = trainer.Referee.observe
+
+    def telling(referee, *judged):
+        if referee.phases == 1 and referee.step == 0 and referee.attempt == 0:
+            os.kill(os.getpid(), number)
+        return observe(referee, *judged)
+
+    same = settings(records, tmp_path, phases=TRIES, max_epochs=2)
+    monkeypatch.setattr(trainer.Referee, "observe", telling)
+    with pytest.raises(raised):
+        train(same)
+    monkeypatch.undo()
+    assert (counters(tmp_path)["position"], len(table(tmp_path))) == (5, 5)
+    assert [signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)] == handlers
+    if raised is Stopped:
+        train(same)
+        assert_same_run(whole, tmp_path)
+
+
+def test_rollback(records, tmp_path, steps):
+    """A copy that has not won goes back to where the phase began, weights and slots; at last the better try stays."""
+    train(settings(records, tmp_path, phases=replace(TRIES, g_phase_steps=2), checkpoint_minutes=0))
+    states, snapshots, _ = zip(*steps, strict=True)  # D: 0, 1 | 2, 3, G: 4, 5 | 6, 7, and the end
+    rows = table(tmp_path)
+    assert [row["attempt"] for row in rows] == ["0", "0", "1", "1"] * 2
+    assert not equal(states[4]["g0"], states[3]["g0"])
+    assert equal(states[5]["g0"], states[3]["g0"])
+    assert equal(states[5]["g0"], snapshots[5]["start-0"])
+    assert not equal(states[6]["g0"], states[4]["g0"])  # fresh batches
+    assert equal(states[2]["g0"], states[3]["g0"])
+    assert equal(states[7]["d0"], states[3]["d0"])
+    assert equal(states[1]["d0"], snapshots[0]["start-0"])
+    first, last = (float(rows[i]["p_real_synthesized_d0_g0"]) for i in (5, 7))
+    assert equal(states[7]["g0"], snapshots[6]["best-0"]) == (first > last)
+    first, last = (min(float(rows[i]["p_real_target_d0"]), 1 - float(rows[i]["p_real_synthesized_d0_g0"])) for i in (1, 3))
+    assert equal(states[3]["d0"], snapshots[2]["best-0"]) == (first > last)
+    assert snapshots[3] == snapshots[7] == {}
+
+
+def test_history_copies(records, tmp_path, steps):
+    """With `history` the first copy trains; after a phase the second is what the first was before it, slots too."""
+    rules = replace(RULES, number=2, copies="history", d_phase_steps=1, g_phase_steps=2)
+    train(settings(records, tmp_path, phases=rules, checkpoint_minutes=0))
+    states = [held[0] for held in steps]  # D, G, G, D, G, G
+    assert [row["phase"] for row in table(tmp_path)] == ["d", "g", "g", "d", "g", "g"]
+    assert equal(states[2]["g1"], states[0]["g0"])
+    assert equal(states[3]["d1"], states[2]["d0"])
+    assert equal(states[5]["g1"], states[3]["g0"])
+    assert not equal(states[5]["g0"], states[5]["g1"])
+    assert equal(states[1]["g1"], states[0]["g1"])
+    assert {row["g"] for row in table(tmp_path, "validation")} == {"source", "0"}
+
+
+def scripted(*errors):
+    """A metric that gives one error after the other, the first for the source."""
+
+    def metric(target):
+        values = iter(errors)
+        return lambda output: {"scripted": next(values)}
+
+    return metric
+
+
+def test_best_version_and_patience(records, tmp_path):
+    """The best stays in the folder, though later versions follow; training ends when `patience` of them were no better."""
+    rules = replace(RULES, d_phase_steps=1, g_phase_steps=1)
+    few = settings(records, tmp_path, phases=rules, max_epochs=9, patience=2, keep_versions=3, checkpoint_minutes=0)
+    train(few, scripted(9.0, 5.0, 3.0, 4.0, 3.0))
+    assert [row["error"] for row in table(tmp_path, "validation")] == ["9", "5", "3", "4", "3"]
+    assert [p.name for p in sorted((tmp_path / "versions").iterdir())] == ["0002", "0003", "0004"]
+    assert equal(weights(tmp_path), weights(tmp_path / "versions/0002"))
+    assert not equal(weights(tmp_path), weights(tmp_path / "versions/0003"))
+    assert (tmp_path / "config.json").read_text() == (tmp_path / "versions/0002/config.json").read_text()
+    assert (counters(tmp_path)["best"], counters(tmp_path)["best_version"]) == (3.0, 2)
+    load_synthesizer(tmp_path / "versions/0004", "float32")
+
+
+def test_best_survives_the_end_of_the_run(records, tmp_path, monkeypatch):
+    """The best of a run that dies is in the folder; the resumed run remembers it, and a worse one does not replace it."""
+    step = trainer._Run._one_step
+
+    def dying(run, stream):
+        if run.position == 3:
+            raise Killed
+        step(run, stream)
+
+    same = settings(records, tmp_path, phases=replace(RULES, d_phase_steps=1, g_phase_steps=1), checkpoint_minutes=0)
+    monkeypatch.setattr(trainer._Run, "_one_step", dying)
+    with pytest.raises(Killed):
+        train(same, scripted(9.0, 5.0))
+    best = weights(tmp_path)
+    monkeypatch.undo()
+    train(same, scripted(9.0, 6.0, 7.0, 8.0))
+    assert [row["error"] for row in table(tmp_path, "validation")] == ["9", "5", "6", "7", "8"]
+    assert equal(weights(tmp_path), best)
+
+
+def test_undefined_errors(records, tmp_path):
+    """A version whose error is undefined is saved only where there is none yet, and any other replaces it."""
+    rules = replace(RULES, d_phase_steps=1, g_phase_steps=1)
+    train(settings(records, tmp_path, phases=rules, keep_versions=9), scripted(9.0, np.nan, 5.0, np.nan, 6.0))
+    assert [row["error"] for row in table(tmp_path, "validation")] == ["9", "inf", "5", "inf", "6"]
+    assert equal(weights(tmp_path), weights(tmp_path / "versions/0002"))
+    train(settings(records, tmp_path / "all", phases=replace(rules, g_phase_steps=4)), scripted(9.0, np.nan))
+    assert weights(tmp_path / "all")
+
+
+def test_minutes_are_counted_over_resumes(records, tmp_path):
+    """max_minutes is of all runs together: once used up, a resumed run makes no step; a longer one goes on."""
+    train(settings(records, tmp_path, max_minutes=1e-9))
+    spent = counters(tmp_path)["seconds"]
+    assert (counters(tmp_path)["position"], spent > 0) == (1, True)
+    assert [row["version"] for row in table(tmp_path, "validation")] == ["0", "1"]  # a model was left all the same
+    train(settings(records, tmp_path, max_minutes=spent / 60))
+    assert (counters(tmp_path)["position"], counters(tmp_path)["seconds"]) == (1, spent)
+    train(settings(records, tmp_path, max_minutes=spent / 60 + 1e-9))
+    assert counters(tmp_path)["position"] == 2
+    assert counters(tmp_path)["seconds"] > spent
+
+
+def test_other_flags_are_refused(model, records):
+    """A folder goes on with the flags it was begun with; others are refused before anything is written."""
+    before = {path: path.read_bytes() for path in model.rglob("*") if path.is_file()}
+    for changes in ({"losses": LossSettings()}, {"base_filters": 2, "phases": RULES}):
+        same = {"name": "sharpener", "normalization": "batch", "phases": replace(RULES, number=2)}
+        with pytest.raises(ValueError, match="run of other flags or records: repeat its flags, or choose another --output_dir"):
+            train(settings(records, model, **{**same, **changes}), flags="--b=2\n")
+    assert {path: path.read_bytes() for path in model.rglob("*") if path.is_file()} == before
+
+
+def test_losses_that_are_not_finite(records, tmp_path):
+    """A loss that is not finite ends the run: step and term are named, and the checkpoint from before it stays."""
+    with pytest.raises(ValueError, match=r"step 0 of G, D-phase, batch 2: .*total_d.* not finite") as told:
+        train(settings(records, tmp_path, learning_rate=1e38, checkpoint_minutes=0))
+    assert "adversarial_d" in str(told.value)
+    assert (counters(tmp_path)["position"], len(table(tmp_path))) == (1, 1)
+
+
+def synthesize(folder):
+    """Runs the synthesizer of a folder on smooth noise; HU and P(real)."""
+    patches = np.random.default_rng(0).uniform(-900, 900, (3, 256, 256)).astype(np.float32)
+    return load_synthesizer(folder, "float32")(patches)
+
+
+def test_joint_conditional(records, tmp_path):
+    """Joint training is a step of D, a step of G, and so on; versions come every g_phase_steps; D judges pairs."""
+    train(settings(records, tmp_path, competition="joint", conditional=True, phases=RULES, checkpoint_minutes=0))
+    assert [row["phase"] for row in table(tmp_path)] == ["d", "g"] * 4
+    assert [int(row["version"]) for row in table(tmp_path)] == [0] * 6 + [1] * 2
+    assert [(row["version"], row["step"]) for row in table(tmp_path, "validation")] == [("0", "0"), ("1", "3"), ("2", "4")]
+    config = read_config(tmp_path)
+    assert config.conditional
+    assert weights(tmp_path, "discriminator")[0].shape[2] == 2 or weights(tmp_path, "discriminator")[1].shape[2] == 2
+    hu, real = synthesize(tmp_path)
+    assert hu.shape == (3, 256, 256)
+    assert ((real > 0) & (real < 1)).all()
+    assert 0 < config.qc_threshold < 1
+
+
+def test_unet(records, tmp_path):
+    """method=unet trains G alone; its folder has no D, and nothing that it makes is rejected."""
+    train(settings(records, tmp_path, method="unet"))
+    rows = table(tmp_path)
+    assert [(row["phase"], row["step"]) for row in rows] == [("g", "1"), ("g", "2"), ("g", "3"), ("g", "4")]
+    assert {float(row["adversarial_g"]) for row in rows} == {0.0}
+    assert not any(name.startswith("p_real") for name in rows[0])
+    assert not (tmp_path / "discriminator.npz").exists()
+    hu, real = synthesize(tmp_path)
+    assert (hu.shape, real.tolist()) == ((3, 256, 256), [1.0] * 3)
+    assert read_config(tmp_path).qc_threshold == 0.0
 
 
 def test_kernel_filter(records, tmp_path):
@@ -155,6 +442,8 @@ def test_kernel_filter(records, tmp_path):
     assert list(saved.front_end.gain) == json.loads((records / "index.json").read_text())["front_end"]["gain"]
     assert np.interp(2.0, saved.front_end.frequency, saved.front_end.gain) > 1.3  # it sharpens
     assert config.front_end == saved.front_end
+    hu, real = synthesize(tmp_path)
+    assert (hu.shape, real.tolist()) == ((3, 256, 256), [1.0] * 3)
 
 
 def without(records, folder, **changes):
@@ -184,9 +473,9 @@ def test_records_without_patches(records, tmp_path, split):
     assert not (tmp_path / "model/history.csv").exists()
 
 
-def run(*flags):
-    # The two scripts start together; each takes a few seconds to import TensorFlow.
-    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2"}
+def run(*flags, **variables):
+    """Starts train.py, without a GPU, quietly."""
+    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2", "CUDA_VISIBLE_DEVICES": "", **variables}
     return subprocess.Popen(
         [sys.executable, ROOT / "train.py", *flags], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
     )
@@ -200,6 +489,7 @@ def test_script(records, tmp_path):
     assert good.returncode == 0, err
     assert out == f"{tmp_path / 'm'}: model 'curve', SOFT -> SHARP\n"
     assert read_config(tmp_path / "m").training["settings"]["learning_rate"] == 1e-4
+    assert "--method=kernel_filter\n" in (tmp_path / "m/train.flags").read_text()
     out, err = bad.communicate(timeout=60)
     assert bad.returncode == 1
     assert err == (
@@ -208,57 +498,135 @@ def test_script(records, tmp_path):
     assert (out, (tmp_path / "n").exists()) == ("", False)
 
 
-def phase(kind, synthesized, target=None, limit=100, **thetas):
-    """Runs one phase on scripted P(real), values that go on for ever from the last one; returns its number of steps."""
-    made = []
-
-    def step(batch):
-        assert batch == len(made)  # a fresh batch each
-        made.append(batch)
-        logs = {"p_real_synthesized": synthesized[min(batch, len(synthesized) - 1)]}
-        return {**logs, "p_real_target": target[min(batch, len(target) - 1)]} if kind == "d" else logs
-
-    steps = list(_phase(step, count(), kind, limit, TrainSettings("", "", **thetas)))
-    assert len(steps) == len(made)
-    return len(steps)
+TINY = (
+    *("--base_filters=1", "--initialization=he", "--batch_size=2", "--precision=float32", "--deterministic", "--window=1"),
+    *("--d_phase_steps=2", "--g_phase_steps=2", "--checkpoint_minutes=0"),
+)
 
 
-def test_g_phase_ends_when_won():
-    """A G-phase is won once P(real | G(x')) has been above theta_g for twenty batches, and not by a lucky one."""
-    assert phase("g", [0.995]) == WON_AFTER
-    assert phase("g", [0.5] * 7 + [1.0] * 100, limit=200) == 7 + WON_AFTER
-    assert phase("g", [1.0] * 19 + [0.0] + [1.0] * 100) == 20 + WON_AFTER
-    assert phase("g", [0.995, 0.5] * 50) == 100
-    assert phase("g", [0.6], theta_g=0.55) == WON_AFTER
-    assert phase("g", [0.6], theta_g=0.65) == 100
+def ended(process, code=0):
+    """What it wrote to stderr, once it has ended with this code."""
+    _, err = process.communicate(timeout=300)
+    assert process.returncode == code, err
+    return err
 
 
-def test_d_phase_ends_when_won():
-    """A D-phase is won when P(real | G(x')) < 1 - theta_d and P(real | x) > theta_d; one of the two is not enough."""
-    assert phase("d", [0.005], [0.995]) == WON_AFTER
-    assert phase("d", [0.995], [0.005]) == 100
-    assert phase("d", [0.005], [0.985]) == 100
-    assert phase("d", [0.015], [0.995]) == 100
-    assert phase("d", [0.35], [0.65], theta_d=0.6) == WON_AFTER
+def wait_for(folder, position, process):
+    """Until a run's checkpoint has come so far."""
+    until = time.monotonic() + 300
+    while time.monotonic() < until:
+        assert process.poll() is None, process.communicate()
+        try:
+            if counters(folder)["position"] >= position:
+                return
+        except FileNotFoundError:  # not yet, or just being replaced
+            pass
+        time.sleep(0.05)
+    raise AssertionError(f"not at batch {position} in five minutes")
 
 
-def test_phase_is_won_on_average():
-    """The test is a moving mean: batches that lie now a little below, now more above the threshold win."""
-    assert phase("g", [0.985, 0.999] * 50) == WON_AFTER
-    assert phase("d", [0.015, 0.001] * 50, [0.985, 0.999] * 50) == WON_AFTER
+@pytest.mark.slow
+def test_killed_stopped_and_resumed(records, tmp_path):
+    """kill -9, then SIGTERM (exit 143), then the effective flags file: the run of train.py that was never disturbed."""
+    where = [f"--records_dir={records}", "--max_epochs=12"]
+    process = run(*where, *TINY, f"--output_dir={tmp_path / 'whole'}")
+    ended(process)
+    parts = tmp_path / "parts"
+    process = run(*where, *TINY, f"--output_dir={parts}")
+    wait_for(parts, 3, process)
+    process.kill()
+    ended(process, -signal.SIGKILL)
+    process = run(*where, *TINY, f"--output_dir={parts}")
+    wait_for(parts, checkpoints.read_counters(parts / "checkpoints/last")["position"] + 5, process)
+    process.terminate()
+    assert "train: stopped; run the same command to go on from the last checkpoint\n" in ended(process, 143)
+    stopped_at = counters(parts)["position"]
+    process = run(f"--flagfile={parts / 'train.flags'}")
+    ended(process)
+    assert counters(parts)["position"] > stopped_at
+    assert_same_run(tmp_path / "whole", parts)
 
 
-def test_phase_ends_at_the_latest():
-    """A phase that is not won ends after `limit` steps, and a limit below the average's length is one too."""
-    assert phase("g", [0.5], limit=7) == 7
-    assert phase("d", [0.0], [1.0], limit=5) == 5
+def workers(number, *flags):
+    """As many processes of train.py that train together; the tables are those of the first."""
+    ports = []
+    for _ in range(number):
+        with socket.socket() as free:
+            free.bind(("localhost", 0))
+            ports.append(f"localhost:{free.getsockname()[1]}")
+    cluster = {"worker": ports}
+    processes = [
+        run(*flags, TF_CONFIG=json.dumps({"cluster": cluster, "task": {"type": "worker", "index": i}})) for i in range(number)
+    ]
+    for process in processes:
+        ended(process)
 
 
-def test_phase_passes_on_every_term():
-    """A phase yields each step's terms as plain numbers while it runs, not at its end."""
+@pytest.mark.slow
+def test_two_workers(records, tmp_path):
+    """Two processes with half a batch each make the run of one, and go on together from the checkpoint of the first."""
+    flags = [f"--records_dir={records}", *TINY, "--lipschitz=none"]
+    process = run(*flags, f"--output_dir={tmp_path / 'one'}", "--max_epochs=2")
+    ended(process)
+    for epochs in (1, 2):
+        workers(2, *flags, f"--output_dir={tmp_path / 'two'}", f"--max_epochs={epochs}")
+    one, two = table(tmp_path / "one"), table(tmp_path / "two")
+    assert len(one) == len(two)
+    for a, b in zip(one, two, strict=True):
+        assert {name for name in a if a[name]} == {name for name in b if b[name]}
+        assert [a[name] for name in ("step", "phase", "attempt")] == [b[name] for name in ("step", "phase", "attempt")]
+        for name in ("l1", "total_d", "total_g", "p_real_target_d0", "p_real_synthesized_d1_g0"):
+            if a[name]:
+                assert float(b[name]) == pytest.approx(float(a[name]), rel=1e-3, abs=1e-4)
+    assert not list(tmp_path.glob("two/checkpoints/*.partial"))
 
-    def step(batch):
-        return {"l1": tf.constant(batch), "p_real_synthesized": tf.constant(0.5)}
 
-    steps = _phase(step, count(), "g", 9, TrainSettings("", ""))
-    assert list(islice(steps, 2)) == [{"l1": 0.0, "p_real_synthesized": 0.5}, {"l1": 1.0, "p_real_synthesized": 0.5}]
+TWO_REPLICAS = """
+import sys
+import numpy as np
+import tensorflow as tf
+
+cpu = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+from stan_ct.training import trainer
+from stan_ct.training.phases import PhaseRules
+from stan_ct.training.settings import TrainSettings
+
+records, folder, epochs = sys.argv[1:]
+runs = []
+go = trainer._Run.go
+trainer._Run.go = lambda run: (runs.append(run), go(run))
+rules = PhaseRules(number=1, d_phase_steps=2, g_phase_steps=3, max_rollbacks=1, window=1)
+small = dict(base_filters=1, batch_size=2, precision="float32", phases=rules, initialization="he")
+trainer.train(TrainSettings(records, folder, max_epochs=int(epochs), **small))
+(run,) = runs
+pairs = [run.strategy.experimental_local_results(v.value) for every in run.players.all().values() for v in every]
+print(run.strategy.num_replicas_in_sync, len(pairs), all(np.array_equal(a.numpy(), b.numpy()) for a, b in pairs))
+"""
+
+
+@pytest.mark.slow
+def test_two_replicas(records, tmp_path):
+    """On two replicas, rolled back and resumed, a run is the same as without interruption, and the replicas stay equal."""
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
+    for name, epochs in (("whole", "2"), ("parts", "1"), ("parts", "2")):
+        command = [sys.executable, "-c", TWO_REPLICAS, records, tmp_path / name, epochs]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=environment, timeout=300, check=False)
+        assert done.returncode == 0, done.stderr
+        replicas, variables, same = done.stdout.split()
+        assert (replicas, int(variables) > 100, same) == ("2", True, "True")
+    assert_same_run(tmp_path / "whole", tmp_path / "parts")
+    assert {row["attempt"] for row in table(tmp_path / "whole")} == {"0", "1"}
+
+
+def test_each_step_is_traced_once(records, tmp_path, monkeypatch):
+    """A step of the same copies is compiled once in a run, however many epochs and phases it has."""
+    runs, go = [], trainer._Run.go
+    monkeypatch.setattr(trainer._Run, "go", lambda run: (runs.append(run), go(run)))
+    train(settings(records, tmp_path, max_epochs=2, keep_versions=0))
+    (run,) = runs
+    assert run.position == 14
+    assert [run._compiled(phase, (0,)).experimental_get_tracing_count() for phase in "dg"] == [1, 1]
+    assert run._compiled.cache_info().currsize == 2
+    assert not (tmp_path / "versions").exists()
+    assert run.snapshots == {}  # nothing is kept that nobody goes back to

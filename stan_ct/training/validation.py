@@ -1,0 +1,98 @@
+"""Which G is best: errors on validation patches, and the threshold of the real/fake check."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from stan_ct.ct.hounsfield import HUWindow
+from stan_ct.networks.discriminator import p_real
+from stan_ct.networks.losses import mean_absolute
+from stan_ct.patches.dataset import read_patches
+from stan_ct.training.competition import Competition
+
+QC_QUANTILE = 0.01
+"""The QC threshold rejects this share of the patches which G makes of validation patches."""
+
+Errors = dict[str, float]
+Metric = Callable[[np.ndarray], Callable[[np.ndarray], Errors]]
+"""Target patches (N, 256, 256) HU -> a function of output patches, same shape -> errors by name, the smaller the better."""
+
+
+def absolute_error(target: np.ndarray) -> Callable[[np.ndarray], Errors]:
+    """Mean absolute error in HU: the metric where no other is given."""
+    return lambda output: {"mae": float(np.mean(np.abs(output - target)))}
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """One copy of G on the validation patches.
+
+    Attributes:
+        errors: By name.
+        p_real: P(real) under each D, (Ds, N).
+    """
+
+    errors: Errors
+    p_real: np.ndarray
+
+    @property
+    def error(self) -> float:
+        """What versions are compared by: the mean of the errors; infinite where one is undefined."""
+        return float(np.nan_to_num(np.mean(list(self.errors.values())), nan=np.inf))
+
+    @property
+    def strictest(self) -> int:
+        """The D which is deceived least."""
+        return int(np.argmin(self.p_real.mean(1))) if len(self.p_real) else 0
+
+    @property
+    def qc_threshold(self) -> float:
+        """P(real) under the strictest D that all but `QC_QUANTILE` of the patches reach; 0 without D."""
+        return round(float(np.quantile(self.p_real[self.strictest], QC_QUANTILE)), 6) if len(self.p_real) else 0.0
+
+
+class Validation:
+    """Measures generators on validation patches.
+
+    Args:
+        folder: Patch records.
+        window: HU <-> [-1, 1].
+        limit: Patches at most, evenly spread over the records; 0 for all.
+        metric: Makes the error function of the target patches.
+    Attributes:
+        source: (N, 256, 256, 1) float32 in [-1, 1].
+        target: The same.
+        source_errors: Of source patches as they are (after the front end, where there is one).
+    """
+
+    def __init__(self, folder: Path | str, window: HUWindow, limit: int, metric: Metric = absolute_error) -> None:
+        pairs = [pair for batch in read_patches(folder, "validation", window, 64) for pair in zip(*batch, strict=True)]
+        step = max(len(pairs) / limit, 1.0) if limit else 1.0
+        chosen = [pairs[int(i * step)] for i in range(int(len(pairs) / step))]
+        self.source, self.target = (np.stack([pair[k] for pair in chosen]) for k in (0, 1))
+        self.window = window
+        self._errors = metric(window.to_hu(self.target[..., 0]))
+        self.source_errors = self._errors(window.to_hu(self.source[..., 0]))
+
+    def latent(self, model: Competition, batch: int = 8) -> float:
+        """L_lat (Eq. 5) of the first G on one fixed batch: what falls in G-phases and rests in D-phases (Fig. 5)."""
+        generator = model.generators[0]
+        made = generator(tf.constant(self.source[:batch]), training=False)
+        return float(mean_absolute(generator.latent(tf.constant(self.target[:batch])), generator.latent(made)))
+
+    def __call__(self, model: Competition, copy: int, batch: int = 8) -> Judgement:
+        """Errors of one generator, and what the discriminators think of what it makes."""
+        made, judged = [], []
+        for i in range(0, len(self.source), batch):
+            source = tf.constant(self.source[i : i + batch])
+            # Clipped as the pipeline does, which judges what can be written.
+            patches = tf.clip_by_value(model.generators[copy](source, training=False), -1.0, 1.0)
+            logits = [model.judge(d, source, patches)[1] for d in range(len(model.discriminators))]
+            made.append(np.asarray(patches)[..., 0])
+            judged.append(np.stack([p_real(one) for one in logits]) if logits else np.zeros((0, len(patches))))
+        return Judgement(self._errors(self.window.to_hu(np.concatenate(made))), np.concatenate(judged, axis=1))

@@ -1,0 +1,106 @@
+"""What decides which G is best, and the threshold that goes with it."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from stan_ct.ct.hounsfield import HUWindow
+from stan_ct.networks.discriminator import build_discriminator
+from stan_ct.networks.generator import build_generator
+from stan_ct.networks.losses import LossSettings
+from stan_ct.training.competition import Competition
+from stan_ct.training.validation import Judgement, Validation, absolute_error
+
+WINDOW = HUWindow()
+
+
+def test_absolute_error():
+    """The mean of |output - target| over all pixels, in HU."""
+    target = np.zeros((2, 2, 2), np.float32)
+    output = np.array([[[1, -1], [3, -3]], [[0, 0], [0, 8]]], np.float32)
+    assert absolute_error(target)(output) == {"mae": 2.0}
+
+
+def test_judgement():
+    """The error is the mean of the errors; the strictest D has the lowest mean; the threshold is the 1 % quantile under it."""
+    strict = np.linspace(0.2, 0.4, 101)
+    judgement = Judgement({"contrast": 0.1, "energy": 0.4}, np.stack([np.full(101, 0.9), strict, strict + 0.01]))
+    assert judgement.error == pytest.approx(0.25)
+    assert judgement.strictest == 1
+    assert judgement.qc_threshold == pytest.approx(0.202)
+
+
+def test_judgement_without_opponents():
+    """Without a D nobody is rejected."""
+    judgement = Judgement({"mae": 3.0}, np.zeros((0, 5)))
+    assert (judgement.error, judgement.strictest, judgement.qc_threshold) == (3.0, 0, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("limit", "chosen"), [(0, [0, 1, 2, 3, 4]), (9, [0, 1, 2, 3, 4]), (5, [0, 1, 2, 3, 4]), (2, [0, 2]), (1, [0])]
+)
+def test_patches_are_spread_over_the_records(numbered, limit, chosen):
+    """At most `limit` patches, evenly spread, the middle of each, the same every time."""
+    validation = Validation(numbered, WINDOW, limit)
+    assert validation.source.shape == validation.target.shape == (len(chosen), 256, 256, 1)
+    np.testing.assert_allclose(WINDOW.to_hu(validation.source[:, 7, 9, 0]), [10 * n for n in chosen], atol=1e-3)
+
+
+def test_source_errors(numbered):
+    """What the source itself has as error is known from the start: here against noise in [-900, 900)."""
+    validation = Validation(numbered, WINDOW, 0)
+    assert validation.source_errors["mae"] == pytest.approx(450, rel=0.02)
+
+
+@pytest.mark.parametrize("conditional", [False, True])
+def test_generators_are_judged_in_hu(numbered, conditional):
+    """Errors are those of what G makes, clipped to the window; P(real) is that of each D, patch by patch."""
+    generators = [lambda x, training: x * 0 + 0.5, lambda x, training: x * 0 + 3.0]
+    networks = [build_discriminator(1 + conditional, base_filters=1, initialization="he") for _ in range(2)]
+    model = Competition([], networks, LossSettings(), conditional=conditional)
+    model = SimpleNamespace(generators=generators, discriminators=networks, judge=model.judge)
+    validation = Validation(numbered, WINDOW, 0)
+    target = WINDOW.to_hu(validation.target)
+    for copy, hu in ((0, 1500 - 631), (1, 1500)):  # 0.5 is three quarters of -1024..1500
+        judgement = validation(model, copy, batch=2)
+        assert judgement.errors["mae"] == pytest.approx(np.abs(target - hu).mean(), rel=1e-5)
+        patches = np.full_like(validation.source, WINDOW.to_network(np.float32(hu)))
+        for d, network in enumerate(networks):
+            seen = np.concatenate([validation.source, patches], -1) if conditional else patches
+            logits = np.asarray(network(tf.constant(seen))[1], np.float64)
+            expected = (1 / (1 + np.exp(logits[..., 0] - logits[..., 1]))).mean((1, 2))
+            np.testing.assert_allclose(judgement.p_real[d], expected, rtol=1e-4)
+
+
+def test_unet_is_judged_by_errors_alone(numbered):
+    """Without Ds there is P(real) of none."""
+    model = Competition([build_generator(base_filters=1, residual=True)], [], LossSettings())
+    validation = Validation(numbered, WINDOW, 3)
+    judgement = validation(model, 0)
+    assert judgement.p_real.shape == (0, 3)
+    assert judgement.errors == pytest.approx(validation.source_errors)  # residual: an untrained G is the identity
+
+
+def test_metric_is_made_of_the_target(numbered):
+    """A metric is made once, of the target in HU, and given outputs in HU."""
+    made = []
+
+    def metric(target):
+        made.append(target)
+        return lambda output: {"highest": float(output.max())}
+
+    validation = Validation(numbered, WINDOW, 0, metric)
+    assert len(made) == 1
+    assert made[0].shape == (5, 256, 256)
+    assert np.abs(made[0]).max() == pytest.approx(900, abs=1)
+    assert validation.source_errors == {"highest": pytest.approx(40, abs=1e-3)}
+
+
+def test_latent(numbered):
+    """The latent loss on validation patches: mean |z(x) - z(G(x'))| of the first G."""
+    model = Competition([build_generator(base_filters=1, initialization="he")], [], LossSettings())
+    validation, (generator,) = Validation(numbered, WINDOW, 3), model.generators
+    z, z_made = (generator.encode(x)[0] for x in (validation.target, generator(validation.source)))
+    assert validation.latent(model) == pytest.approx(float(np.abs(z - z_made).mean()), rel=1e-4)

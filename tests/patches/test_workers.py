@@ -12,12 +12,13 @@ import pytest
 from stan_ct.patches.workers import Workers, usable_cores
 
 ROOT = Path(__file__).parents[2]
-AT_WORK = """
+AT_WORK = r"""
+import os
 import time
 from stan_ct.patches.workers import Workers
 
 def work(number):
-    print(number, flush=True)
+    os.write(1, f"{number}\n".encode())  # whole, whoever else writes
     time.sleep(90)
 
 if __name__ == "__main__":

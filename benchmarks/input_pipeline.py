@@ -19,9 +19,9 @@ with quiet_start():
     import tensorflow as tf
 
     from stan_ct.ct.hounsfield import HUWindow
+    from stan_ct.ct.processes import usable_cores
     from stan_ct.patches.dataset import read_patches
     from stan_ct.patches.tfrecord import write_records
-    from stan_ct.patches.workers import usable_cores
 
     tf.config.list_physical_devices("GPU")  # looks for them now
 

@@ -15,7 +15,6 @@ Kernel curves are estimates: see stan_ct/ct/kernels.py. Everything written says 
 Exit codes: 0 done, 1 bad usage or nothing to do it with, 130 stopped with Ctrl-C.
 """
 
-import os
 import sys
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
@@ -155,8 +154,9 @@ def patients() -> tuple[int, int, int]:
 
 def workers() -> int:
     """As asked for, or as many as this process may use cores."""
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return FLAGS.workers or usable or 1
+    from stan_ct.ct.processes import usable_cores
+
+    return FLAGS.workers or usable_cores()
 
 
 def fail(error: object) -> int:

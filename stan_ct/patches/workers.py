@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 import signal
-import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 
 import cv2
 from tqdm import tqdm
 
-
-def usable_cores() -> int:
-    """Cores that this process may use, or all of them where the system does not say."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+from stan_ct.ct.processes import end_with_parent
 
 
 class Workers:
@@ -67,12 +62,6 @@ class Workers:
 
 
 def _start_worker() -> None:
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
     cv2.setNumThreads(1)  # one process is one thread
-
-
-def _end_with_parent() -> None:
-    """Ends a worker whose parent was killed: it would go on beside the run that is to complete the work."""
-    multiprocessing.parent_process().join()
-    os._exit(1)

@@ -7,7 +7,6 @@ import multiprocessing
 import os
 import shutil
 import signal
-import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
@@ -21,6 +20,7 @@ import cv2
 import numpy as np
 
 from stan_ct import __version__
+from stan_ct.ct.processes import end_with_parent
 from stan_ct.simulation.acquisition import Z_STEP, slice_sensitivity
 from stan_ct.simulation.study import Patient, Scan, acquire, dicom_slice
 
@@ -207,13 +207,7 @@ def _start_worker(queue: object) -> None:
     _queue = queue
     cv2.setNumThreads(1)  # one worker per core
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends a worker without a traceback
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    """A worker must not outlive a script that was killed."""
-    multiprocessing.parent_process().join()
-    os._exit(1)
+    end_with_parent()
 
 
 @lru_cache(1)

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from stan_ct.patches.workers import Workers, usable_cores
+from stan_ct.ct.processes import usable_cores
+from stan_ct.patches.workers import Workers
 
 ROOT = Path(__file__).parents[2]
 AT_WORK = r"""

@@ -35,7 +35,7 @@ class Shard:
         seed: Chooses their places.
         margin: Pixels around each patch, at the patch's scale.
         resized: Whether patches are 100..256 pixels wide and resized to 256, or 256 at native scale.
-        front_end: Filter of source slices, or None.
+        front_end: Filter of source slices, whose patches go beside the source's own; or None.
     """
 
     path: Path
@@ -45,6 +45,11 @@ class Shard:
     margin: int = 0
     resized: bool = False
     front_end: RadialFilter | None = None
+
+    @property
+    def patches(self) -> int:
+        """Patches in a record."""
+        return 2 if self.front_end is None else 3
 
 
 def load_slice(files: SeriesFiles, z: int) -> Series:
@@ -87,7 +92,7 @@ def cut_shard(shard: Shard) -> int:
 
 
 def _examples(shard: Shard) -> Iterator[np.ndarray]:
-    """(2, S, S) int16 HU, S = 256 + 2 margin: source and target."""
+    """(2 or 3, S, S) int16 HU, S = 256 + 2 margin: source, filtered source where there is a front end, target."""
     rng = np.random.default_rng(shard.seed)
     for (z, t), count in zip(shard.pair.slices, shard.counts, strict=True):
         if not count:
@@ -95,10 +100,10 @@ def _examples(shard: Shard) -> Iterator[np.ndarray]:
         source, target = load_slice(shard.pair.source, z), load_slice(shard.pair.target, t)
         images = [pad_to(series.volume[0], PATCH_SIZE, PATCH_SIZE) for series in (source, target)]
         if shard.front_end is not None:
-            images[0] = shard.front_end(images[0], shard.pair.source.pixel_spacing)
+            images.insert(1, shard.front_end(images[0], shard.pair.source.pixel_spacing))
         for patch in draw(_soft_tissue(source), count, shard.resized, rng):
-            both = np.concatenate([cut(image, patch, shard.margin) for image in images])
-            yield np.clip(np.rint(both), -32768, 32767).astype(np.int16)
+            patches = np.concatenate([cut(image, patch, shard.margin) for image in images])
+            yield np.clip(np.rint(patches), -32768, 32767).astype(np.int16)
 
 
 def cut(image: np.ndarray, patch: Patch, margin: int) -> np.ndarray:

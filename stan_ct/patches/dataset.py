@@ -26,6 +26,7 @@ def read_patches(
     seed: int | None = None,
     repeat: bool = False,
     kernel: str | None = None,
+    filtered: bool = False,
 ) -> tf.data.Dataset:
     """Batches of paired patches.
 
@@ -38,11 +39,12 @@ def read_patches(
             each. Equal seeds give equal batches.
         repeat: Whether to go on for ever; batches are then all full.
         kernel: Only patches of this source kernel; None for all.
+        filtered: Sources as the records' front end makes them.
     Returns:
         Dataset of (source, target), each (B, 256, 256, 1) float32 in [-1, 1].
     Raises:
         FileNotFoundError: If the folder has no index, or lacks a file that it names.
-        ValueError: If there are no such patches.
+        ValueError: If there are no such patches, or filtered ones are asked for of records without a front end.
     Note:
         Augmentation is exact: a shift is another crop of a record that was cut with a margin, so nothing is wrapped or
         filled in, and rotations are quarter turns with and without a mirror image. Other angles would need interpolation,
@@ -50,7 +52,10 @@ def read_patches(
     """
     index = read_index(folder)
     files = _files(Path(folder), index, split, kernel)
-    side = index["record_side"][split]
+    side, images = index["record_side"][split], index["images"]
+    if filtered and "filtered" not in images:
+        raise ValueError(f"{folder} holds no filtered sources: make records with --front_end=amplitude, or train without one")
+    chosen = tf.constant([images.index("filtered" if filtered else "source"), images.index("target")])
     if seed is None:
         records = tf.data.TFRecordDataset(files)
         places = tf.data.Dataset.from_tensors(_middle(side)).repeat()
@@ -62,7 +67,8 @@ def read_patches(
 
     def crop(record: tf.Tensor, place: tf.Tensor) -> tf.Tensor:
         values = tf.io.parse_single_example(record, {FEATURE: tf.io.FixedLenFeature([], tf.string)})
-        pair = tf.reshape(tf.io.decode_raw(values[FEATURE], tf.int16), (2, side * side))
+        patches = tf.reshape(tf.io.decode_raw(values[FEATURE], tf.int16), (len(images), side * side))
+        pair = tf.gather(patches, chosen)
         way, corner = place[0], place[1] * side + place[2]
         return tf.reshape(tf.gather(pair, tf.gather(turns, way) + corner, axis=1), (2, PATCH_SIZE, PATCH_SIZE))
 

@@ -43,8 +43,8 @@ class PatchSettings:
         test_patches: Test patches for each source kernel, likewise.
         resized: True: sides of 100..256 resized to 256 (the paper); False: 256 pixels at native scale.
         margin: Pixels around training patches, within which augmentation shifts them.
-        front_end: `amplitude` or `wiener`: fit this radial filter on the training slices and cut source patches from
-            filtered slices; `none`: the paper.
+        front_end: `amplitude` or `wiener`: fit this radial filter on the training slices and cut patches from filtered
+            source slices too, so that models with and without it train and are tested on the same records; `none`.
         seed: Chooses patches and patients.
     Raises:
         PairingError: If a number is not finite, or a front end cannot be fitted.

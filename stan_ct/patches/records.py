@@ -81,6 +81,7 @@ def make_patches(settings: PatchSettings, workers: int = 1) -> dict:
         "protocols": {part: _by_protocol(shards[part], written) for part in parts},
         "pairs": _describe_pairs(shards, written),
         "refused": [f"{r.reason}: {path}" for r in refusals for path in r.paths],
+        "images": ["source", "filtered", "target"] if front_end else ["source", "target"],
         "front_end": asdict(front_end) if front_end else None,
         "sharpens": sharpens,
         "leakage": leakage,
@@ -98,11 +99,15 @@ def read_index(folder: Path | str) -> dict:
 
     Raises:
         FileNotFoundError: If there is none, with what to run.
+        ValueError: If its records are laid out as an earlier version did.
     """
     path = Path(folder) / INDEX
     if not path.exists():
         raise FileNotFoundError(f"{path} does not exist: make patch records with data/make_patches.py first")
-    return json.loads(path.read_text())
+    index = json.loads(path.read_text())
+    if "images" not in index:
+        raise ValueError(f"{path} was written by an earlier version: make the records again with data/make_patches.py")
+    return index
 
 
 def _make_folder(folder: Path) -> None:
@@ -203,7 +208,7 @@ def _cut(shards: Sequence[Shard], pool: Workers) -> dict[Path, int]:
 
 
 def _bytes(shard: Shard) -> int:
-    return record_length(PATCH_SIZE + 2 * shard.margin)
+    return record_length(PATCH_SIZE + 2 * shard.margin, shard.patches)
 
 
 def _by_protocol(shards: Iterable[Shard], written: dict[Path, int]) -> dict[str, dict[str, int]]:

@@ -1,7 +1,8 @@
 """TFRecord files of paired patches, written without TensorFlow: processes that cut patches start in a second.
 
 A file is a row of records, each: length (uint64), masked CRC of the length, data, masked CRC of the data, little endian.
-The data is a `tf.train.Example` with the one feature `pair`: source and target patch, (2, S, S) int16 HU, little endian.
+The data is a `tf.train.Example` with the one feature `patches`: source, filtered source where there is a front end, and target,
+(2 or 3, S, S) int16 HU, little endian.
 """
 
 from __future__ import annotations
@@ -15,23 +16,23 @@ from pathlib import Path
 import google_crc32c
 import numpy as np
 
-FEATURE = "pair"
+FEATURE = "patches"
 
 
-def write_records(path: Path, pairs: Iterable[np.ndarray]) -> int:
+def write_records(path: Path, examples: Iterable[np.ndarray]) -> int:
     """Writes records; the file appears when it is complete, or not at all.
 
     Args:
         path: The file; one that exists is replaced.
-        pairs: (2, S, S) int16 HU each.
+        examples: (K, S, S) int16 HU each.
     Returns:
         The number of records; 0 leaves no file.
     """
     partial, count = path.with_name(f"{path.stem}.{os.getpid()}.partial"), 0  # no other process takes it for its own
     try:
         with open(partial, "wb") as file:
-            for pair in pairs:
-                file.write(record_bytes(pair))
+            for patches in examples:
+                file.write(record_bytes(patches))
                 count += 1
             file.flush()
             os.fsync(file.fileno())
@@ -42,17 +43,37 @@ def write_records(path: Path, pairs: Iterable[np.ndarray]) -> int:
     return count
 
 
-def record_bytes(pair: np.ndarray) -> bytes:
-    """One record, (2, S, S) int16 HU -> bytes; equal shapes give equal lengths."""
-    example = _example(np.ascontiguousarray(pair, "<i2").tobytes())
+def record_bytes(patches: np.ndarray) -> bytes:
+    """One record, (K, S, S) int16 HU -> bytes; equal shapes give equal lengths."""
+    example = _example(np.ascontiguousarray(patches, "<i2").tobytes())
     length = struct.pack("<Q", len(example))
     return b"".join((length, struct.pack("<I", _masked(length)), example, struct.pack("<I", _masked(example))))
 
 
 @cache
-def record_length(side: int) -> int:
-    """Bytes of a record of two patches of this side."""
-    return len(record_bytes(np.zeros((2, side, side), np.int16)))
+def record_length(side: int, patches: int = 2) -> int:
+    """Bytes of a record of so many patches of this side."""
+    return len(record_bytes(np.zeros((patches, side, side), np.int16)))
+
+
+def read_records(path: Path, images: int, side: int) -> np.ndarray:
+    """The records of a file, as they lie on disk, without reading any before it is needed.
+
+    Args:
+        path: Written by :func:`write_records`.
+        images: Patches in a record, K.
+        side: Of a patch, S.
+    Returns:
+        (N, K, S, S) int16 HU, read-only.
+    Raises:
+        ValueError: If the file does not hold such records.
+    """
+    length, size = record_length(side, images), path.stat().st_size
+    if size % length:
+        raise ValueError(f"{path} holds no records of {images} patches of {side} pixels: make the records again")
+    content = images * side * side * 2
+    record = np.dtype([("before", f"V{length - content - 4}"), ("patches", "<i2", (images, side, side)), ("crc", "<u4")])
+    return np.memmap(path, record, "r")["patches"]
 
 
 def _example(value: bytes) -> bytes:

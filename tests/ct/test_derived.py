@@ -137,7 +137,7 @@ def test_any_transfer_syntax_becomes_explicit_little_endian(tmp_path, syntax):
         assert (ds["PixelData"].VR, ds.PatientName, ds.Rows, ds.BitsStored) == ("OW", "Doe^Jane", 32, 12)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(data=st.data())
 def test_hu_to_file_to_hu(tmp_path_factory, data):
     """Any pixel format: untouched HU come back exactly; any HU within the stored range come back within slope / 2."""

@@ -20,7 +20,7 @@ def noise(seed: int, shape: tuple[int, int] = (200, 180), sd: float = 100.0) -> 
     return np.random.default_rng(seed).normal(0, sd, shape).astype(np.float32)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(shapes, spacings, st.integers(0, 99))
 def test_gain_one_gives_the_image_back(shape, spacing, seed):
     """A gain of 1 changes no pixel by more than float32 rounding, whatever the size and spacing, odd and small ones too."""
@@ -31,7 +31,7 @@ def test_gain_one_gives_the_image_back(shape, spacing, seed):
     np.testing.assert_allclose(filtered, hu, rtol=0, atol=5e-3)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     shapes, spacings, st.lists(st.floats(0, 5), min_size=1, max_size=6), st.none() | st.floats(0, 1000), st.floats(-1024, 3071)
 )
@@ -133,7 +133,7 @@ def test_fit_by_hand_with_independent_noise():
         assert gain.mean() == pytest.approx(expected, rel=0.02), method
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(0, 999), st.floats(0, 200), st.sampled_from([(33, 40), (64, 64), (51, 27)]))
 def test_wiener_is_never_above_amplitude(seed, noise_sd, shape):
     """|Re Sxy| <= sqrt(Sxx Syy) (Cauchy-Schwarz): noise lowers the Wiener gain, and raises the amplitude ratio."""

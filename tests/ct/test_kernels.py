@@ -51,7 +51,7 @@ levels = st.floats(1.0, 12.0), st.floats(1.1, 2.2), st.floats(0.0, 1.0), st.floa
 some_kernel = st.builds(lambda f50, r, a, at: Kernel("K", f50, f50 * r, a, f50 * at), *levels)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(some_kernel)
 def test_a_curve_passes_through_its_points(kernel):
     """M is 1 at frequency 0, 0.5 at f50, 0.1 at f10, and vanishes far out, whatever the overshoot."""
@@ -256,7 +256,7 @@ def test_images_that_no_curve_can_be_had_from_are_refused():
 # Fitting
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     st.builds(
         lambda f50, r, a, at: Kernel("K", f50, f50 * r, a, f50 * at),

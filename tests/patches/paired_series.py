@@ -45,13 +45,13 @@ def shards(folder, split) -> list[Path]:
     return sorted((folder / "records").glob(f"{split}-*.tfrecord"))
 
 
-def records(folder, split, side=256):
-    """The records, read without the product's code: (n, 2, side, side) int16 HU."""
+def records(folder, split, side=256, images=2):
+    """The records, read without the product's code: (n, images, side, side) int16 HU."""
     pairs = []
     for path in shards(folder, split):
         for record in tf.data.TFRecordDataset(str(path)).as_numpy_iterator():
             values = tf.train.Example.FromString(record).features.feature
-            pairs.append(np.frombuffer(values["pair"].bytes_list.value[0], "<i2").reshape(2, side, side))
+            pairs.append(np.frombuffer(values["patches"].bytes_list.value[0], "<i2").reshape(images, side, side))
     return np.stack(pairs)
 
 

@@ -17,13 +17,14 @@ WAYS = [(turns, flip) for turns in range(4) for flip in (False, True)]
 
 
 def write_folder(folder, shards, split="train"):
-    """A folder of records: for each shard its source kernel and pairs, (n, 2, S, S) HU."""
+    """A folder of records: for each shard its source kernel and patches, (n, 2 or 3, S, S) HU."""
     (folder / "records").mkdir()
     pairs = []
     for n, (kernel, hu) in enumerate(shards):
         write_records(folder / f"records/{split}-{n}.tfrecord", iter(np.asarray(hu, np.int16)))
         pairs.append({"split": split, "shard": f"{split}-{n}.tfrecord", "source": {"kernel": kernel}})
     index = {"pairs": pairs, "record_side": {split: np.shape(shards[0][1])[-1]}}
+    index["images"] = ["source", "filtered", "target"] if np.shape(shards[0][1])[1] == 3 else ["source", "target"]
     (folder / "records/index.json").write_text(json.dumps(index))
     return folder / "records"
 
@@ -183,3 +184,26 @@ def test_repeat_gives_full_batches(blocks):
     """`repeat` goes on for ever in full batches, across the end of the records."""
     batches = read_patches(blocks / "records", "train", WINDOW, 5, seed=0, repeat=True)
     assert [len(source) for source, _ in batches.take(7)] == [5] * 7
+
+
+def test_filtered_sources(tmp_path):
+    """Of records with a front end the source comes as it is, or filtered on demand; without one, filtered is refused."""
+    hu = np.arange(3)[None, :, None, None] * np.ones((1, 3, 256, 256), int)  # source 0, filtered 1, target 2
+    folder = write_folder(tmp_path, [("A", hu)])
+    for filtered in (False, True):
+        ((source, target),) = (hu_of(batch) for batch in read_patches(folder, "train", WINDOW, 1, filtered=filtered))
+        assert (source.min(), source.max(), target.min(), target.max()) == (filtered, filtered, 2, 2)
+    (tmp_path / "bare").mkdir()
+    bare = write_folder(tmp_path / "bare", [("A", hu[:, ::2])])
+    with pytest.raises(ValueError, match=r"no filtered sources: make records with --front_end=amplitude"):
+        read_patches(bare, "train", WINDOW, 1, filtered=True)
+
+
+def test_records_of_an_earlier_version(tmp_path):
+    """An index that does not say which images a record holds is refused, with what to do."""
+    folder = write_folder(tmp_path, [("A", np.zeros((1, 2, 256, 256)))])
+    index = json.loads((folder / "index.json").read_text())
+    del index["images"]
+    (folder / "index.json").write_text(json.dumps(index))
+    with pytest.raises(ValueError, match=r"earlier version: make the records again"):
+        read_patches(folder, "train", WINDOW, 1)

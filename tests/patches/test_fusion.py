@@ -34,7 +34,7 @@ def slice_of_noise(seed: int) -> np.ndarray:
     return np.random.default_rng(seed).uniform(-1024, 3071, SHAPE).astype(np.float32)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(layouts(), weightings, st.sampled_from([None, 8, 32, 48]), st.integers(0, 99), st.data())
 def test_untouched_patches_give_the_slice_back_bit_for_bit(patches, weighting, size, seed, data):
     """fuse(extract(x)) is x, for every layout, network size, weighting and crop."""
@@ -47,7 +47,7 @@ def test_untouched_patches_give_the_slice_back_bit_for_bit(patches, weighting, s
     assert (covered == (coverage(SHAPE, patches) > 0)).all()
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(layouts(), weightings, st.sampled_from([None, 8, 32]), st.sampled_from([1.0, -37.5]), st.data())
 def test_a_constant_change_stays_that_constant(patches, weighting, size, change, data):
     """+1 HU in every patch is +1 HU wherever a patch lies, and 0 elsewhere, whatever the weights and crops."""

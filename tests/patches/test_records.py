@@ -135,7 +135,7 @@ def test_unknown_kernel(tmp_path):
 
 
 def test_front_end(tmp_path):
-    """The front end is fitted on training slices alone and applied to whole source slices; targets stay as they are."""
+    """The front end is fitted on training slices alone and applied to whole source slices; source and target stay beside it."""
     source, target = volume(3, 258, seed=3), volume(3, 258, seed=4) // 2
     target[2] = 3 * source[2] // 4  # held back, and very different
     write_pair(tmp_path / "ct", source, target)
@@ -148,9 +148,11 @@ def test_front_end(tmp_path):
     assert index["sharpens"] is False
     filtered = np.stack([np.rint(fitted(hu.astype(np.float32), SPACING)) for hu in source])
     for split in ("train", "validation"):
-        for pair in records(tmp_path, split):
-            z, i, j = place(pair[1], target)
-            np.testing.assert_array_equal(pair[0], filtered[z, i : i + 256, j : j + 256])
+        for unfiltered, patch, wanted in records(tmp_path, split, images=3):
+            z, i, j = place(wanted, target)
+            np.testing.assert_array_equal(patch, filtered[z, i : i + 256, j : j + 256])
+            np.testing.assert_array_equal(unfiltered, source[z, i : i + 256, j : j + 256])
+    assert index["images"] == ["source", "filtered", "target"]
 
 
 def test_sharpens(tmp_path):

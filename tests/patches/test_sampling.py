@@ -34,7 +34,7 @@ def reachable(soft_tissue: np.ndarray, side: int, rule: SamplingRule) -> np.ndar
 seeds = st.integers(0, 10**6)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seeds, st.booleans())
 def test_overlap_rule_holds(seed, everywhere):
     """When drawing ends below the cap, other patches cover at least half of every patch, of a body or a full slice."""
@@ -46,7 +46,7 @@ def test_overlap_rule_holds(seed, everywhere):
         assert (others[patch.window] > 0).mean() >= 0.5
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seeds)
 def test_every_patch_is_a_soft_tissue_patch(seed):
     """Each patch is a square of 20 to 50 pixels inside the slice, at least 70 % of it soft tissue."""

@@ -13,6 +13,9 @@ HIDDEN_FILTERS = (1, 2, 4, 8, 8)
 """Filters of the five hidden layers, in units of `base_filters`."""
 HIDDEN_STRIDES = (2, 2, 2, 1, 1)
 
+DETAIL_SIZE, DETAIL_GAIN = 7, 10.0
+"""What `high_pass` shows D: a patch minus its mean over so many pixels squared, times so much."""
+
 Lipschitz = Literal["none", "spectral", "clip", "gradient_penalty"]
 
 
@@ -25,6 +28,7 @@ class Discriminator(keras.Model):
     Args:
         base_filters: Filters of the first layer.
         spectral: Spectral normalization of every convolution: the Lipschitz switch `spectral`.
+        high_pass: D judges the fine detail of a patch alone, which is what a kernel changes, and not its anatomy.
         initialization: Where weights start: `normal`, N(0, 0.02), or `he`.
         compute_dtype: Policy of the hidden layers; the output stays float32.
     """
@@ -33,11 +37,13 @@ class Discriminator(keras.Model):
         self,
         base_filters: int = 64,
         spectral: bool = False,
+        high_pass: bool = False,
         initialization: Initialization = "normal",
         compute_dtype: str = "float32",
         name: str = "discriminator",
     ) -> None:
         super().__init__(name=name)
+        self.high_pass = high_pass
 
         def convolution(filters: int, stride: int, dtype: str) -> keras.Layer:
             start = initializer(initialization)
@@ -54,6 +60,8 @@ class Discriminator(keras.Model):
 
     def features(self, x, training: bool = False):
         """phi of Eq. 2: activations of the last hidden layer, (B, H / 8, W / 8, 8 base_filters)."""
+        if self.high_pass:
+            x = DETAIL_GAIN * (x - ops.average_pool(x, DETAIL_SIZE, 1, "same"))
         for layer in self.hidden:
             x = layer(x, training=training)
         return x

@@ -7,6 +7,7 @@ from typing import Literal
 
 from keras import ops
 
+from stan_ct.ct.hounsfield import SOFT_TISSUE, HUWindow
 from stan_ct.networks.discriminator import Lipschitz, critic_value, p_real
 
 
@@ -19,6 +20,7 @@ class LossSettings:
         feature_weight: lambda1 of Eq. 3.
         latent_weight: lambda2 of Eq. 6.
         l1_weight: lambda3 of Eq. 6.
+        texture_weight: Weight of `texture_loss` (ours).
         adversarial: `wgan` (Eqs. 1, 4) or `cross_entropy` (GANai).
         critic_output: Whether f is the `logit` difference or the `probability`.
         feature_sign: -1: D maximises L_feat (Eq. 3 adds it to the ascended Eq. 1); +1: D minimises it.
@@ -32,6 +34,7 @@ class LossSettings:
     feature_weight: float = 0.01
     latent_weight: float = 0.01
     l1_weight: float = 1.0
+    texture_weight: float = 0.0
     adversarial: Literal["wgan", "cross_entropy"] = "wgan"
     critic_output: Literal["logit", "probability"] = "logit"
     feature_sign: int = -1
@@ -73,6 +76,74 @@ def latent_loss(target_latent, synthesized_latent, settings: LossSettings):
     return mean_absolute(target_latent, synthesized_latent)
 
 
+def texture_loss(target, synthesized, window: HUWindow, levels: int = 256):
+    """Mean relative error (Eq. 8) of dissimilarity, contrast, homogeneity and energy, from pixels instead of their histogram.
+
+    The first three are means over neighbours' differences, which need no co-occurrence matrix; the angular second moment,
+    energy squared, is the chance that two pairs of neighbours are equal, estimated from pairs `SHIFTS` apart with a triangle
+    for "equal". They are compared tile by tile, so that air and tissue each get their own texture, and not the mean of both
+    alone; a tile's error is relative to its own feature plus a part of the patch's, for tiles that are flat.
+
+    Args:
+        target: (B, H, W, 1) in [-1, 1], H and W multiples of `TILE`.
+        synthesized: Same shape.
+        window: HU <-> [-1, 1].
+        levels: Gray levels over the soft-tissue range.
+    """
+    low, high = SOFT_TISSUE
+    level = (high - low) / levels
+
+    def gray(patches):
+        hu = window.low + (ops.cast(patches[..., 0], "float32") + 1) * ((window.high - window.low) / 2)
+        return ops.clip((hu - low) / level, 0, levels)
+
+    wanted, found = (_texture(_tiles(gray(patches))) for patches in (target, synthesized))
+    tiles = (-1, (target.shape[1] // TILE) * (target.shape[2] // TILE), wanted.shape[-1])
+    wanted, found = (ops.reshape(features, tiles) for features in (wanted, found))  # (B, tiles, features)
+    scale = wanted + FLOOR * ops.mean(wanted, axis=1, keepdims=True)
+    return ops.mean(ops.abs(found - wanted) / (scale + 1e-6))
+
+
+TILE = 64
+"""Side of the tiles whose textures are compared, px."""
+FLOOR = 0.25
+"""Part of the patch's feature that is added to a tile's own in the denominator of its relative error."""
+SHIFTS = ((16, 0), (0, 16), (32, 16), (16, 32))
+SAME = 2.0
+"""Gray levels over which the triangle falls to 0."""
+
+
+def _tiles(gray):
+    """(B, H, W) -> (B H W / TILE^2, TILE, TILE)."""
+    _, height, width = gray.shape
+    rows, columns = height // TILE, width // TILE
+    parts = ops.reshape(gray, (-1, rows, TILE, columns, TILE))
+    return ops.reshape(ops.transpose(parts, (0, 1, 3, 2, 4)), (-1, TILE, TILE))
+
+
+def _texture(gray):
+    """(B, H, W) gray levels -> (B, 4): dissimilarity, contrast, homogeneity, root of the chance of equal pairs."""
+    differences = [
+        gray[:, :, 1:] - gray[:, :, :-1],
+        gray[:, 1:, :] - gray[:, :-1, :],
+        gray[:, 1:, 1:] - gray[:, :-1, :-1],
+        gray[:, 1:, :-1] - gray[:, :-1, 1:],
+    ]
+
+    def mean(measure):
+        return sum(ops.mean(measure(d), axis=(1, 2)) for d in differences) / len(differences)
+
+    def close(shift):
+        return ops.relu(1 - ops.abs(gray - ops.roll(gray, shift, axis=(1, 2))) / SAME)
+
+    def equal(shift):
+        near = close(shift)
+        return ops.mean(near[:, :, 1:] * near[:, :, :-1], axis=(1, 2))
+
+    energy = ops.sqrt(sum(equal(shift) for shift in SHIFTS) / len(SHIFTS) + 1e-6)
+    return ops.stack([mean(ops.abs), mean(ops.square), mean(lambda d: 1 / (1 + d * d)), energy], axis=1)
+
+
 def mean_absolute(a, b):
     """mean |a - b|, in float32: the L1 term of Eq. 6 and the norm of Eqs. 2 and 5."""
     return ops.mean(ops.abs(ops.cast(a, "float32") - ops.cast(b, "float32")))
@@ -85,9 +156,10 @@ def total_loss_d(terms: dict, settings: LossSettings):
 
 
 def total_loss_g(terms: dict, settings: LossSettings):
-    """L(G) = w L_adv(G) + lambda2 L_lat + lambda3 L1, Eq. 6."""
-    return (
+    """L(G) = w L_adv(G) + lambda2 L_lat + lambda3 L1, Eq. 6, plus the texture loss where it is used."""
+    total = (
         settings.adversarial_weight * terms["adversarial_g"]
         + settings.latent_weight * terms["latent"]
         + settings.l1_weight * terms["l1"]
     )
+    return total + settings.texture_weight * terms["texture"] if "texture" in terms else total

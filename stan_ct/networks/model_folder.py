@@ -40,6 +40,7 @@ class ModelConfig:
         residual: Whether G adds its output to its input.
         spectral: Whether D's convolutions are spectrally normalized.
         conditional: Whether D sees the source beside the patch that it judges.
+        high_pass: Whether D sees fine detail alone.
         front_end: Radial filter that the whole slice passes first, or None.
         histogram: Quantiles of target patches, HU, for `histogram`.
         qc_threshold: A synthesized patch with P(real) below this is not qualified.
@@ -58,6 +59,7 @@ class ModelConfig:
     residual: bool = False
     spectral: bool = False
     conditional: bool = False
+    high_pass: bool = False
     front_end: RadialFilter | None = None
     histogram: tuple[float, ...] = ()
     qc_threshold: float = 0.99
@@ -79,6 +81,7 @@ class ModelConfig:
             base_filters=self.discriminator_filters,
             spectral=self.spectral,
             channels=1 + self.conditional,
+            high_pass=self.high_pass,
             initialization=initialization,
             compute_dtype=compute_dtype,
         )

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from stan_ct.ct.hounsfield import HUWindow
 from stan_ct.networks.discriminator import Discriminator, p_real
 from stan_ct.networks.generator import Generator
 from stan_ct.networks.losses import (
@@ -18,6 +19,7 @@ from stan_ct.networks.losses import (
     feature_loss,
     latent_loss,
     mean_absolute,
+    texture_loss,
     total_loss_d,
     total_loss_g,
 )
@@ -37,6 +39,7 @@ class Competition(keras.Model):
         losses: Weights and switches.
         optimizer: Makes the optimizer of each network; None: Adam as in the paper (learning rate 1e-4, "momentum 0.5").
         conditional: D sees the source beside the patch it judges, as two channels (cGAN).
+        window: HU <-> [-1, 1], for the texture loss.
     """
 
     def __init__(
@@ -46,10 +49,11 @@ class Competition(keras.Model):
         losses: LossSettings,
         optimizer: Callable[[], keras.optimizers.Optimizer] | None = None,
         conditional: bool = False,
+        window: HUWindow | None = None,
     ) -> None:
         super().__init__(name="competition")
         self.generators, self.discriminators = list(generators), list(discriminators)
-        self.loss_settings, self.conditional = losses, conditional
+        self.loss_settings, self.conditional, self.window = losses, conditional, window or HUWindow()
         optimizer = optimizer or (lambda: keras.optimizers.Adam(1e-4, beta_1=0.5))
         self.g_optimizers = [optimizer() for _ in self.generators]
         self.d_optimizers = [optimizer() for _ in self.discriminators]
@@ -120,6 +124,8 @@ class Competition(keras.Model):
                 "latent": self._latent_loss(network, target, synthesized),
                 "l1": mean_absolute(target, synthesized),
             }
+            if self.loss_settings.texture_weight:
+                terms["texture"] = texture_loss(target, synthesized, self.window)
             total = total_loss_g(terms, self.loss_settings)
             scaled = optimizer.scale_loss(total) / self._replicas()
         variables = network.trainable_variables

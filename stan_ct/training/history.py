@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-TERMS = ("total_d", "adversarial_d", "feature", "penalty", "total_g", "adversarial_g", "latent", "l1")
+TERMS = ("total_d", "adversarial_d", "feature", "penalty", "total_g", "adversarial_g", "latent", "l1", "texture")
 PANELS = ((-1350.0, 150.0), (-160.0, 240.0))
 """Windows of the image panel, HU."""
 

@@ -29,14 +29,17 @@ def competition(settings: TrainSettings, config: ModelConfig) -> Competition:
 
     def optimizer() -> keras.optimizers.Optimizer:
         average = {"use_ema": True, "ema_momentum": settings.ema} if settings.ema else {}
-        adam = keras.optimizers.Adam(settings.learning_rate, beta_1=0.5, **average)
+        rate = settings.learning_rate
+        if settings.decay_steps:
+            rate = keras.optimizers.schedules.CosineDecay(rate, settings.decay_steps)
+        adam = keras.optimizers.Adam(rate, beta_1=0.5, **average)
         return keras.optimizers.LossScaleOptimizer(adam) if dtype == "mixed_float16" else adam
 
     number = settings.rules.number
     generators = [config.generator(dtype, settings.initialization) for _ in range(number)]
     opponents = 0 if settings.method == "unet" else number
     discriminators = [config.discriminator(dtype, settings.initialization) for _ in range(opponents)]
-    return Competition(generators, discriminators, settings.losses, optimizer, settings.conditional)
+    return Competition(generators, discriminators, settings.losses, optimizer, settings.conditional, settings.hu_window)
 
 
 def classical(settings: TrainSettings, config: ModelConfig, index: dict) -> ModelConfig:

@@ -31,16 +31,19 @@ class TrainSettings:
             `histogram` matches histograms.
         competition: `alternating` phases (the paper), or `joint`: a step of D, a step of G (pix2pix).
         conditional: D sees the source beside the patch that it judges (cGAN).
+        high_pass: D sees the fine detail of a patch alone.
         phases: The numbers of the competition.
         base_filters: Width of G.
         discriminator_filters: Width of D; 0 for that of G.
         normalization: Of G's hidden layers.
+        use_front_end: Source slices pass the records' radial filter, where they have one, before G.
         residual: G adds its output to its input and starts as the identity.
         initialization: Where the weights of G and D start.
         hu_window: HU <-> [-1, 1].
         losses: Weights and switches of Eqs. 1 - 6.
         batch_size: B, over all replicas.
         learning_rate: Of Adam.
+        decay_steps: Steps of a network over which its learning rate falls to 0 along a cosine; 0: it stays.
         ema: Momentum of the moving average of G's weights that is measured and saved in place of the weights; 0 for none.
         max_epochs: Passes over the training patches, counted in G's steps.
         max_minutes: Training ends after this time, over all runs that share its checkpoints; 0 for no limit.
@@ -60,16 +63,19 @@ class TrainSettings:
     method: Method = "stan_ct"
     competition: Competing = "alternating"
     conditional: bool = False
+    high_pass: bool = False
     phases: PhaseRules = field(default_factory=PhaseRules)
     base_filters: int = 64
     discriminator_filters: int = 0
     normalization: Normalization = "none"
+    use_front_end: bool = True
     residual: bool = False
     initialization: Initialization = "normal"
     hu_window: HUWindow = field(default_factory=HUWindow)
     losses: LossSettings = field(default_factory=LossSettings)
     batch_size: int = 8
     learning_rate: float = 1e-4
+    decay_steps: int = 0
     ema: float = 0.0
     max_epochs: int = 100
     max_minutes: float = 0.0
@@ -96,7 +102,7 @@ class TrainSettings:
 
     def config(self, index: dict) -> ModelConfig:
         """The model that this trains on records with this index."""
-        front_end = index["front_end"]
+        front_end = index["front_end"] if self.use_front_end else None
         return ModelConfig(
             name=self.name,
             method=self.method,
@@ -110,5 +116,6 @@ class TrainSettings:
             residual=self.residual,
             spectral=self.losses.lipschitz == "spectral",
             conditional=self.conditional,
+            high_pass=self.high_pass,
             front_end=RadialFilter(**{k: tuple(v) for k, v in front_end.items()}) if front_end else None,
         )

@@ -23,6 +23,7 @@ class Stream:
         batch_size: Over all replicas.
         seed: Of order and augmentation.
         position: Batches to pass over.
+        filtered: Sources as the records' front end makes them.
     Attributes:
         position: Batches given out, those passed over included.
         epoch_batches: Batches in an epoch.
@@ -36,8 +37,9 @@ class Stream:
         batch_size: int,
         seed: int,
         position: int = 0,
+        filtered: bool = False,
     ) -> None:
-        self._strategy, self._folder, self._window = strategy, folder, window
+        self._strategy, self._folder, self._window, self._filtered = strategy, folder, window, filtered
         self._batch_size, self._seed, self.position = batch_size, seed, position
         self.epoch_batches = max(read_index(folder)["patches"]["train"] // batch_size, 1)
         self._batches: Iterator | None = None
@@ -52,7 +54,8 @@ class Stream:
 
     def _epoch(self, number: int, passed_over: int) -> Iterator:
         seed = self._seed + 1_000_003 * number
-        batches = read_patches(self._folder, "train", self._window, self._batch_size, seed=seed, repeat=True)
+        chosen = {"seed": seed, "repeat": True, "filtered": self._filtered}
+        batches = read_patches(self._folder, "train", self._window, self._batch_size, **chosen)
         options = tf.data.Options()  # every worker reads everything and takes its part: 2 workers train as 1 does
         options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
         batches = batches.take(self.epoch_batches).skip(passed_over).with_options(options)

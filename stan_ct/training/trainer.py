@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,13 +13,13 @@ from pathlib import Path
 import keras
 import numpy as np
 import tensorflow as tf
-from tqdm import tqdm
 
 from stan_ct.networks.model_folder import ModelConfig, save_model
 from stan_ct.patches.dataset import read_index
 from stan_ct.training import checkpoints
 from stan_ct.training.competition import Competition, full_matrix
-from stan_ct.training.history import TERMS, Board, Table, history_columns, history_row, image_panel
+from stan_ct.training.display import Display
+from stan_ct.training.history import TERMS, history_row
 from stan_ct.training.models import CLASSICAL, classical, competition, record
 from stan_ct.training.phases import Referee, Verdict
 from stan_ct.training.settings import FREE, TrainSettings
@@ -30,8 +29,6 @@ from stan_ct.training.stream import Stream
 from stan_ct.training.validation import Judgement, Metric, Validation, absolute_error
 
 CHECKPOINT = "checkpoints/last"
-SHOWN_EVERY = 10
-"""Steps between updates of the progress line and of TensorBoard."""
 
 
 def train(settings: TrainSettings, metric: Metric = absolute_error, flags: str = "") -> ModelConfig:
@@ -63,7 +60,8 @@ def train(settings: TrainSettings, metric: Metric = absolute_error, flags: str =
     strategy = choose_strategy()
     with strategy.scope():
         model = competition(settings, config)
-    validation = Validation(settings.records_dir, settings.hu_window, settings.validation_patches, metric)
+    filtered = config.front_end is not None
+    validation = Validation(settings.records_dir, settings.hu_window, settings.validation_patches, metric, filtered)
     run = _Run(settings, replace(config, training=record(settings, index)), strategy, model, validation)
     if run.chief:
         _leave(settings, flags)
@@ -95,6 +93,7 @@ class _Run:
         self.snapshots: dict[str, checkpoints.State] = {}
         self.step, self.position, self.seconds, self.best, self.best_version = 0, 0, 0.0, float("inf"), 0
         self._rows = {"history": 0, "validation": 0}
+        self._loop = np.zeros(2)  # seconds of the loop, and of the networks' steps in it
         self._compiled = cache(self._compile)
         self._resume()
 
@@ -107,9 +106,11 @@ class _Run:
             self.settings.batch_size,
             self.settings.seed,
             self.position,
+            self.config.front_end is not None,
         )
         total, self._saved_at, before = self.settings.max_epochs * stream.epoch_batches, time.monotonic(), self.seconds
-        self._open(total)
+        networks, folder = (len(self.model.generators), len(self.model.discriminators)), self.folder if self.chief else None
+        self.display = Display(folder, networks, self.validation.source_errors, self._rows, total, self.step)
         started = time.monotonic()
         try:
             with Signals() as signals:
@@ -125,7 +126,7 @@ class _Run:
             if self._unmeasured:
                 self._measure_version(self.version + 1)
         finally:
-            self._close()
+            self.display.close()
 
     @property
     def version(self) -> int:
@@ -154,7 +155,10 @@ class _Run:
         if self._goes_back and not self.snapshots:
             self.snapshots = {f"start-{c}": checkpoints.take(self.players.variables(phase, c)) for c in referee.rules.trainable}
         marks = {"phase": phase, "phases": referee.phases, "attempt": referee.attempt, "version": version}
-        logs = {name: value.numpy() for name, value in self._compiled(phase, active)(next(stream)).items()}
+        waited = time.monotonic()
+        batch, began = next(stream), time.monotonic()
+        logs = {name: value.numpy() for name, value in self._compiled(phase, active)(batch).items()}
+        in_step = time.monotonic() - began
         self.position = stream.position
         self.step += phase == "g"
         self._refuse_broken(phase, logs)
@@ -162,7 +166,13 @@ class _Run:
         verdict = referee.observe(target, synthesized)
         self._obey(phase, verdict)
         terms = {name: float(logs[name]) for name in TERMS if name in logs}
-        self._show(phase, marks, terms, history_row(terms, target, synthesized))
+        row, more = history_row(terms, target, synthesized), {}
+        if self.display.due:
+            row["latent_validation"] = self.validation.latent(self.model)
+            optimizers = self.model.d_optimizers if phase == "d" else self.model.g_optimizers
+            more["learning_rate"] = float(optimizers[active[0]].learning_rate)
+        self.display.step(self.step, self.position, marks, terms, row, **more)
+        self._loop += time.monotonic() - waited, in_step
         if self.version > version:
             self._measure_version(self.version)
 
@@ -237,11 +247,12 @@ class _Run:
 
     def _measure(self, version: int) -> None:
         judged = {copy: self.validation(self.model, copy) for copy in self.settings.rules.trainable}
-        for copy, judgement in judged.items():
-            self.table["validation"].write(version=version, step=self.step, g=copy, error=judgement.error, **judgement.errors)
-            self.board.scalars(self.step, judgement.errors, f"validation/g{copy}/")
         copy = min(judged, key=lambda c: judged[c].error)
-        self._tell_version(version, judged)
+        window, batch = self.validation.window, self.validation.source[:1]
+        output = np.asarray(self.model.generators[copy](batch, training=False))
+        patch = tuple(window.to_hu(p[0, ..., 0]) for p in (batch, output, self.validation.target[:1]))
+        busy = float(self._loop[1] / self._loop[0]) if self._loop[0] else 1.0
+        self.display.version(version, self.step, self.seconds / 60, judged, self.best, busy, patch)
         if judged[copy].error < self.best or not self.best_version:  # the first in any case: a run leaves a model
             self.best, self.best_version = judged[copy].error, version
             self._save_model(self.folder, copy, judged[copy])
@@ -249,19 +260,6 @@ class _Run:
             self._save_model(self.folder / "versions" / f"{version:04d}", copy, judged[copy])
             for old in sorted((self.folder / "versions").iterdir())[: -self.settings.keep_versions]:
                 shutil.rmtree(old)
-        window, batch = self.validation.window, self.validation.source[:1]
-        output = np.asarray(self.model.generators[copy](batch, training=False))
-        patches = (window.to_hu(p[0, ..., 0]) for p in (batch, output, self.validation.target[:1]))
-        self.board.image(self.step, image_panel(*patches))
-
-    def _tell_version(self, version: int, judged: dict[int, Judgement]) -> None:
-        """A line that stays, on terminals and in log files."""
-        errors = " ".join(f"{judgement.error:.4f}" for judgement in judged.values())
-        source = float(np.mean(list(self.validation.source_errors.values())))
-        best = "the best so far" if min(j.error for j in judged.values()) < self.best else f"best {self.best:.4f}"
-        when = f"version {version}, step {self.step}, {self.seconds / 60:.1f} min"
-        if self.chief:
-            self.bar.write(f"{when}: validation error {errors}, {best} (source {source:.4f})")
 
     def _save_model(self, folder: Path, copy: int, judgement: Judgement) -> None:
         """Writes a G, the D that is deceived least by it, and the threshold of the real/fake check."""
@@ -280,9 +278,12 @@ class _Run:
             raise ValueError(f"not every process finds the same checkpoint: {self.folder} must be on a disk that all share")
         if counters is None:
             return
-        if counters["settings"] != self._fingerprint():
+        before, now = counters["settings"], self._fingerprint()
+        if before != now:
+            names = sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))
             raise ValueError(
-                f"{self.folder} holds a run of other flags or records: repeat its flags, or choose another --output_dir"
+                f"{self.folder} holds a run of other flags or records: repeat its flags, or choose another --output_dir "
+                f"(they differ in: {', '.join(names)})"
             )
         self.snapshots = checkpoints.restore(self.folder / CHECKPOINT, self.players)
         self.referee = Referee.from_state(counters["referee"])
@@ -293,50 +294,18 @@ class _Run:
 
     def _checkpoint(self) -> None:
         if self.chief:
-            for table in self.table.values():
-                table.flush()
+            self.display.flush()
             counters = {name: getattr(self, name) for name in ("step", "position", "seconds", "best", "best_version")}
             counters |= {
                 "referee": self.referee.state(),
-                "rows": {name: table.rows for name, table in self.table.items()},
+                "rows": self.display.rows,
                 "qc_threshold": self.config.qc_threshold,
                 "settings": self._fingerprint(),
             }
             checkpoints.save(self.folder / CHECKPOINT, self.players, self.snapshots, counters)
         self._saved_at = time.monotonic()
 
-    def _fingerprint(self) -> str:
+    def _fingerprint(self) -> dict[str, str]:
         """What a run that goes on must share with the one before."""
-        flags = {name: value for name, value in asdict(self.settings).items() if name not in FREE}
-        return repr([flags, read_index(self.settings.records_dir)["patches"]])
-
-    def _open(self, total: int) -> None:
-        numbers = len(self.model.generators), len(self.model.discriminators)
-        errors = self.validation.source_errors
-        columns = {"history": history_columns(*numbers), "validation": ["version", "step", "g", "error", *errors]}
-        self._scratch = tempfile.TemporaryDirectory()  # what other processes than the first would write
-        folder = self.folder if self.chief else Path(self._scratch.name)
-        self.table = {name: Table(folder / f"{name}.csv", columns[name], self._rows[name]) for name in columns}
-        if not self._rows["validation"]:
-            error = float(np.mean(list(errors.values())))
-            self.table["validation"].write(version=0, step=0, g="source", error=error, **errors)
-        self.board = Board(folder / "tensorboard")
-        self.bar = tqdm(total=total, initial=self.step, unit="step", disable=None if self.chief else True)
-
-    def _close(self) -> None:
-        for table in self.table.values():
-            table.close()
-        self.board.close()
-        self.bar.close()
-        self._scratch.cleanup()
-
-    def _show(self, phase: str, marks: dict, terms: dict[str, float], row: dict[str, float]) -> None:
-        if self.table["history"].rows % SHOWN_EVERY == 0:
-            row = {**row, "latent_validation": self.validation.latent(self.model)}
-        self.table["history"].write(step=self.step, **marks, **row)
-        self.bar.update(int(phase == "g"))
-        if self.table["history"].rows % SHOWN_EVERY == 0:
-            self.board.scalars(self.position, {**row, "phase": float(phase == "g")}, "train/")
-            shown = " ".join(f"{name} {value:.4f}" for name, value in terms.items() if not name.startswith("total"))
-            judged = " ".join(f"{value:.3f}" for name, value in row.items() if name.startswith("p_real"))
-            self.bar.set_postfix_str(f"{phase.upper()}-phase, version {self.version} | {shown} | P(real) {judged}")
+        flags = {name: repr(value) for name, value in asdict(self.settings).items() if name not in FREE}
+        return flags | {"patches of the records": repr(read_index(self.settings.records_dir)["patches"])}

@@ -64,14 +64,18 @@ class Validation:
         window: HU <-> [-1, 1].
         limit: Patches at most, evenly spread over the records; 0 for all.
         metric: Makes the error function of the target patches.
+        filtered: Sources as the records' front end makes them.
     Attributes:
         source: (N, 256, 256, 1) float32 in [-1, 1].
         target: The same.
         source_errors: Of source patches as they are (after the front end, where there is one).
     """
 
-    def __init__(self, folder: Path | str, window: HUWindow, limit: int, metric: Metric = absolute_error) -> None:
-        pairs = [pair for batch in read_patches(folder, "validation", window, 64) for pair in zip(*batch, strict=True)]
+    def __init__(
+        self, folder: Path | str, window: HUWindow, limit: int, metric: Metric = absolute_error, filtered: bool = False
+    ) -> None:
+        batches = read_patches(folder, "validation", window, 64, filtered=filtered)
+        pairs = [pair for batch in batches for pair in zip(*batch, strict=True)]
         step = max(len(pairs) / limit, 1.0) if limit else 1.0
         chosen = [pairs[int(i * step)] for i in range(int(len(pairs) / step))]
         self.source, self.target = (np.stack([pair[k] for pair in chosen]) for k in (0, 1))

@@ -135,3 +135,18 @@ def test_float32_logits(small):
     features, logits = mixed(x)
     assert (features.dtype, logits.dtype) == (tf.bfloat16, tf.float32)
     assert 1e-6 < np.abs(logits - small(x)[1]).mean() < 0.05
+
+
+def test_high_pass(small):
+    """With `high_pass` D judges ten times the difference to the mean over 7 x 7 pixels: what is constant it does not see."""
+    keras.utils.set_random_seed(1)
+    detail = build_discriminator(base_filters=2, high_pass=True)
+    detail.set_weights(small.get_weights())
+    x = patches(1, 256, 256, 1)
+    mean = tf.nn.depthwise_conv2d(x, np.full((7, 7, 1, 1), 1 / 49, np.float32), (1, 1, 1, 1), "VALID")
+    shown = 10 * (x[:, 3:-3, 3:-3] - mean)
+    inner = slice(8, 24)  # positions whose field of view holds no border
+    padded = tf.pad(shown, [(0, 0), (3, 3), (3, 3), (0, 0)])
+    np.testing.assert_allclose(detail(x)[1][:, inner, inner], small(padded)[1][:, inner, inner], atol=1e-3)
+    np.testing.assert_allclose(detail(x)[1], detail(x + 0.25)[1], atol=1e-3)
+    assert np.abs(small(x)[1] - small(x + 0.25)[1]).max() > 0.01

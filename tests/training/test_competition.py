@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from stan_ct.ct.hounsfield import HUWindow
 from stan_ct.networks.discriminator import build_discriminator
 from stan_ct.networks.generator import build_generator
-from stan_ct.networks.losses import LossSettings
+from stan_ct.networks.losses import LossSettings, texture_loss
 from stan_ct.training.checkpoints import Players, take
 from stan_ct.training.competition import Competition, full_matrix
 
@@ -190,6 +191,7 @@ G_LOSSES = {
         {"latent_weight": 2.0, "latent_stop_gradient": True},
         lambda g, d: 2 * latents_apart(g, TARGET, g(SOURCE), False),
     ),
+    "texture": ({"texture_weight": 2.0}, lambda g, d: 2 * texture_loss(TARGET, g(SOURCE), HUWindow())),
     "L1": ({"l1_weight": 2.0}, lambda g, d: 2 * tf.reduce_mean(tf.abs(TARGET - g(SOURCE)))),
     "Eq. 6": (
         {"adversarial_weight": 0.5, "latent_weight": 3.0, "l1_weight": 2.0},

@@ -165,8 +165,8 @@ def judged(folder, records):
     (shard,) = records.glob("validation-*.tfrecord")
     apart, real = [], []
     for record in tf.data.TFRecordDataset(str(shard)).as_numpy_iterator():
-        raw = tf.train.Example.FromString(record).features.feature["pair"].bytes_list.value[0]
-        source, target = np.frombuffer(raw, "<i2").reshape(2, 1, 256, 256, 1)
+        raw = tf.train.Example.FromString(record).features.feature["patches"].bytes_list.value[0]
+        _, source, target = np.frombuffer(raw, "<i2").reshape(3, 1, 256, 256, 1)
         made = np.asarray(generator(config.window.to_network(source)))
         logits = np.asarray(discriminator(made)[1], np.float64)
         real.append((1 / (1 + np.exp(logits[..., 0] - logits[..., 1]))).mean())
@@ -383,9 +383,13 @@ def test_minutes_are_counted_over_resumes(records, tmp_path):
 def test_other_flags_are_refused(model, records):
     """A folder goes on with the flags it was begun with; others are refused before anything is written."""
     before = {path: path.read_bytes() for path in model.rglob("*") if path.is_file()}
-    for changes in ({"losses": LossSettings()}, {"base_filters": 2, "phases": RULES}):
+    for changes, names in (
+        ({"losses": LossSettings()}, "losses"),
+        ({"base_filters": 2, "phases": RULES}, "base_filters, phases"),
+    ):
         same = {"name": "sharpener", "normalization": "batch", "phases": replace(RULES, number=2)}
-        with pytest.raises(ValueError, match="run of other flags or records: repeat its flags, or choose another --output_dir"):
+        expected = rf"run of other flags or records: repeat its flags, or choose .* \(they differ in: {names}\)"
+        with pytest.raises(ValueError, match=expected):
             train(settings(records, model, **{**same, **changes}), flags="--b=2\n")
     assert {path: path.read_bytes() for path in model.rglob("*") if path.is_file()} == before
 

@@ -1,9 +1,13 @@
-"""The moving average of G's weights: what is measured and saved, while training goes on from the weights themselves."""
+"""The moving average of G's weights, which is measured and saved, and the learning rate that falls."""
+
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from stan_ct.networks.model_folder import load_weights, read_config
+from stan_ct.patches.dataset import read_index
+from stan_ct.training.models import competition
 from stan_ct.training.phases import PhaseRules
 from stan_ct.training.settings import TrainSettings
 from stan_ct.training.trainer import train
@@ -35,3 +39,26 @@ def test_momentum_out_of_range(records, tmp_path):
     """An average that never moves, or is none, is refused by the flag's own bounds."""
     with pytest.raises(ValueError, match="ema_momentum"):
         trained(records, tmp_path, ema=1.5)
+
+
+def test_learning_rate_falls_along_a_cosine(records):
+    """With `decay_steps` a network's rate is half after half its steps, and 0 from then on; without, it stays."""
+    settings = TrainSettings(str(records), "unused", base_filters=2, learning_rate=1e-3, phases=PhaseRules(number=1))
+    for decay, expected in ((4, [1e-3, 0.5e-3, 0, 0]), (0, [1e-3] * 4)):
+        changed = replace(settings, decay_steps=decay)
+        (optimizer,) = competition(changed, changed.config(read_index(records))).g_optimizers
+        rates = []
+        for step in (0, 2, 4, 9):
+            optimizer.iterations.assign(step)
+            rates.append(float(optimizer.learning_rate))
+        np.testing.assert_allclose(rates, expected, atol=1e-9)
+
+
+def test_resuming_within_the_decay(records, tmp_path):
+    """A run that stops and goes on ends with the weights of one that did not: the rate goes by steps, which are kept."""
+    whole = trained(records, tmp_path / "whole", learning_rate=1e-2, decay_steps=8, max_epochs=2)
+    trained(records, tmp_path / "parts", learning_rate=1e-2, decay_steps=8)
+    parts = trained(records, tmp_path / "parts", learning_rate=1e-2, decay_steps=8, max_epochs=2)
+    assert all(np.array_equal(a, b) for a, b in zip(whole[1], parts[1], strict=True))
+    constant = trained(records, tmp_path / "constant", learning_rate=1e-2, max_epochs=2)
+    assert any(not np.array_equal(a, b) for a, b in zip(whole[1], constant[1], strict=True))

@@ -1,0 +1,116 @@
+"""What a run shows while it lasts: tables, TensorBoard, a progress line, and a line for each version."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from stan_ct.training.history import Board, Table, history_columns, image_panel
+from stan_ct.training.validation import Judgement
+
+SHOWN_EVERY = 10
+"""Steps between updates of the progress line and of TensorBoard."""
+
+
+class Display:
+    """Tables, board and bar of one run.
+
+    Args:
+        folder: The model folder; None where another process writes it: what this one shows goes nowhere.
+        networks: Number of generators and of discriminators.
+        source_errors: Errors of the validation sources: the first row of `validation.csv`.
+        rows: Rows to keep of each table.
+        total: Steps of G in the whole run.
+        step: Steps of G made before.
+    """
+
+    def __init__(
+        self,
+        folder: Path | None,
+        networks: tuple[int, int],
+        source_errors: dict[str, float],
+        rows: dict[str, int],
+        total: int,
+        step: int,
+    ) -> None:
+        self._scratch = tempfile.TemporaryDirectory()
+        root, self._source = folder or Path(self._scratch.name), float(np.mean(list(source_errors.values())))
+        columns = {"history": history_columns(*networks), "validation": ["version", "step", "g", "error", *source_errors]}
+        self._tables = {name: Table(root / f"{name}.csv", columns[name], rows[name]) for name in columns}
+        if not rows["validation"]:
+            self._tables["validation"].write(version=0, step=0, g="source", error=self._source, **source_errors)
+        self._board = Board(root / "tensorboard")
+        self._bar = tqdm(total=total, initial=step, unit="step", disable=None if folder else True)
+        self._talks = folder is not None
+
+    @property
+    def rows(self) -> dict[str, int]:
+        """Rows of each table."""
+        return {name: table.rows for name, table in self._tables.items()}
+
+    @property
+    def due(self) -> bool:
+        """Whether the next step is one of those that the progress line shows."""
+        return self._tables["history"].rows % SHOWN_EVERY == 0
+
+    def step(
+        self, step: int, position: int, marks: dict[str, object], terms: dict[str, float], row: dict[str, float], **more: float
+    ) -> None:
+        """One step, of either side.
+
+        Args:
+            step: Steps of G.
+            position: Batches seen.
+            marks: Phase, phases, attempt and version.
+            terms: Losses.
+            row: Losses and P(real), for the table.
+            more: Further numbers for TensorBoard.
+        """
+        due, phase = self.due, marks["phase"]
+        self._tables["history"].write(step=step, **marks, **row)
+        self._bar.update(int(phase == "g"))
+        if due:
+            self._board.scalars(position, {**row, **more, "phase": float(phase == "g")}, "train/")
+            shown = " ".join(f"{name} {value:.4f}" for name, value in terms.items() if not name.startswith("total"))
+            judged = " ".join(f"{value:.3f}" for name, value in row.items() if name.startswith("p_real"))
+            self._bar.set_postfix_str(f"{phase.upper()}-phase, version {marks['version']} | {shown} | P(real) {judged}")
+
+    def version(
+        self, version: int, step: int, minutes: float, judged: dict[int, Judgement], best: float, busy: float, patch: tuple
+    ) -> None:
+        """A version of G: rows, scalars, pictures, and a line that stays, on terminals and in log files.
+
+        Args:
+            version: Its number.
+            step: Steps of G.
+            minutes: Of training.
+            judged: Copy of G -> what it is worth.
+            best: The lowest error before.
+            busy: Share of the loop that was steps of the networks.
+            patch: Source, output and target, (H, W) HU each.
+        """
+        for copy, judgement in judged.items():
+            self._tables["validation"].write(version=version, step=step, g=copy, error=judgement.error, **judgement.errors)
+            self._board.scalars(step, judgement.errors, f"validation/g{copy}/")
+        self._board.image(step, image_panel(*patch))
+        errors = " ".join(f"{judgement.error:.4f}" for judgement in judged.values())
+        rank = "the best so far" if min(j.error for j in judged.values()) < best else f"best {best:.4f}"
+        when = f"version {version}, step {step}, {minutes:.1f} min, {busy:.0%} of the loop in steps"
+        if self._talks:
+            self._bar.write(f"{when}: validation error {errors}, {rank} (source {self._source:.4f})")
+
+    def flush(self) -> None:
+        """Puts all rows on the disk."""
+        for table in self._tables.values():
+            table.flush()
+
+    def close(self) -> None:
+        """Ends tables, board and bar."""
+        for table in self._tables.values():
+            table.close()
+        self._board.close()
+        self._bar.close()
+        self._scratch.cleanup()

@@ -56,7 +56,7 @@ def simulated() -> int:
     source, target = patient / "BR40_1mm", patient / "BL64_1mm"
     code = (
         script("data/simulate.py", output_dir=out / "patients", kernels="BR40,BL64", **made)
-        or script("reconstruct.py", input_dir=source, output_dir=out / "output", model=SIMULATED_MODEL, mask="closed")
+        or script("reconstruct.py", input_dir=source, output_dir=out / "output", model=SIMULATED_MODEL)
         or script(
             "evaluate.py",
             source_dir=source,

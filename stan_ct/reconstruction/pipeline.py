@@ -9,7 +9,7 @@ from typing import Literal, Protocol
 
 import numpy as np
 
-from stan_ct.ct.hounsfield import AIR, soft_tissue_mask
+from stan_ct.ct.hounsfield import AIR, SOFT_TISSUE, soft_tissue_mask
 from stan_ct.ct.series import Series
 from stan_ct.patches.fusion import Crop, HURescale, Weighting, extract, fuse, pad_to, rescale_hu
 from stan_ct.patches.sampling import (
@@ -59,7 +59,7 @@ class PipelineSettings:
         patch_layout: `grid`, `random` (the paper), `slice`, or `tiles` (of the straightforward method).
         fusion_weights: `hann` or `mean` (the paper's words).
         hu_rescale: `window`, `patch` (Eq. 7) or `slice`.
-        mask: `pixel` (the paper) or `closed`.
+        mask: `closed`: holes that noise makes in air and lung are filled; or `pixel` (the paper).
         on_unqualified: What fills holes that no qualified patch covers: the `best` rejected patch, or the `source`.
         qc_threshold: A patch with P(real) below this is not qualified.
         rule: The numbers of Step 1.
@@ -70,7 +70,7 @@ class PipelineSettings:
     patch_layout: Layout = "grid"
     fusion_weights: Weighting = "hann"
     hu_rescale: HURescale = "window"
-    mask: Mask = "pixel"
+    mask: Mask = "closed"
     on_unqualified: Literal["best", "source"] = "best"
     qc_threshold: float = 0.99
     rule: SamplingRule = field(default_factory=SamplingRule)
@@ -88,7 +88,8 @@ def method_settings(fusion: FusionMethod, **chosen: object) -> PipelineSettings:
     Raises:
         ValueError: If `tiles` are combined with a method that checks overlap.
     """
-    own = {"patch_layout": "tiles", "hu_rescale": "patch", "fusion_weights": "mean"} if fusion == "straightforward" else {}
+    paper = {"patch_layout": "tiles", "hu_rescale": "patch", "fusion_weights": "mean", "mask": "pixel"}
+    own = paper if fusion == "straightforward" else {}
     settings = PipelineSettings(**{"fusion": fusion, **own, **{k: v for k, v in chosen.items() if v is not None}})
     if settings.patch_layout == "tiles" and settings.checks:
         raise ValueError(f"patch_layout tiles does not overlap, which fusion {fusion} requires: choose grid or random")
@@ -174,7 +175,9 @@ def standardize_slice(
         The standardized slice; pixels outside the soft-tissue mask are the source's.
     """
     soft_tissue = soft_tissue_mask(source, padding)
-    mask = soft_tissue if settings.mask == "pixel" else close_mask(soft_tissue) & ~padding
+    mask = soft_tissue
+    if settings.mask == "closed":  # noise below air is closed; what is brighter than soft tissue stays the source's
+        mask = close_mask(soft_tissue) & ~padding & (source <= SOFT_TISSUE[1])
     if not mask.any():
         return SliceResult(source.copy())
     prepared = synthesizer.prepare(np.where(padding, np.float32(AIR), source), pixel_spacing)

@@ -17,7 +17,7 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     packages=find_packages(include=["stan_ct", "stan_ct.*"]),
-    package_data={"stan_ct": ["models/*/*"]},
+    package_data={"stan_ct": ["models/*/*", "evaluation/reader_study.html"]},
     python_requires=">=3.11,<3.14",
     install_requires=[
         # Networks and training; Keras 3 changes details between minor versions.
@@ -29,6 +29,7 @@ setup(
         "opencv-python-headless>=4.10,<6",
         "absl-py>=2.1,<3",
         "tqdm>=4.66,<5",
+        "matplotlib>=3.9,<4",
         "tensorboard>=2.20,<2.22",
         "google-crc32c>=1.5,<2",
         # DICOM, with decoders for compressed series, all BSD or MIT.
@@ -40,7 +41,16 @@ setup(
         "pylibjpeg-rle>=2.1,<3",
     ],
     extras_require={
-        "dev": ["pytest>=8.3,<10", "pytest-xdist>=3.6,<4", "hypothesis>=6.115,<7", "ruff>=0.8,<1"],
+        "dev": [
+            "pytest>=8.3,<10",
+            "pytest-xdist>=3.6,<4",
+            "hypothesis>=6.115,<7",
+            "ruff>=0.8,<1",
+            "neuroCombat==0.2.12",
+            "pandas>=2.2,<4",
+        ],
+        # ComBat, the rival that harmonizes features; neuroCombat does not say that it needs pandas.
+        "combat": ["neuroCombat==0.2.12", "pandas>=2.2,<4"],
         # A wheel that brings CUDA along.
         "gpu": ["tensorflow[and-cuda]>=2.21,<2.22"],
     },

@@ -22,16 +22,31 @@ for kernel in BR40 BL64; do
   done
 done
 
+table() { # OUT ROWS: prints rows (a pattern) of a report, the five errors and the RMSE of HU
+  $python - "$1" "$2" <<'PY'
+import csv, pathlib, re, sys
+cells = {}
+for name in ("table_series_written_dicom", "table_hu_written_dicom"):
+    for line in csv.DictReader((pathlib.Path(sys.argv[1]) / f"{name}.csv").open()):
+        cells.setdefault(line["row"], {})[line["column"]] = line
+errors = ("dissimilarity", "contrast", "homogeneity", "energy", "correlation")
+for row in (row for row in cells if re.fullmatch(sys.argv[2], row)):
+    numbers = [f"{float(cells[row][e]['mean']):.3f} ± {float(cells[row][e]['sd']):.3f}" for e in errors]
+    print(f"| {row} | {' | '.join(numbers)} | {float(cells[row]['RMSE']['mean']):.1f} |")
+PY
+}
+
 row() { # NAME FLAGS...: reconstructs with FLAGS, prints the errors of the synthesized slices
   local name=$1 && shift
   $python reconstruct.py --input_dir="$out/BR40" --output_dir="$out/$name" "$@" >"$out/$name.log" 2>&1
-  $python evaluate.py --source_dir="$out/BR40" --synthesized_dir="$out/$name/series" --target_dir="$out/BL64" \
-    --output_dir="$out/$name/errors" >>"$out/$name.log" 2>&1
-  grep -E '^\| synthesized' "$out/$name/errors/errors.md" | sed "s/| synthesized/| $name/"
+  $python evaluate.py --source_dir="$out/BR40" --synthesized_dir="$name=$out/$name/series" --target_dir="$out/BL64" \
+    --simulated --output_dir="$out/$name/errors" >>"$out/$name.log" 2>&1
+  table "$out/$name/errors" "$name"
 }
 
+printf '| image | dissimilarity | contrast | homogeneity | energy | correlation | HU RMSE |\n|---|---|---|---|---|---|---|\n'
 row model --model="$model"
-grep -E '^\| (image|---|source)' "$out/model/errors/errors.md"
-row model_closed --model="$model" --mask=closed
+table "$out/model/errors" source
+row model_pixel --model="$model" --mask=pixel
 row filter_amplitude --model="$out/filter"
-row filter_amplitude_closed --model="$out/filter" --mask=closed
+row filter_amplitude_pixel --model="$out/filter" --mask=pixel

@@ -1,53 +1,18 @@
-"""The errors of source and synthesized slices against the target (Eq. 8), patch by patch."""
+"""Metrics against a target: the relative error of features (Eq. 8) and its summary, HU errors, PSNR and SSIM.
+
+Images and volumes are (H, W) or (Z, H, W) HU; masks are bool of the same shape, True where to compare, None for everywhere.
+"""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 
 import numpy as np
+from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from stan_ct.ct.refusal import Refused
+from stan_ct.ct.hounsfield import SOFT_TISSUE
 from stan_ct.evaluation.glcm import FEATURES, Discretization, features
-from stan_ct.evaluation.pairs import NotComparable, Triple, find_pairs
-
-IMAGES = ("source", "synthesized")
-"""What is measured against the target."""
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What to compare, and how.
-
-    Attributes:
-        source_dir: DICOM of the source; `synthesized_dir` and `target_dir` alike.
-        patch_size: Side of a patch, px; a smaller slice is one patch of its own size.
-        stride: Distance of neighbouring patches, px; the last row and column are moved back to the border.
-        min_soft_tissue: Part of a patch's source pixels that must be soft tissue, in [0, 1].
-        discretization: HU -> gray levels, the same for all images.
-        only_instances: SOP Instance UIDs of the source slices to compare; None for all.
-    Raises:
-        ValueError: If a number is out of its range.
-    """
-
-    source_dir: Path
-    synthesized_dir: Path
-    target_dir: Path
-    patch_size: int = 256
-    stride: int = 128
-    min_soft_tissue: float = 0.7
-    discretization: Discretization = field(default_factory=Discretization.fixed_number)
-    only_instances: frozenset[str] | None = None
-
-    def __post_init__(self) -> None:
-        if self.patch_size < 2:
-            raise ValueError(f"the patch size must be >= 2 pixels, not {self.patch_size}")
-        if not 1 <= self.stride <= self.patch_size:
-            raise ValueError(f"the stride must be 1 to {self.patch_size} pixels, the patch size, not {self.stride}")
-        if not 0 <= self.min_soft_tissue <= 1:
-            raise ValueError(f"the part of soft tissue must be in [0, 1], not {self.min_soft_tissue:g}")
 
 
 @dataclass(frozen=True)
@@ -61,27 +26,13 @@ class Summary:
 
 
 @dataclass(frozen=True)
-class Measurement:
-    """The errors against the target.
+class HUError:
+    """Mean absolute, root mean squared and mean (image - target) difference, HU, over some pixels; NaN without any."""
 
-    Attributes:
-        settings: What was compared, and how.
-        errors: Image of `IMAGES` -> relative errors, (N, 5) float64, NaN where undefined; columns as `FEATURES`.
-        rmse: Image -> root mean squared difference to the target over the soft tissue of all slices, HU.
-        slices: Number of slices compared.
-        left_out: Reason -> how many slices, patches, files or listed instances were left out for it.
-    """
-
-    settings: Settings
-    errors: dict[str, np.ndarray]
-    rmse: dict[str, float]
-    slices: int
-    left_out: Counter
-
-    @property
-    def patches(self) -> int:
-        """Number of patches compared, N."""
-        return len(self.errors["source"])
+    mae: float
+    rmse: float
+    bias: float
+    pixels: int
 
 
 def relative_error(synthesized: np.ndarray, target: np.ndarray) -> np.ndarray:
@@ -129,72 +80,63 @@ def summarize(errors: np.ndarray) -> Summary:
     return Summary(mean, float(defined.std(ddof=1)) if n > 1 else float("nan"), n, len(errors) - n)
 
 
-def patch_grid(shape: tuple[int, int], settings: Settings) -> list[tuple[slice, slice]]:
-    """(rows, columns) of every patch of a slice of this shape, row by row; together they cover the slice."""
-    rows, columns = (_windows(length, settings) for length in shape)
-    return [(row, column) for row in rows for column in columns]
+def hu_error(image: np.ndarray, target: np.ndarray, mask: np.ndarray | None = None) -> HUError:
+    """Differences from the target where the mask is True, or everywhere; ValueError if the shapes differ.
 
-
-def _windows(length: int, settings: Settings) -> list[slice]:
-    size = min(settings.patch_size, length)
-    starts = sorted({*range(0, length - size, settings.stride), length - size})
-    return [slice(start, start + size) for start in starts]
-
-
-def measure(settings: Settings, progress: Callable = lambda items: items) -> Measurement:
-    """Compares source and synthesized slices with the target: the same patches and gray levels for all three.
-
-    Args:
-        settings: What to compare, and how.
-        progress: Wraps the iterations over files and slices, such as `tqdm`.
-    Returns:
-        The errors of at least one patch.
-    Raises:
-        FileNotFoundError: If a directory does not exist.
-        NotComparable: If no slice has its partners, or none has a patch of enough soft tissue.
+    Example:
+        >>> hu_error(np.array([1.0, -3.0]), np.array([0.0, 0.0]), np.array([True, True]))
+        HUError(mae=2.0, rmse=2.23606797749979, bias=-1.0, pixels=2)
     """
-    directories = settings.source_dir, settings.synthesized_dir, settings.target_dir
-    pairing = find_pairs(*directories, settings.only_instances, progress)
-    left_out, measured = pairing.left_out, []
-    for triple in progress(pairing.triples):
-        try:
-            measured.append(_measure_slice(triple, settings))
-        except Refused as refused:
-            left_out[f"slices with unreadable pixels: {refused.reason}"] += 1
-    left_out["patches with too little soft tissue"] += sum(slice_.rejected for slice_ in measured)
-    left_out["slices without any patch of enough soft tissue"] += sum(not len(slice_.features) for slice_ in measured)
-    if not any(len(slice_.features) for slice_ in measured):
-        raise NotComparable(
-            f"none of {len(pairing.triples)} slices has a patch of which {settings.min_soft_tissue:.0%} is soft tissue: "
-            f"choose smaller patches or less soft tissue. Left out: {dict(+left_out)}"
-        )
-    of_images = np.concatenate([slice_.features for slice_ in measured])  # (N, 3, 5)
-    squares, pixels = sum(slice_.squares for slice_ in measured), sum(slice_.pixels for slice_ in measured)
-    return Measurement(
-        settings=settings,
-        errors={image: relative_error(of_images[:, i], of_images[:, 2]) for i, image in enumerate(IMAGES)},
-        rmse={image: float(np.sqrt(squares[i] / pixels)) for i, image in enumerate(IMAGES)},
-        slices=len(measured),
-        left_out=+left_out,
-    )
+    difference = np.subtract(*_masked(image, target, mask))
+    if not difference.size:
+        return HUError(float("nan"), float("nan"), float("nan"), 0)
+    numbers = np.abs(difference).mean(), np.sqrt(np.square(difference).mean()), difference.mean()
+    return HUError(*map(float, numbers), difference.size)
 
 
-@dataclass(frozen=True)
-class _Slice:
-    features: np.ndarray  # (N, 3, 5): patches; source, synthesized, target; features
-    rejected: int  # patches with too little soft tissue
-    squares: np.ndarray  # (2,): summed squared differences to the target, HU^2
-    pixels: int
+def psnr(
+    image: np.ndarray, target: np.ndarray, mask: np.ndarray | None = None, hu_range: tuple[float, float] = SOFT_TISSUE
+) -> float:
+    r"""Peak signal-to-noise ratio, :math:`20 \log_{10}((high - low) / RMSE)` dB; infinite for equal images.
+
+    HU outside `hu_range` = (low, high), 1900 HU by default, are clipped to it. NaN where the mask is empty.
+
+    Example:
+        >>> psnr(np.full((2, 2), 190.0), np.zeros((2, 2)))
+        20.0
+    """
+    a, b = (np.clip(values, *hu_range) for values in _masked(image, target, mask))
+    if not a.size:
+        return float("nan")
+    with np.errstate(divide="ignore"):
+        return float(peak_signal_noise_ratio(b, a, data_range=hu_range[1] - hu_range[0]))
 
 
-def _measure_slice(triple: Triple, settings: Settings) -> _Slice:
-    series = triple.load()
-    source, synthesized, target = (loaded.volume[0] for loaded in series)
-    mask = series[0].soft_tissue(0)
-    grid = patch_grid(mask.shape, settings)
-    windows = [window for window in grid if mask[window].mean() >= settings.min_soft_tissue]
-    found = [[features(hu[w], settings.discretization) for hu in (source, synthesized, target)] for w in windows]
-    known = mask & ~series[2].padding[0]  # the target's padding has no HU to compare with
-    squares = [np.square(hu[known] - target[known], dtype=np.float64).sum() for hu in (source, synthesized)]
-    features_ = np.reshape(found, (len(windows), 3, len(FEATURES)))
-    return _Slice(features_, len(grid) - len(windows), np.array(squares), int(known.sum()))
+def ssim(
+    image: np.ndarray, target: np.ndarray, mask: np.ndarray | None = None, hu_range: tuple[float, float] = SOFT_TISSUE
+) -> float:
+    """Structural similarity, mean over the pixels of a mask that are 5 px from the border of their slice; at most 1.
+
+    scikit-image's, set as in the reference: Gaussian windows of 1.5 px, slice by slice. HU are clipped to `hu_range` and
+    counted from its low end, since the index takes intensities >= 0. NaN where no pixel is left.
+
+    Reference: Wang et al., IEEE Transactions on Image Processing 13 (2004) 600-612.
+    """
+    _masked(image, target, mask)
+    low, high = hu_range
+    shape = (-1, *np.shape(target)[-2:])
+    slices = [np.clip(np.asarray(x, np.float64), low, high).reshape(shape) - low for x in (image, target)]
+    settings = {"data_range": high - low, "gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False, "full": True}
+    maps = np.stack([structural_similarity(a, b, **settings)[1] for a, b in zip(*slices, strict=True)])
+    counted = np.ones(maps.shape, bool) if mask is None else np.reshape(mask, shape)
+    inner = maps[:, 5:-5, 5:-5][counted[:, 5:-5, 5:-5]]
+    return float(inner.mean()) if inner.size else float("nan")
+
+
+def _masked(image: np.ndarray, target: np.ndarray, mask: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+    """The pixels of both where the mask is True, (n,) float64 each; ValueError unless all have one shape."""
+    shapes = [np.shape(array) for array in (image, target, *(() if mask is None else (mask,)))]
+    if len(set(shapes)) != 1:
+        raise ValueError(f"expected image, target and mask of one shape, got {', '.join(map(str, shapes))}")
+    counted = np.ones(shapes[0], bool) if mask is None else np.asarray(mask, bool)
+    return np.asarray(image, np.float64)[counted], np.asarray(target, np.float64)[counted]

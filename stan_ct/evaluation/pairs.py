@@ -1,9 +1,9 @@
-"""Which slice is compared with which: source, synthesized and target slices of one study in one place."""
+"""Which slice is compared with which: slices of one study in one place."""
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,78 +24,74 @@ class NotComparable(ValueError):
 
 
 @dataclass(frozen=True)
-class Triple:
-    """The source, synthesized and target slice of one place."""
+class Pairing:
+    """The slices to compare, in the order of the source series.
 
-    source: Instance
-    synthesized: Instance
-    target: Instance
+    Attributes:
+        stacks: Runs of neighbouring slices of one source series; of each place the slice of every image, by name, `source`
+            first.
+        left_out: Reason -> how many slices or files were left out for it.
+    """
 
-    def load(self) -> tuple[Series, Series, Series]:
-        """Reads the three slices, each as a series of one.
-
-        Raises:
-            Refused: If the pixels of one cannot be read.
-        """
-        source, synthesized, target = (load_series(SeriesFiles((i,)), workers=1) for i in self.in_order)
-        return source, synthesized, target
+    stacks: tuple[tuple[Mapping[str, Instance], ...], ...]
+    left_out: Counter
 
     @property
-    def in_order(self) -> tuple[Instance, Instance, Instance]:
-        """Source, synthesized, target."""
-        return self.source, self.synthesized, self.target
+    def together(self) -> tuple[Mapping[str, Instance], ...]:
+        """All places."""
+        return tuple(place for stack in self.stacks for place in stack)
 
 
-@dataclass(frozen=True)
-class Pairing:
-    """The slices to compare, in the order of the source series, and how many were left out for which reason."""
+def load_slices(together: Mapping[str, Instance]) -> dict[str, Series]:
+    """Reads the slices of one place, each as a series of one.
 
-    triples: tuple[Triple, ...]
-    left_out: Counter
+    Raises:
+        Refused: If the pixels of one cannot be read.
+    """
+    return {name: load_series(SeriesFiles((instance,)), workers=1) for name, instance in together.items()}
 
 
 def find_pairs(
     source_dir: Path,
-    synthesized_dir: Path,
-    target_dir: Path,
+    others: Mapping[str, Path],
     only_instances: Iterable[str] | None = None,
     progress: Callable = lambda items: items,
 ) -> Pairing:
-    """Finds the synthesized and the target slice of every source slice.
+    """Finds the slices of other directories that lie where each source slice does.
 
-    All three belong to one study, so the directories alone tell who is who. Slices belong together which share
-    the Study Instance UID, the matrix, the pixel spacing, the orientation, and the position within 0.01 mm in
-    the plane and 0.1 mm along its normal.
+    All belong to one study, so the directories alone tell who is who. Slices belong together which share the Study
+    Instance UID, the matrix, the pixel spacing, the orientation, and the position within 0.01 mm in the plane and 0.1 mm
+    along its normal.
 
     Args:
         source_dir: Directory of one or several series; so are the others.
-        synthesized_dir: What was made of the source; here alone slices written by STAN-CT are read.
-        target_dir: The standard protocol.
+        others: Name -> directory: `target`, the standard protocol, and what was made of the source under any other name;
+            in these alone slices written by STAN-CT are read.
         only_instances: SOP Instance UIDs of the source slices to compare (the held-back ones); None for all.
         progress: Wraps the iteration over files, such as `tqdm`.
     Returns:
-        At least one triple.
+        At least one place.
     Raises:
         FileNotFoundError: If a directory does not exist.
-        NotComparable: If no source slice has both partners, or one has several in the same directory.
+        NotComparable: If no source slice has all partners, or one has several in the same directory.
     """
     left_out = Counter()
-    sources = _slices(source_dir, "source", left_out, progress)
-    synthesized = _Places(_slices(synthesized_dir, "synthesized", left_out, progress), synthesized_dir)
-    targets = _Places(_slices(target_dir, "target", left_out, progress), target_dir)
-    sources = _restrict(sources, only_instances, source_dir, left_out)
-    own_places, triples = _Places(sources, source_dir), []
+    series = _find(source_dir, "source", left_out, progress)
+    number = {i.uid: (n, z) for n, files in enumerate(series) for z, i in enumerate(files.instances)}
+    places = {name: _Places(_slices(_find(root, name, left_out, progress)), root) for name, root in others.items()}
+    sources = _restrict(_slices(series), only_instances, source_dir, left_out)
+    own_places, together = _Places(sources, source_dir), []
     for source in sources:
         own_places.partner(source)  # two source slices in one place would share their partners
-        pair = synthesized.partner(source), targets.partner(source)
-        if all(pair):
-            triples.append(Triple(source, *pair))
+        found = {"source": source} | {name: of.partner(source) for name, of in places.items()}
+        missing = [name for name, instance in found.items() if instance is None]
+        if missing:
+            left_out[f"source slices without {' and '.join(missing)} in their place"] += 1
         else:
-            missing = [name for name, found in zip(("synthesized", "target"), pair, strict=True) if not found]
-            left_out[f"source slices without a {' and a '.join(missing)} slice in their place"] += 1
-    if not triples:
-        raise NotComparable(_why_none(sources, synthesized, targets))
-    return Pairing(tuple(triples), left_out)
+            together.append(found)
+    if not together:
+        raise NotComparable(_why_none(sources, *places.values()))
+    return Pairing(_stacks(together, [number[found["source"].uid] for found in together]), left_out)
 
 
 def read_instances(path: Path) -> frozenset[str]:
@@ -110,17 +106,30 @@ def read_instances(path: Path) -> frozenset[str]:
     return uids
 
 
-def _slices(root: Path, role: str, left_out: Counter, progress: Callable) -> list[Instance]:
-    inventory = find_series(root, progress=progress, accept_standardized=role == "synthesized")
-    found = [instance for series in inventory.series for instance in series.instances]
+def _find(root: Path, role: str, left_out: Counter, progress: Callable) -> list[SeriesFiles]:
+    inventory = find_series(root, progress=progress, accept_standardized=role not in ("source", "target"))
     refused = Counter()
     for refusal in inventory.refusals:
         refused[refusal.reason] += len(refusal.paths)
     left_out.update({f"{role} files refused: {reason}": count for reason, count in refused.items()})
-    if not found:
+    if not inventory.series:
         came = ", ".join(f"{count} x {what}" for what, count in (inventory.passed_over + refused).items()) or "no files"
         raise NotComparable(f"expected a CT series in the {role} directory {root}, found {came}: give another directory")
-    return found
+    return inventory.series
+
+
+def _slices(series: Iterable[SeriesFiles]) -> list[Instance]:
+    return [instance for files in series for instance in files.instances]
+
+
+def _stacks(together: list[Mapping[str, Instance]], numbers: list[tuple[int, int]]) -> tuple[tuple, ...]:
+    """Parts the places where the next one is of another series, or not the next slice; numbers are (series, slice)."""
+    stacks: list[list[Mapping[str, Instance]]] = []
+    for place, (series, z), before in zip(together, numbers, [None, *numbers], strict=False):
+        if before != (series, z - 1):
+            stacks.append([])
+        stacks[-1].append(place)
+    return tuple(map(tuple, stacks))
 
 
 def _restrict(sources: list[Instance], only: Iterable[str] | None, root: Path, left_out: Counter) -> list[Instance]:
@@ -183,7 +192,7 @@ def _why_none(sources: list[Instance], *others: _Places) -> str:
             return f"{places.root} holds no slice of the source's study {min(studies)}: give directories of the same study"
     spans = "; ".join(f"{places.root}: {_span(places.instances)}" for places in others)
     return (
-        "no source slice has both partners. Expected: the same matrix, pixel spacing, orientation and position. "
+        "no source slice has a partner everywhere. Expected: the same matrix, pixel spacing, orientation and position. "
         f"Came: source: {_span(sources)}; {spans}. Give series reconstructed from the same scan on the same grid"
     )
 

@@ -1,22 +1,19 @@
-"""From three directories of DICOM to the tables: who is compared with whom, and what is reported."""
+"""The script as its user meets it: from files to a report, with flags that repeat it and errors in plain words."""
 
 import csv
+import json
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
-import pydicom
 import pytest
+from patch_folders import FILTER, write_folder
 from skimage.feature import graycomatrix, graycoprops
 
 from stan_ct.evaluation.glcm import FEATURES
-from stan_ct.evaluation.metrics import Settings, measure
-from stan_ct.evaluation.pairs import NotComparable, find_pairs
-from stan_ct.evaluation.tables import write_together
 
 SCRIPT = Path(__file__).parents[2] / "evaluate.py"
-OTHER_STUDY = "1.2.826.0.1.3680043.8.498.2"
 
 
 def texture(seed, amplitude=100, slices=3, shape=(32, 40)):
@@ -30,14 +27,15 @@ SOURCE, TARGET = texture(1, 30), texture(2, 100)
 def directories(tmp_path, write_series):
     """Source, synthesized (equal to the target, as STAN-CT marks what it writes) and target, in this order."""
     paths = tmp_path / "source", tmp_path / "synthesized", tmp_path / "target"
-    write_series(paths[0], SOURCE, series=1)
-    write_series(paths[1], TARGET, series=2, DerivationDescription="STAN-CT 1.0")
-    write_series(paths[2], TARGET, series=3)
+    write_series(paths[0], SOURCE, series=1, PatientID="SECRET")
+    write_series(paths[1], TARGET, series=2, PatientID="SECRET", DerivationDescription="STAN-CT 1.0")
+    write_series(paths[2], TARGET, series=3, PatientID="SECRET")
     return paths
 
 
 def run(*arguments):
-    return subprocess.run([sys.executable, SCRIPT, *map(str, arguments)], capture_output=True, text=True, timeout=60)
+    command = [sys.executable, SCRIPT, "--workers=1", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=180)
 
 
 def flags(directories, output):
@@ -45,31 +43,9 @@ def flags(directories, output):
     return [text for pair in zip(names, (*directories, output), strict=True) for text in pair]
 
 
-def test_from_dicom_to_tables(directories, tmp_path):
-    """A synthesized series equal to the target has error 0; the source's errors are those of an independent count."""
-    done = run(*flags(directories, tmp_path / "out"))
-    assert done.returncode == 0, done.stderr
-    text = (tmp_path / "out/errors.csv").read_text()
-    assert text.startswith("image,feature,mean,sd,n\n")
-    rows = {(row["image"], row["feature"]): row for row in csv.DictReader(text.splitlines())}
-    assert list(rows) == [(image, feature) for image in ("source", "synthesized") for feature in FEATURES]
-    for feature in FEATURES:
-        source, target = np.array([phi(hu, feature) for hu in SOURCE]), np.array([phi(hu, feature) for hu in TARGET])
-        errors = np.abs(source - target) / np.abs(target)
-        mean, sd, n = (float(rows["source", feature][key]) for key in ("mean", "sd", "n"))
-        assert (mean, sd, n) == (pytest.approx(errors.mean(), rel=1e-6), pytest.approx(errors.std(ddof=1), rel=1e-6), 3)
-        assert [float(rows["synthesized", feature][key]) for key in ("mean", "sd", "n")] == [0, 0, 3]
-
-    table = (tmp_path / "out/errors.md").read_text()
-    assert table in done.stdout
-    rmse = np.sqrt(np.mean((SOURCE - TARGET) ** 2))
-    assert f"| {rmse:.1f} |\n" in table
-    assert "| synthesized | " + "0.000 ± 0.000 | " * 5 + "0.0 |" in table
-    for setting in ("3 patches of 256 x 256", "stride 128", "70%", "3 slices", "256 levels", "[-1000, 900] HU", "distance 1"):
-        assert setting in table
-    assert f"evaluate.py --source_dir {directories[0]}" in table
-    assert "Left out:\n\n- nothing" in table
-    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["errors.csv", "errors.md", "evaluate.flags"]
+def cells(path):
+    """(row, column) -> cell of a table's CSV."""
+    return {(line["row"], line["column"]): line for line in csv.DictReader(path.read_text().splitlines())}
 
 
 def phi(hu, feature):
@@ -79,26 +55,63 @@ def phi(hu, feature):
     return graycoprops(graycomatrix(levels, [1], angles, 256, symmetric=True, normed=True), feature).mean()
 
 
+def test_from_dicom_to_a_report(directories, tmp_path):
+    """A synthesized series equal to the target has error 0; the source's errors are those of an independent count."""
+    done = run(*flags(directories, tmp_path / "out"))
+    assert done.returncode == 0, done.stderr
+    found = cells(tmp_path / "out/table_series_written_dicom.csv")
+    assert list(found) == [(row, feature) for row in ("source", "synthesized") for feature in FEATURES]
+    for feature in FEATURES:
+        source, target = np.array([phi(hu, feature) for hu in SOURCE]), np.array([phi(hu, feature) for hu in TARGET])
+        errors = np.abs(source - target) / np.abs(target)
+        mean, sd, n = (float(found["source", feature][key]) for key in ("mean", "sd", "n"))
+        assert (mean, sd, n) == (pytest.approx(errors.mean(), rel=1e-9), pytest.approx(errors.std(ddof=1), rel=1e-9), 3)
+        assert [float(found["synthesized", feature][key]) for key in ("mean", "sd", "n")] == [0, 0, 3]
+    hu = cells(tmp_path / "out/table_hu_written_dicom.csv")
+    assert float(hu["source", "RMSE"]["mean"]) == pytest.approx(np.sqrt(np.mean((SOURCE - TARGET) ** 2)), rel=1e-9)
+    assert float(hu["synthesized", "RMSE"]["mean"]) == 0
+
+    report = (tmp_path / "out/report.md").read_text()
+    assert report in done.stdout
+    for setting in ("3 square patches of 256 x 256", "stride of 128", "70%", "3 slices", "256 gray levels", "distance 1"):
+        assert setting in report
+    assert f"evaluate.py --workers=1 --source_dir {directories[0]}" in report
+    assert "Nothing was left out." in report
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    assert {"report.html", "report.md", "report.json", "evaluate.flags", "figure_errors_written_dicom.svg"} <= names
+    for path in (tmp_path / "out").iterdir():
+        assert b"SECRET" not in path.read_bytes(), path.name
+        assert b"1-0.dcm" not in path.read_bytes(), path.name
+
+
 def test_saved_flags_repeat_the_run(directories, tmp_path):
     """`--flagfile OUT/evaluate.flags` repeats a run, settings that are no defaults included."""
-    first = run(*flags(directories, tmp_path / "out"), "--bin_width", 25, "--patch_size", 16, "--stride", 8)
+    first = run(*flags(directories, tmp_path / "out"), "--bin_width", 25, "--patch_size", 16, "--stride", 8, "--data=pigs")
     saved = (tmp_path / "out/evaluate.flags").read_text()
     again = run("--flagfile", tmp_path / "out/evaluate.flags", "--output_dir", tmp_path / "again")
-    assert (first.returncode, again.returncode) == (0, 0)
-    assert (tmp_path / "again/errors.csv").read_text() == (tmp_path / "out/errors.csv").read_text()
+    assert (first.returncode, again.returncode) == (0, 0), again.stderr
+    for name in (path.name for path in (tmp_path / "out").glob("*.csv")):
+        assert (tmp_path / "again" / name).read_text() == (tmp_path / "out" / name).read_text()
     assert (tmp_path / "again/evaluate.flags").read_text() == saved.replace(f"{tmp_path}/out", f"{tmp_path}/again")
-    assert "76 levels of 25 HU" in first.stdout
-    assert f"{3 * 3 * 4} patches of 16 x 16" in first.stdout
+    assert "Fixed bin size (Q3RU), 76 gray levels of 25 HU" in first.stdout
+    assert f"{3 * 3 * 4} square patches of 16 x 16" in first.stdout
 
 
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"--target_dir": None}, "--target_dir must have a value"),
+        ({"--output_dir": None}, "--output_dir must have a value"),
         ({"--target_dir": "/nowhere"}, "/nowhere does not exist"),
         ({"--levels": "1"}, "expected 2 to 2048 gray levels"),
         ({"--colour": "red"}, "Unknown command line flag 'colour'"),
         ({"--only_instances": "/nowhere.txt"}, "/nowhere.txt"),
+        ({"--source_dir": None}, "comparing series needs --source_dir"),
+        ({"--synthesized_dir": None}, "needs --source_dir, and --synthesized_dir or --table_2_model"),
+        ({"--models": "a=/nowhere"}, "Table 1 needs both --records_dir and --models"),
+        ({"--ours": "mine"}, "no row 'mine' to test the others against: choose one of synthesized"),
+        ({"--reader_answers": "a.csv"}, "--reader_answers needs --reader_key"),
+        ({"--target_dir": None, "--table_2_model": "/nowhere"}, "--table_2_model needs --source_dir and --target_dir"),
+        (dict.fromkeys(("--source_dir", "--synthesized_dir", "--target_dir")), "nothing to evaluate: give"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, dict) else "",
 )
@@ -113,81 +126,13 @@ def test_bad_usage(directories, tmp_path, changed, message):
     assert not list(tmp_path.glob("out/*"))
 
 
-def test_slices_meet_by_place_not_by_name_or_number(tmp_path, write_series):
-    """A target in reverse order, with slices beyond the source's, is found by position."""
-    write_series(tmp_path / "a", SOURCE)
-    write_series(tmp_path / "b", np.concatenate([TARGET, texture(9)])[::-1], series=2)
-    flip = tmp_path / "b"
-    for z in range(6):  # the volume was written upside down: mirror the positions
-        _edit(flip / f"2-{z}.dcm", ImagePositionPatient=[-50.0, -50.0, 2.0 * (5 - z)])
-    pairing = find_pairs(tmp_path / "a", tmp_path / "a", flip)
-    assert [t.target.location for t in pairing.triples] == [t.source.location for t in pairing.triples] == [0, 2, 4]
-    assert [t.target.path.name for t in pairing.triples] == ["2-5.dcm", "2-4.dcm", "2-3.dcm"]
-    np.testing.assert_array_equal([t.load()[2].volume[0] for t in pairing.triples], TARGET)
-    assert not +pairing.left_out
-
-
-def _edit(path, **attributes):
-    ds = pydicom.dcmread(path)
-    for keyword, value in attributes.items():
-        setattr(ds, keyword, value)
-    ds.save_as(path)
-
-
-@pytest.mark.parametrize(("shift", "paired"), [((0.009, 0, 0.09), 3), ((0.02, 0, 0), 0), ((0, 0.02, 0), 0), ((0, 0, 0.2), 0)])
-def test_tolerance_of_the_place(tmp_path, write_series, shift, paired):
-    """Slices meet within 0.01 mm in the plane and 0.1 mm along the normal, and no farther."""
-    write_series(tmp_path / "a", SOURCE)
-    write_series(tmp_path / "b", TARGET, series=2, shift=shift)
-    if paired:
-        assert len(find_pairs(tmp_path / "a", tmp_path / "a", tmp_path / "b").triples) == paired
-    else:
-        with pytest.raises(NotComparable, match="same matrix, pixel spacing, orientation and position"):
-            find_pairs(tmp_path / "a", tmp_path / "a", tmp_path / "b")
-
-
-@pytest.mark.parametrize(
-    ("attributes", "message"),
-    [
-        ({"PixelSpacing": [0.71, 0.71]}, "32 x 40 at 0.71/0.71 mm"),
-        ({"ImageOrientationPatient": [0, 1, 0, -1, 0, 0]}, "same matrix, pixel spacing, orientation"),
-        ({"study": OTHER_STUDY}, "give directories of the same study"),
-    ],
-)
-def test_other_grid_or_study_is_refused(tmp_path, write_series, attributes, message):
-    """Slices on another grid or of another study are never compared; the message says which."""
-    write_series(tmp_path / "a", SOURCE)
-    write_series(tmp_path / "b", TARGET, series=2, **attributes)
-    with pytest.raises(NotComparable, match=message):
-        find_pairs(tmp_path / "a", tmp_path / "a", tmp_path / "b")
-
-
-def test_two_candidates_are_refused(directories, write_series):
-    """Two target slices in one place are an error that names both files: no one is chosen silently."""
-    write_series(directories[2], SOURCE, series=4)
-    with pytest.raises(NotComparable, match=r"2 slices in the place .*3-0\.dcm.*4-0\.dcm"):
-        find_pairs(*directories)
-
-
-def test_two_sources_in_one_place_are_refused(directories, write_series):
-    """Two source slices would share their partners, so that is an error too."""
-    write_series(directories[0], TARGET, series=4)
-    with pytest.raises(NotComparable, match="2 slices in the place"):
-        find_pairs(*directories)
-
-
-def test_missing_partners_are_counted(directories):
-    """Slices without a partner, and files that cannot be read, are left out and counted by what is missing."""
-    (directories[1] / "2-0.dcm").unlink()
-    path = directories[2] / "3-1.dcm"
-    path.write_bytes(path.read_bytes()[:-100])
-    measurement = measure(Settings(*directories))
-    assert measurement.slices == 1
-    assert measurement.left_out == {
-        "target files refused: truncated": 1,
-        "source slices without a synthesized slice in their place": 1,
-        "source slices without a target slice in their place": 1,
-    }
+def test_help_lists_the_modes():
+    """`--help` shows a command line for each."""
+    text = run("--help").stdout
+    for mode in ("--records_dir=R --models", "--synthesized_dir=NAME=DIR", "--table_2_model=MODEL", "--histories=NAME=MODEL"):
+        assert f"{mode}" in text
+    assert "--reader_study --source_dir=S" in text
+    assert "--reader_answers=A.csv,B.csv --reader_key=KEY.json" in text
 
 
 def test_only_instances(directories, tmp_path):
@@ -195,68 +140,105 @@ def test_only_instances(directories, tmp_path):
     listed = tmp_path / "held_back.txt"
     listed.write_text("1.2.826.0.1.3680043.8.498.1.1.2\n1.2.3\n")
     done = run(*flags(directories, tmp_path / "out"), "--only_instances", listed)
-    assert "- 1 slices" in done.stdout
-    assert "- 2 source slices not among the instances to compare" in done.stdout
-    assert "- 1 instances to compare that are no source slices" in done.stdout
+    assert "1 slice)" in done.stdout
+    assert "2 source slices not among the instances to compare" in done.stdout
+    assert "1 instances to compare that are no source slices" in done.stdout
     expected = abs(phi(SOURCE[1], "contrast") - phi(TARGET[1], "contrast")) / phi(TARGET[1], "contrast")
-    assert f"source,contrast,{expected:.6g}" in (tmp_path / "out/errors.csv").read_text()
-    with pytest.raises(NotComparable, match="none of the 1 SOP Instances"):
-        find_pairs(*directories, only_instances=["1.2.3"])
+    found = cells(tmp_path / "out/table_series_written_dicom.csv")
+    assert float(found["source", "contrast"]["mean"]) == pytest.approx(expected, rel=1e-9)
 
 
-def test_stan_ct_is_read_as_synthesized_only(directories):
-    """What STAN-CT wrote is neither a source nor a target."""
-    source, synthesized, target = directories
-    with pytest.raises(NotComparable, match="already_standardized"):
-        find_pairs(synthesized, synthesized, target)
-    with pytest.raises(NotComparable, match="already_standardized"):
-        find_pairs(source, synthesized, synthesized)
+def test_before_and_after_without_a_target(directories, tmp_path):
+    """Features of both, and no error, of which there is none."""
+    given = flags(directories, tmp_path / "out")
+    done = run(*given[:4], *given[6:])
+    assert done.returncode == 0, done.stderr
+    assert [path.name for path in (tmp_path / "out").glob("*.csv")] == ["table_features_before_and_after.csv"]
+    found = cells(tmp_path / "out/table_features_before_and_after.csv")
+    for row, images in (("source", SOURCE), ("synthesized", TARGET)):
+        expected = np.mean([phi(hu, "contrast") for hu in images])
+        assert float(found[row, "contrast"]["mean"]) == pytest.approx(expected, rel=1e-9)
+    assert "No errors against a target were calculated." in done.stdout
 
 
 def test_flat_target_is_reported(tmp_path, write_series):
-    """Errors against a flat target's zero dissimilarity and contrast are undefined, and the table says how many."""
+    """Errors against a flat target's zero dissimilarity and contrast are undefined, and the report says how many."""
     write_series(tmp_path / "a", SOURCE)
     write_series(tmp_path / "b", np.concatenate([TARGET[:2], np.full((1, 32, 40), 50)]), series=2)
-    output = tmp_path / "out"
-    done = run(*flags((tmp_path / "a", tmp_path / "a", tmp_path / "b"), output))
-    assert "- 1 undefined errors of source dissimilarity: the target's feature is 0" in done.stdout
-    counts = {row["feature"]: row["n"] for row in csv.DictReader((output / "errors.csv").read_text().splitlines())}
-    assert counts == {"dissimilarity": "2", "contrast": "2", "homogeneity": "3", "energy": "3", "correlation": "3"}
+    done = run(*flags((tmp_path / "a", tmp_path / "a", tmp_path / "b"), tmp_path / "out"))
+    assert "Undefined, not averaged and not replaced: 4 because the target's feature is 0" in done.stdout
+    found = cells(tmp_path / "out/table_series_written_dicom.csv")
+    counts = [(found["source", feature]["n"], found["source", feature]["undefined"]) for feature in FEATURES]
+    assert counts == [("2", "1")] * 2 + [("3", "0")] * 3
 
 
-def test_patches_need_soft_tissue_of_the_source(tmp_path, write_series):
-    """A patch counts when 70 % of its source pixels are soft tissue, whatever the others hold there."""
-    air = SOURCE.copy()
-    air[:, :10], air[0, 9, :16] = -1010, 0  # rows 0..9 of 32 are air: 68.75 % soft tissue, in slice 0 above 70 %
-    write_series(tmp_path / "a", air)
-    write_series(tmp_path / "b", np.full_like(air, -1020) + 10 * (SOURCE > 0), series=2)
-    directories = tmp_path / "a", tmp_path / "b", tmp_path / "b"
-    measurement = measure(Settings(*directories))
-    assert measurement.patches == 1
-    assert measurement.left_out == {
-        "patches with too little soft tissue": 2,
-        "slices without any patch of enough soft tissue": 2,
+def write_models(folder):
+    """A filter that the records hold, one that they do not, and histogram matching to a target of 100 HU everywhere."""
+    filtering = {"name": "f", "source_kernel": "A", "target_kernel": "SOFT", "sharpens": True}
+    filtering |= {"window": {"low": -1024.0, "high": 1500.0}, "front_end": None}
+    models = {
+        "filter": filtering | {"method": "kernel_filter", "front_end": FILTER},
+        "other": filtering | {"method": "kernel_filter", "front_end": FILTER | {"gain": [1.0, 3.0]}},
+        "histogram": filtering | {"method": "histogram", "histogram": [100.0] * 8},
     }
-    with pytest.raises(NotComparable, match="none of 3 slices has a patch of which 90% is soft tissue"):
-        measure(Settings(*directories, min_soft_tissue=0.9))
+    for name, config in models.items():
+        (folder / name).mkdir(parents=True)
+        (folder / name / "config.json").write_text(json.dumps(config))
 
 
-def test_hu_rmse_is_over_the_sources_soft_tissue(tmp_path, write_series):
-    """Bone and air of the source do not count, and neither does the target's padding."""
-    source, target = np.zeros((1, 10, 10)), np.full((1, 10, 10), 3.0)
-    source[0, 0], target[0, 0] = 1500, 0  # bone
-    target[0, 1, :5] = 7.0
-    target[0, 2] = -1024  # padding
-    write_series(tmp_path / "a", source)
-    write_series(tmp_path / "b", target, series=2, PixelPaddingValue=0)
-    rmse = measure(Settings(tmp_path / "a", tmp_path / "b", tmp_path / "b")).rmse
-    assert rmse["source"] == pytest.approx(np.sqrt((75 * 9 + 5 * 49) / 80), rel=1e-12)
-    assert rmse["synthesized"] == 0
+def test_table_1_of_models_without_networks(tmp_path):
+    """A filter is measured on the records' filtered patches, histogram matching patch by patch; models carry their hash.
+
+    Nothing is measured twice, and a model whose filter is not the records' is refused with what to do.
+    """
+    hu = np.random.default_rng(0).integers(-300, 300, (4, 3, 16, 16))
+    write_models(tmp_path)
+    records = write_folder(tmp_path / "records", {("A", 1): hu[:2], ("A", 2): hu[2:]}, filtered=FILTER)
+    given = ["--records_dir", records, "--output_dir", tmp_path / "out"]
+    models = f"filter={tmp_path}/filter,histogram={tmp_path}/histogram"
+    done = run(*given, "--models", models)
+    assert done.returncode == 0, done.stderr
+    found = cells(tmp_path / "out/table_1_a_to_soft.csv")
+    errors = [abs(phi(p[1], "contrast") - phi(p[2], "contrast")) / phi(p[2], "contrast") for p in hu]
+    assert float(found["filter", "contrast"]["mean"]) == pytest.approx(np.mean(errors), rel=1e-9)
+    assert float(found["histogram", "contrast"]["mean"]) == 1  # 100 HU everywhere: its contrast is 0
+    assert done.stdout.count(" measured\n") == 4
+    hashes = json.loads((tmp_path / "out/report.json").read_text())["provenance"]["models"]
+    assert {len(digest) for digest in hashes.values()} == {64}
+    assert list(hashes) == ["filter", "histogram"]
+
+    again = run(*given, "--models", f"renamed={tmp_path}/filter")
+    assert again.stdout.count(" measured\n") == 0
+    refused = run(*given, "--models", f"filter={tmp_path}/other")
+    assert refused.returncode == 1
+    assert "'filter' filters whole slices, and these records hold patches of another filter: test it on" in refused.stderr
 
 
-def test_files_appear_together(tmp_path):
-    """A file that cannot be written leaves the former ones as they were, and no debris."""
-    write_together(tmp_path, {"a.txt": "old", "b.txt": "old"})
-    with pytest.raises(UnicodeEncodeError):
-        write_together(tmp_path, {"a.txt": "new", "b.txt": "\ud800"})
-    assert {p.name: p.read_text() for p in tmp_path.iterdir()} == {"a.txt": "old", "b.txt": "old"}
+def test_table_2_and_figure_4(tmp_path, write_series):
+    """The source is reconstructed in every way, once; another model is another reconstruction."""
+    rng = np.random.default_rng(0)
+    write_series(tmp_path / "s", rng.normal(0, 50, (1, 264, 264)).round(), series=1)
+    write_series(tmp_path / "t", rng.normal(0, 80, (1, 264, 264)).round(), series=2)
+    write_models(tmp_path)
+    given = ["--source_dir", tmp_path / "s", "--target_dir", tmp_path / "t", "--output_dir", tmp_path / "out"]
+    done = run(*given, "--table_2_model", tmp_path / "filter")
+    assert done.returncode == 0, done.stderr
+    found = cells(tmp_path / "out/table_2_written_dicom.csv")
+    rows = list(dict.fromkeys(row for row, _ in found))
+    assert (len(rows), rows[:2], rows[5]) == (12, ["source", "straightforward"], "STAN-CT (default)")
+    assert float(found["STAN-CT (default)", "contrast"]["mean"]) < float(found["source", "contrast"]["mean"])
+    assert done.stdout.count("1 of 1 series written") == 11
+    assert (tmp_path / "out/fig_4_artefacts.png").exists()
+    assert run(*given, "--table_2_model", tmp_path / "filter").stdout.count("1 of 1 series written") == 0
+    assert run(*given, "--table_2_model", tmp_path / "other").stdout.count("1 of 1 series written") == 11
+
+
+def test_reader_study(directories, tmp_path):
+    """A page and its key are written, and the page says nothing of who it is."""
+    done = run(*flags(directories, tmp_path / "out"), "--reader_study", "--reader_slices=3", "--reader_seed=5")
+    assert done.returncode == 0, done.stderr
+    page, key = (Path(line.split(": ")[0]) for line in done.stdout.splitlines())
+    assert "SECRET" not in page.read_text()
+    content = json.loads(key.read_text())
+    assert content["seed"] == 5
+    assert [sorted(case["kinds"]) for case in content["cases"].values()] == [["synthesized", "target"]]

@@ -1,19 +1,13 @@
-"""Eq. 8, its summary, and the patches it is measured on."""
+"""Eq. 8 and its summary, HU errors, PSNR and SSIM: by hand and against scikit-image."""
 
 import doctest
-from pathlib import Path
 
 import numpy as np
 import pytest
+from skimage.metrics import structural_similarity
 
 from stan_ct.evaluation import metrics
-from stan_ct.evaluation.metrics import Settings, patch_grid, relative_error, summarize
-
-NOWHERE = Path("nowhere")
-
-
-def settings(**changes):
-    return Settings(NOWHERE, NOWHERE, NOWHERE, **changes)
+from stan_ct.evaluation.metrics import hu_error, psnr, relative_error, ssim, summarize, texture_errors
 
 
 def test_eq_8_by_hand():
@@ -45,45 +39,97 @@ def test_summary_of_few():
     assert np.isnan([none.mean, none.sd]).all()
 
 
-def corners(shape, **changes):
-    return [(rows.start, columns.start) for rows, columns in patch_grid(shape, settings(**changes))]
+def stripes(levels: int) -> np.ndarray:
+    """Columns of two HU, so many of 256 gray levels over [-1000, 900] HU apart."""
+    return np.tile(np.array([100.5, 100.5 + levels]) * 1900 / 256 - 1000, (8, 4))
 
 
-def test_paper_size_gives_nine_patches():
-    """512 x 512 pixels hold 3 x 3 patches of 256 pixels at half a side's distance."""
-    assert corners((512, 512)) == [(r, c) for r in (0, 128, 256) for c in (0, 128, 256)]
+def test_texture_errors_by_hand():
+    """Stripes d levels apart: dissimilarity 3/4 d, contrast 3/4 d^2, homogeneity 1/4 + 3/4 / (1 + d^2) over the angles."""
+    errors = texture_errors(np.stack([stripes(10), stripes(10)]))
+    found = errors(np.stack([stripes(20), stripes(10)]))
+    homogeneity = [0.25 + 0.75 / (1 + d**2) for d in (10, 20)]
+    assert found == {
+        "dissimilarity": pytest.approx(0.5),  # of two patches one is off by 1
+        "contrast": pytest.approx(1.5),
+        "homogeneity": pytest.approx((1 - homogeneity[1] / homogeneity[0]) / 2),
+        "energy": pytest.approx(0, abs=1e-12),
+        "correlation": pytest.approx(0, abs=1e-12),
+    }
 
 
-def test_last_patches_are_moved_back_to_the_border():
-    """No pixel is left out where the stride does not divide the slice."""
-    assert corners((10, 8), patch_size=4, stride=4) == [(r, c) for r in (0, 4, 6) for c in (0, 4)]
+def test_hu_error_by_hand():
+    """Differences 3, -1, 4, -6 have a mean of 0, a mean magnitude of 3.5 and a mean square of 15.5."""
+    target = np.array([[10.0, 20.0], [-1000.0, 0.0]])
+    found = hu_error(target + np.array([[3, -1], [4, -6]]), target)
+    assert (found.mae, found.rmse, found.bias, found.pixels) == (3.5, pytest.approx(np.sqrt(15.5)), 0, 4)
 
 
-@pytest.mark.parametrize("shape", [(20, 30), (256, 256), (20, 256)])
-def test_small_slice_is_one_patch(shape):
-    """A slice not larger than a patch is one patch of its own size."""
-    ((rows, columns),) = patch_grid(shape, settings())
-    assert (rows, columns) == (slice(0, shape[0]), slice(0, shape[1]))
+def test_hu_error_within_a_mask():
+    """Only the masked pixels count, in any type of HU; without any there is no error to tell."""
+    image, target = np.array([[[1, 1000]]], np.uint16), np.array([[[3, 0]]], np.uint16)
+    found = hu_error(image, target, np.array([[[True, False]]]))
+    assert (found.mae, found.rmse, found.bias, found.pixels) == (2, 2, -2, 1)
+    none = hu_error(image, target, np.zeros((1, 1, 2), bool))
+    assert np.isnan([none.mae, none.rmse, none.bias]).all()
+    assert none.pixels == 0
 
 
-@pytest.mark.parametrize(
-    ("name", "value", "message"),
-    [
-        ("patch_size", 1, "patch size must be >= 2 pixels, not 1"),
-        ("stride", 0, "stride must be 1 to 256 pixels, the patch size, not 0"),
-        ("stride", 257, "stride must be 1 to 256 pixels, the patch size, not 257"),
-        ("min_soft_tissue", 1.1, "soft tissue must be in .*, not 1.1"),
-        ("min_soft_tissue", float("nan"), "soft tissue must be in .*, not nan"),
-    ],
-)
-def test_senseless_settings_are_refused(name, value, message):
-    """A setting out of its range is refused with what was expected and what came."""
-    with pytest.raises(ValueError, match=message):
-        settings(**{name: value})
+@pytest.mark.parametrize("metric", [hu_error, psnr, ssim])
+def test_different_shapes_are_refused(metric):
+    """No broadcasting: a slice is not compared with a volume, nor under another's mask."""
+    with pytest.raises(ValueError, match=r"one shape, got \(16, 16\), \(2, 16, 16\)"):
+        metric(np.zeros((16, 16)), np.zeros((2, 16, 16)))
+    with pytest.raises(ValueError, match="one shape"):
+        metric(np.zeros((16, 16)), np.zeros((16, 16)), np.ones((16, 1), bool))
+
+
+def test_psnr_by_hand():
+    """An error of 19 of 1900 HU is 40 dB, of 5 of 50 is 20 dB; what lies outside the range is clipped; equal is infinite."""
+    target = np.zeros((4, 4))
+    assert psnr(target + 19, target) == pytest.approx(40)
+    assert psnr(target + 5, target, hu_range=(-20.0, 30.0)) == pytest.approx(20)
+    target[0, 0] = 3000
+    image = np.where(target > 0, 1000, 19)
+    assert psnr(image, target) == pytest.approx(40 + 10 * np.log10(16 / 15))
+    assert psnr(image, target, target == 0) == pytest.approx(40)
+    assert psnr(target, target) == np.inf
+    assert np.isnan(psnr(target, target, target == 7))
+
+
+def test_ssim_of_flat_images_by_hand():
+    """Flat images at 100 and 200 above the low end: (2 * 100 * 200 + c) / (100^2 + 200^2 + c), c = (0.01 * 1900)^2 = 361."""
+    found = ssim(np.full((16, 16), -900.0), np.full((16, 16), -800.0))
+    assert found == pytest.approx(40361 / 50361, rel=1e-9)
+
+
+def test_ssim_is_scikit_images():
+    """Slice by slice, with the settings of Wang et al., on HU clipped to the range and counted from -1000."""
+    target = np.random.default_rng(0).normal(-200, 400, (3, 24, 20))
+    image = target + np.random.default_rng(1).normal(0, 150, target.shape)
+    settings = {"data_range": 1900, "gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
+    pairs = zip(*(np.clip(x, -1000, 900) + 1000 for x in (image, target)), strict=True)
+    expected = [structural_similarity(a, b, **settings) for a, b in pairs]
+    assert ssim(image, target) == pytest.approx(np.mean(expected), rel=1e-9)
+    assert ssim(image[1], target[1]) == pytest.approx(expected[1], rel=1e-9)
+    assert ssim(target, target) == pytest.approx(1)
+
+
+def test_ssim_within_a_mask():
+    """A change beyond the reach of the windows (5 px) of the masked pixels plays no part; no pixels, no index."""
+    target = np.random.default_rng(0).normal(0, 100, (30, 30))
+    image, mask = target.copy(), np.zeros((30, 30), bool)
+    image[:, :10] += 500
+    mask[:, 15:] = True
+    assert ssim(image, target, mask) == pytest.approx(1)
+    assert ssim(image, target, ~mask) < 0.7
+    mask[:] = False
+    mask[0] = True  # on the border
+    assert np.isnan(ssim(image, target, mask))
 
 
 def test_examples_in_the_docstrings():
     """The examples of the docstrings are true."""
     result = doctest.testmod(metrics)
-    assert result.attempted >= 1
+    assert result.attempted >= 3
     assert result.failed == 0

@@ -1,0 +1,249 @@
+"""Features of regions of interest (ROI) in source, synthesized and target volumes, and the tables of them.
+
+rows = measure_rois(
+    {"source": source_hu, "stan-ct": synthesized_hu, "target": target_hu},
+    read_masks("lesions.dcm", source),
+    {"25 HU": partial(fixed_bin_size, bin_width=25, low=-1000)},
+    ["2.5D merged"],
+)
+tables = roi_tables(rows)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import NamedTuple
+
+import numpy as np
+
+from stan_ct.evaluation.agreement import concordance
+from stan_ct.evaluation.first_order import HISTOGRAM, STATISTICS, histogram_features, statistics
+from stan_ct.evaluation.glcm import ALL_FEATURES
+from stan_ct.evaluation.metrics import relative_error, summarize
+from stan_ct.evaluation.report import Cell, Table
+from stan_ct.evaluation.roi import AGGREGATIONS, roi_features
+
+FEWEST_ROIS = 3
+"""Of two ROIs any two features agree or disagree by chance, so there is no concordance of fewer."""
+
+FLAT = "the feature does not vary over the ROIs"
+ZERO_TARGET = "the target's feature is 0"
+NO_STATISTIC = {
+    "coefficient_of_variation": "the mean is 0 HU",
+    "quartile_coefficient_of_dispersion": "the quartiles add up to 0 HU",
+    "robust_mean_absolute_deviation": "no voxel lies between the 10th and the 90th percentile",
+}
+"""Statistic -> why it is undefined where it is."""
+
+ToLevels = Callable[[np.ndarray, np.ndarray], np.ndarray]
+"""HU and mask, (Z, H, W) each -> gray levels, integers; a ValueError says why a ROI has none."""
+
+TARGET = "target"
+
+ERRORS = (
+    "Relative errors of {group} features of ROIs against the target (Eq. 8): mean ± standard deviation over {rois} ROIs. 0 is "
+    "equal to the target; what is close to 0 in the target, such as the mean HU of water, has large errors."
+)
+CONCORDANCE = "Concordance (Lin) of {group} features with the target over {rois} ROIs. 1 is equal to the target."
+
+
+class Measure(NamedTuple):
+    """A feature and its settings, `group`: "first-order", "first-order, 25 HU" or "25 HU, 3D merged"."""
+
+    group: str
+    feature: str
+
+
+Found = dict[Measure, tuple[float, str]]
+"""Measure -> its value, and a note where there is something to say."""
+
+
+@dataclass(frozen=True)
+class RoiRows:
+    """What was measured of R ROIs in I images, M measures each.
+
+    Attributes:
+        rois: Names of the ROIs; so `images` and `measures`.
+        values: (R, I, M) float64, NaN where undefined.
+        voxels: (R, I) number of voxels measured, after re-segmentation.
+        notes: (ROI, image, measure) -> why it is undefined, or what its mean leaves out.
+    Raises:
+        ValueError: If two ROIs have one name, or something is undefined without a note.
+    """
+
+    rois: tuple[str, ...]
+    images: tuple[str, ...]
+    measures: tuple[Measure, ...]
+    values: np.ndarray
+    voxels: np.ndarray
+    notes: Mapping[tuple[str, str, Measure], str]
+
+    def __post_init__(self) -> None:
+        if len(set(self.rois)) < len(self.rois):
+            raise ValueError(f"expected ROIs of different names, got {', '.join(self.rois)}")
+        for r, i, m in np.argwhere(np.isnan(self.values)):
+            if (key := (self.rois[r], self.images[i], self.measures[m])) not in self.notes:
+                raise ValueError(f"say why, {key}: it is undefined and no reason is given")
+
+    def of(self, roi: str, image: str) -> dict[Measure, float]:
+        """The measures of a ROI in an image."""
+        values = self.values[self.rois.index(roi), self.images.index(image)]
+        return dict(zip(self.measures, values.tolist(), strict=True))
+
+    def column(self, image: str, measure: Measure) -> np.ndarray:
+        """A measure of all ROIs in an image, (R,)."""
+        return self.values[:, self.images.index(image), self.measures.index(measure)]
+
+
+def measure_rois(
+    images: Mapping[str, np.ndarray],
+    masks: Mapping[str, np.ndarray],
+    discretizations: Mapping[str, ToLevels],
+    aggregations: Sequence[str],
+    hu_range: tuple[float, float] | None = None,
+) -> RoiRows:
+    """Measures every ROI in every image: first-order statistics, and texture for each discretization and aggregation.
+
+    Args:
+        images: Name -> (Z, H, W) HU, all on one grid: "source", "target" and what was made of the source.
+        masks: ROI -> (Z, H, W) bool; from :func:`~stan_ct.evaluation.masks.read_masks`.
+        discretizations: Name -> HU and mask to gray levels, such as `partial(fixed_bin_size, bin_width=25, low=-1000)`.
+        aggregations: Of :data:`~stan_ct.evaluation.roi.AGGREGATIONS`.
+        hu_range: Re-segmentation, HU: voxels outside [low, high] leave the ROI (IBSI); None for none.
+    Returns:
+        All measures; where a ROI has none (it is empty, or has HU that a discretization does not take), NaN and a note.
+    Raises:
+        ValueError: If images and masks are not of one shape, an aggregation is unknown, or a voxel in a ROI is NaN.
+    Note:
+        Each image is re-segmented by its own HU, as in a study that has no other image; `voxels` shows what that changes.
+    """
+    shapes = {name: np.shape(array) for name, array in (*images.items(), *masks.items())}
+    if len(set(shapes.values())) != 1 or not (images and masks) or any(mask.dtype != bool for mask in masks.values()):
+        raise ValueError(f"expected images and masks (bool) of one shape (Z, H, W), got {shapes}")
+    if unknown := set(aggregations) - set(AGGREGATIONS):
+        raise ValueError(f"expected aggregations of {', '.join(AGGREGATIONS)}, got {sorted(unknown)}")
+    low, high = hu_range or (-np.inf, np.inf)
+    empty = f"no voxel of the ROI lies in [{low:g}, {high:g}] HU" if hu_range else "the mask is empty"
+    found, voxels = {}, {}
+    for (roi, mask), (image, hu) in product(masks.items(), images.items()):
+        box = _box(mask)
+        kept = mask[box] & ~((hu[box] < low) | (hu[box] > high))  # so a NaN is kept, and refused
+        found[roi, image] = _measure(hu[box], kept, discretizations, aggregations, empty)
+        voxels[roi, image] = kept.sum()
+    measures = tuple(next(iter(found.values())))
+    values = np.array([[[found[roi, image][m][0] for m in measures] for image in images] for roi in masks])
+    notes = {(*key, measure): note for key, of in found.items() for measure, (_, note) in of.items() if note}
+    counts = np.array([[voxels[roi, image] for image in images] for roi in masks])
+    return RoiRows(tuple(masks), tuple(images), measures, values, counts, notes)
+
+
+def _box(mask: np.ndarray) -> tuple[slice, ...]:
+    """The box around a ROI; of an empty one a voxel."""
+    marked = [np.flatnonzero(mask.any(axis=axes)) for axes in ((1, 2), (0, 2), (0, 1))]
+    return tuple(slice(index[0], index[-1] + 1) if len(index) else slice(0, 1) for index in marked)
+
+
+def _measure(
+    hu: np.ndarray, mask: np.ndarray, discretizations: Mapping[str, ToLevels], aggregations: Sequence[str], empty: str
+) -> Found:
+    """All measures of a ROI in an image; `empty` says why it has no voxel, where it has none."""
+    values = (
+        {f: value[0] for f, value in statistics(hu[mask][None]).items()} if mask.any() else dict.fromkeys(STATISTICS, np.nan)
+    )
+    reasons = NO_STATISTIC if mask.any() else dict.fromkeys(STATISTICS, empty)
+    found = {Measure("first-order", f): (float(x), reasons[f] if np.isnan(x) else "") for f, x in values.items()}
+    for name, to_levels in discretizations.items():
+        try:
+            if not mask.any():
+                raise ValueError(empty)
+            found |= _of_levels(name, to_levels(hu, mask), mask, aggregations)
+        except ValueError as error:
+            groups = {f"first-order, {name}": HISTOGRAM} | {f"{name}, {a}": ALL_FEATURES for a in aggregations}
+            found |= {Measure(group, f): (np.nan, str(error)) for group, features in groups.items() for f in features}
+    return found
+
+
+def _of_levels(name: str, levels: np.ndarray, mask: np.ndarray, aggregations: Sequence[str]) -> Found:
+    """Histogram and texture in the gray levels of one discretization."""
+    histogram = histogram_features(levels[mask][None])
+    found = {Measure(f"first-order, {name}", f): (float(value[0]), "") for f, value in histogram.items()}
+    for aggregation in aggregations:
+        texture = roi_features(levels, mask, aggregation)
+        found |= {Measure(f"{name}, {aggregation}", f): (texture.values[f], texture.notes.get(f, "")) for f in ALL_FEATURES}
+    return found
+
+
+def join(parts: Mapping[str, RoiRows]) -> RoiRows:
+    """The ROIs of several series or patients as one, named "series, ROI".
+
+    Raises:
+        ValueError: If they were not measured alike.
+    """
+    first, *others = parts.values()
+    if any((part.images, part.measures) != (first.images, first.measures) for part in others):
+        raise ValueError("expected the same images, discretizations and aggregations for all series")
+    return RoiRows(
+        tuple(f"{series}, {roi}" for series, part in parts.items() for roi in part.rois),
+        first.images,
+        first.measures,
+        np.concatenate([part.values for part in parts.values()]),
+        np.concatenate([part.voxels for part in parts.values()]),
+        {(f"{s}, {roi}", *of): note for s, part in parts.items() for (roi, *of), note in part.notes.items()},
+    )
+
+
+def roi_tables(rows: RoiRows, title: str = "ROIs") -> list[Table]:
+    """Tables for each group of measures: errors and concordance, where there is a target, and the values of every ROI."""
+    groups = dict.fromkeys(measure.group for measure in rows.measures)
+    tables = []
+    if TARGET in rows.images:
+        tables += [_compared(rows, group, f"{title}, errors", ERRORS, _error, "lower") for group in groups]
+        tables += [_compared(rows, group, f"{title}, concordance", CONCORDANCE, _concordance, "higher") for group in groups]
+    return [*tables, *(_values(rows, group, f"{title}, values") for group in groups)]
+
+
+def _compared(rows: RoiRows, group: str, title: str, caption: str, cell: Callable[..., Cell], better: str) -> Table:
+    """Images by features of a group, each image compared with the target."""
+    measures = [m for m in rows.measures if m.group == group]
+    cells = {image: tuple(cell(rows, image, m) for m in measures) for image in rows.images if image != TARGET}
+    columns, reference = tuple(m.feature for m in measures), frozenset({"source"} & set(cells))
+    caption = caption.format(rois=len(rows.rois), group=group)
+    return Table(f"{title}, {group}", caption, columns, cells, better=better, reference=reference)
+
+
+def _error(rows: RoiRows, image: str, measure: Measure) -> Cell:
+    errors = relative_error(rows.column(image, measure), rows.column(TARGET, measure))
+    s = summarize(errors)
+    return Cell(s.mean, s.sd, n=s.n, undefined=s.undefined, reason=_why(rows, image, measure, np.isnan(errors)))
+
+
+def _concordance(rows: RoiRows, image: str, measure: Measure) -> Cell:
+    both = np.stack([rows.column(image, measure), rows.column(TARGET, measure)])  # (2, R)
+    without = np.isnan(both).any(axis=0)
+    n, reason = int((~without).sum()), _why(rows, image, measure, without)
+    value = float(concordance(*both[:, ~without])) if n >= FEWEST_ROIS else np.nan
+    none = f"ROIs that have the feature: {n}, {FEWEST_ROIS} needed" if n < FEWEST_ROIS else FLAT if np.isnan(value) else ""
+    return Cell(value, n=n, undefined=len(without) - n, reason="; ".join(filter(None, (none, reason))))
+
+
+def _why(rows: RoiRows, image: str, measure: Measure, without: np.ndarray) -> str:
+    """Why some ROIs, (R,) bool, cannot be compared with the target: every reason once."""
+    reasons = []
+    for roi in np.array(rows.rois)[without]:
+        notes = [rows.notes[roi, i, measure] for i in (image, TARGET) if np.isnan(rows.of(roi, i)[measure])]
+        reasons += notes or [ZERO_TARGET]
+    return "; ".join(dict.fromkeys(reasons))
+
+
+def _values(rows: RoiRows, group: str, title: str) -> Table:
+    measures = [m for m in rows.measures if m.group == group]
+    cells = {}
+    for (r, roi), (i, image) in product(enumerate(rows.rois), enumerate(rows.images)):
+        values = rows.of(roi, image)
+        numbers = [Cell(values[m], reason=rows.notes.get((roi, image, m), "")) for m in measures]
+        cells[f"{roi}, {image}"] = (Cell(float(rows.voxels[r, i])), *numbers)
+    caption = f"Features of every ROI in every image ({group}), and the voxels that were measured."
+    columns = ("voxels", *(m.feature for m in measures))
+    return Table(f"{title}, {group}", caption, columns, cells, better="neither", decimals={"voxels": 0})

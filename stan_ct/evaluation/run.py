@@ -1,0 +1,259 @@
+"""What `evaluate.py` does: settings -> measurements -> a report."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+
+from stan_ct.evaluation import about, study
+from stan_ct.evaluation.comparison import Measurement, Settings, measure
+from stan_ct.evaluation.figure_4 import Judge, figure_4
+from stan_ct.evaluation.figures import concordance_plot, forest
+from stan_ct.evaluation.glcm import ALL_FEATURES, Discretization
+from stan_ct.evaluation.methods import methods_text
+from stan_ct.evaluation.methods_record import Bootstrap, Patches, Regions
+from stan_ct.evaluation.pairs import NotComparable
+from stan_ct.evaluation.patch_rows import Method, TestPatches, measure_methods, read_test_patches
+from stan_ct.evaluation.report import Figure, Provenance, Report, Table, Text
+from stan_ct.evaluation.training_figures import errors_by_version, latent_loss
+from stan_ct.evaluation.training_record import read_history, read_validation
+
+OURS, STRAIGHTFORWARD = "STAN-CT (default)", "straightforward"
+"""The row of Table 2 that the others are tested against, and the one it is compared with in Fig. 4."""
+
+PAPER = {"patch_layout": "random", "fusion_weights": "mean", "hu_rescale": "patch", "mask": "pixel"}
+"""Switches as in the paper."""
+
+TABLE_2: dict[str, dict[str, str]] = {
+    STRAIGHTFORWARD: {"fusion": "straightforward"},
+    "w/ overlap check": {"fusion": "overlap", **PAPER},
+    "w/ real/fake check": {"fusion": "realfake", **PAPER},
+    "STAN-CT (paper)": {"fusion": "stan_ct", **PAPER},
+    OURS: {"fusion": "stan_ct"},
+    "default, random layout": {"fusion": "stan_ct", "patch_layout": "random"},
+    "default, whole slice": {"fusion": "stan_ct", "patch_layout": "slice"},
+    "default, mean weights": {"fusion": "stan_ct", "fusion_weights": "mean"},
+    "default, Eq. 7 per patch": {"fusion": "stan_ct", "hu_rescale": "patch"},
+    "default, Eq. 7 per slice": {"fusion": "stan_ct", "hu_rescale": "slice"},
+    "default, pixel mask": {"fusion": "stan_ct", "mask": "pixel"},
+}
+"""Rows of Table 2: the paper's four methods, then one switch of the default at a time."""
+
+Sections = list[Text | Table | Figure]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What to evaluate.
+
+    Attributes:
+        output_dir: Where the report goes, and beside it what was measured and reconstructed.
+        records_dirs: Patch records to test methods on (Table 1).
+        split: Which of their patches.
+        methods: The rows.
+        comparison: DICOM to compare; None for none.
+        table_2: Whether to reconstruct `comparison.source_dir` by every row of `TABLE_2`.
+        histories: Method -> training folder, for Figs. 3 and 5.
+        ours: The row that others are tested against; empty for the last, of Table 2 for `OURS`.
+        data: What the images are, in words; whether they are `real` must be said.
+        real: Whether they are of people, and not simulated.
+        discretization: HU -> gray levels.
+        levels_by: Whether these are of a fixed "number" or "size".
+        resamples: Draws of the bootstrap.
+        seed: Of the bootstrap.
+        workers: Processes that measure.
+        command: The command line, for the record.
+        flags: The effective flags, one a line.
+        models: Name -> SHA-256.
+        created: Date and time, for the record.
+    Raises:
+        NotComparable: If `ours` is no row.
+    """
+
+    output_dir: Path
+    records_dirs: tuple[Path, ...] = ()
+    split: str = "test"
+    methods: tuple[Method, ...] = ()
+    comparison: Settings | None = None
+    table_2: bool = False
+    histories: Mapping[str, Path] = field(default_factory=dict)
+    ours: str = ""
+    data: str = "CT"
+    real: bool = True
+    discretization: Discretization = field(default_factory=Discretization.fixed_number)
+    levels_by: str = "number"
+    resamples: int = 10_000
+    seed: int = 0
+    workers: int = 1
+    command: str = ""
+    flags: str = ""
+    models: Mapping[str, str] = field(default_factory=dict)
+    created: str = ""
+
+    def __post_init__(self) -> None:
+        series = [*(self.comparison.synthesized if self.comparison else ()), *(TABLE_2 if self.table_2 else ())]
+        rows = [*(method.name for method in self.methods), *series]
+        if self.ours and self.ours not in rows:
+            raise NotComparable(f"there is no row {self.ours!r} to test the others against: choose one of {', '.join(rows)}")
+        if twice := sorted(name for name, count in Counter(series).items() if count > 1):
+            raise NotComparable(f"{twice[0]!r} is a row of Table 2: give the synthesized series another name")
+
+
+def evaluate(
+    settings: Evaluation,
+    reconstruct: Callable[[Mapping[str, str], Path], Path] | None = None,
+    judge: Judge | None = None,
+    progress: Callable = iter,
+) -> Report:
+    """Measures everything that is asked for.
+
+    Args:
+        settings: See there.
+        reconstruct: Switches of `TABLE_2` and a folder -> the folder of the series that were written.
+        judge: Finds borders of patches that show, for Fig. 4.
+        progress: Wraps iterations over files.
+    Returns:
+        The report.
+    Raises:
+        FileNotFoundError: If a directory does not exist.
+        NotComparable: If what is there cannot be compared as asked.
+        ValueError: If a history is none.
+    """
+    sections: Sections = []
+    figures = _history_sections(settings.histories)
+    tests = [test for folder in settings.records_dirs for test in read_test_patches(folder, settings.split)]
+    for test, name in zip(tests, _names(tests), strict=True):
+        sections += _patch_sections(test, name, settings)
+    if settings.comparison:
+        compared = _with_table_2(settings, reconstruct) if settings.table_2 else settings.comparison
+        sections += _series_sections(measure(compared, progress, settings.workers), settings)
+        sections += _figure_4(compared, judge) if settings.table_2 and judge else []
+    return Report(f"STAN-CT: {settings.data}", (*sections, *figures), _provenance(settings))
+
+
+def _names(tests: Sequence[TestPatches]) -> list[str]:
+    """Names of tests by their kernels; those of one name, of several records, are numbered."""
+    names = [f"{test.kernel} to {test.target_kernel}" for test in tests]
+    return [f"{name}, records {names[: i + 1].count(name)}" if names.count(name) > 1 else name for i, name in enumerate(names)]
+
+
+def _patch_sections(test: TestPatches, name: str, settings: Evaluation) -> Sections:
+    """Table 1 and what belongs to it, for one source kernel."""
+    cache = settings.output_dir / "measured"
+    rows = measure_methods(test, settings.methods, settings.discretization, cache, settings.workers)
+    regions = Regions("squares drawn at random where the source is mostly soft tissue", len(test.patients))
+    subject = about.Subject(regions, len(set(test.patients)), apart=test.apart, resized=test.resized)
+    methods, sections = _compared("Table 1", name, rows, test.patients, subject, settings)
+    return [Text(f"Patches, {name}", f"{test.described}.\n\n{methods}"), *sections]
+
+
+def _series_sections(measured: Measurement, settings: Evaluation) -> Sections:
+    """Written DICOM series against the target; or, without one, before and after."""
+    s, rows = measured.settings, measured.rows
+    regions = Patches(s.patch_size, s.stride, s.min_soft_tissue, measured.patches)
+    subject = about.Subject(regions, len(set(measured.patients)), measured.slices, left_out=measured.left_out)
+    if "target" in rows:
+        title = "Table 2" if settings.table_2 else "Series"
+        methods, sections = _compared(title, "written DICOM", rows, measured.patients, subject, settings)
+    else:
+        methods, sections = _methods(subject, settings), [study.change_table("Features before and after", rows)]
+    return [Text("DICOM series", methods), *sections]
+
+
+def _compared(
+    title: str, name: str, rows: study.Rows, patients: np.ndarray, subject: about.Subject, settings: Evaluation
+) -> tuple[str, Sections]:
+    """How rows were measured; and errors, differences in HU, concordance and tests, with their figures."""
+    errors = study.error_table(f"{title}, {name}", rows, patients, settings.resamples, settings.seed)
+    hu = study.hu_table(f"HU, {name}", rows)
+    values, note = study.concordance_values(rows)
+    concordance = study.concordance_table(f"Concordance, {name}", values, note)
+    features = study.feature_table(f"Concordance by feature, {name}", values)
+    ours = _ours(rows, settings)
+    tests = study.comparison_table(f"Tests, {name}", rows, ours) if ours else None
+    ends = " with their confidence intervals over patients" if subject.patients > 1 else "; one patient, so no intervals"
+    caption = f"The mean errors of {errors.title}{ends}."
+    agreement = "Concordance with the target of the texture features; dashed, the least that counts as reproducible."
+    texture = study.feature_table("texture", values, ALL_FEATURES)
+    return _methods(subject, settings, [errors, hu, features], ours if tests else ""), [
+        errors,
+        Figure(f"Errors, {name}", caption, forest(errors)),
+        *([tests] if tests else []),
+        hu,
+        concordance,
+        Figure(f"Concordance, {name}", agreement, concordance_plot(texture)),
+        features,
+    ]
+
+
+def _ours(rows: study.Rows, settings: Evaluation) -> str:
+    """The row that the others are tested against; empty where there is no other than the source's."""
+    names = [name for name in study.methods_of(rows) if name not in study.REFERENCE]
+    for chosen in (settings.ours, OURS, *reversed(names)):
+        if chosen in names:
+            return chosen
+    return ""
+
+
+def _methods(subject: about.Subject, settings: Evaluation, tables: Sequence[Table] = (), tested: str = "") -> str:
+    levels = about.gray_levels(settings.discretization, settings.levels_by)
+    draws = Bootstrap(settings.resamples, settings.seed)
+    return methods_text(about.record(settings.data, settings.real, subject, levels, draws, tables, tested))
+
+
+def _with_table_2(settings: Evaluation, reconstruct: Callable[[Mapping[str, str], Path], Path]) -> Settings:
+    """The comparison of what every row of Table 2 makes of the source, which is made where it is not there yet."""
+    folder = settings.output_dir / "table_2"
+    made = {name: reconstruct(switches, folder / study.file_part(name)) for name, switches in TABLE_2.items()}
+    return replace(settings.comparison, synthesized={**settings.comparison.synthesized, **made})
+
+
+def _figure_4(compared: Settings, judge: Judge) -> Sections:
+    made = {"straightforward": compared.synthesized[STRAIGHTFORWARD], "stan_ct": compared.synthesized[OURS]}
+    figure = figure_4(compared.source_dir, made, judge, compared.only_instances)
+    return [figure] if figure else []
+
+
+def _history_sections(histories: Mapping[str, Path]) -> Sections:
+    """Fig. 3 of all histories together, Fig. 5 of each."""
+    if not histories:
+        return []
+    curves = {name: read_validation(folder / "validation.csv") for name, folder in histories.items()}
+    caption = "Validation error (Eq. 8) of the source (version 0) and of every version of G."
+    figures: Sections = [Figure("Fig. 3, errors by version", caption, errors_by_version(curves))]
+    for name, folder in histories.items():
+        caption = f"Latent loss (Eq. 5) of {name}, batch by batch, with the starts of D- and G-phases."
+        figures.append(Figure(f"Fig. 5, latent loss, {name}", caption, latent_loss(read_history(folder / "history.csv"))))
+    return figures
+
+
+def _provenance(settings: Evaluation) -> Provenance:
+    networks = about.NETWORKS if settings.models else ()
+    return Provenance(
+        command=settings.command,
+        data={"images": settings.data, "kind": "real" if settings.real else "simulated"},
+        settings=about.settings_of(settings.flags) | {"gray levels": str(settings.discretization)},
+        seeds={"bootstrap": settings.seed},
+        models=settings.models,
+        versions=about.versions(*networks, *about.COMBAT),
+        created=settings.created,
+    )
+
+
+def named(items: Sequence[str]) -> dict[str, Path]:
+    """NAME=DIR or DIR, whose name is then its own -> name -> directory.
+
+    Raises:
+        ValueError: If two have one name, or one has none.
+    """
+    pairs = [item.partition("=")[::2] if "=" in item else (Path(item).resolve().name, item) for item in items]
+    if not all(name.strip() and folder for name, folder in pairs):
+        raise ValueError(f"expected NAME=DIR or DIR, got {', '.join(items)}")
+    found = {name.strip(): Path(folder) for name, folder in pairs}
+    if len(found) < len(pairs):
+        raise ValueError(f"two directories have one name, {', '.join(name for name, _ in pairs)}: give NAME=DIR")
+    return found

@@ -1,0 +1,110 @@
+"""What a training left behind, read for the figures: `validation.csv` (Fig. 3) and `history.csv` (Fig. 5)."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+SOURCE = "source"
+"""In the column g: the errors of the source itself, before any training."""
+
+
+@dataclass(frozen=True)
+class Versions:
+    """The errors of the versions of G, ascending; of several copies the one with the least mean error.
+
+    Attributes:
+        versions: Version numbers, (V,) int.
+        steps: Steps of G until then, (V,) int.
+        errors: Feature -> errors, (V,) float64, NaN where undefined.
+        source: Feature -> error of the source; empty if it was not measured.
+    """
+
+    versions: np.ndarray
+    steps: np.ndarray
+    errors: Mapping[str, np.ndarray]
+    source: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class History:
+    """The batches of a training, in order; (N,) each.
+
+    Attributes:
+        phase: "d" or "g".
+        phases: Number of phases completed before.
+        attempt: 0 in a phase's first try; one more after each rollback.
+        version: Versions of G completed before.
+        latent: Latent loss (Eq. 5) of the batch; NaN in D-phases, where it is not computed.
+        latent_validation: Latent loss of one fixed validation batch; NaN where it was not measured.
+    """
+
+    phase: np.ndarray
+    phases: np.ndarray
+    attempt: np.ndarray
+    version: np.ndarray
+    latent: np.ndarray
+    latent_validation: np.ndarray
+
+
+def read_validation(path: Path | str) -> Versions:
+    """Reads `validation.csv`.
+
+    Raises:
+        ValueError: If it is no such file, or no version was measured.
+        OSError: If it cannot be read.
+    """
+    columns, rows = _read(path, ("version", "step", "g", "error"))
+    features = [name for name in columns if name not in ("version", "step", "g", "error")]
+    best: dict[int, dict[str, str]] = {}
+    for row in (row for row in rows if row["g"] != SOURCE):
+        version = int(row["version"])
+        if version not in best or float(row["error"]) < float(best[version]["error"]):
+            best[version] = row
+    if not best:
+        raise ValueError(f"{path}: no version of G was measured yet")
+    ordered = [best[version] for version in sorted(best)]
+    source = next((row for row in rows if row["g"] == SOURCE), None)
+    return Versions(
+        versions=np.array(sorted(best)),
+        steps=np.array([int(row["step"]) for row in ordered]),
+        errors={name: np.array([_number(row[name]) for row in ordered]) for name in features},
+        source={name: _number(source[name]) for name in features} if source else {},
+    )
+
+
+def read_history(path: Path | str) -> History:
+    """Reads `history.csv`.
+
+    Raises:
+        ValueError: If it is no such file, or it holds no batch.
+        OSError: If it cannot be read.
+    """
+    _, rows = _read(path, ("phase", "phases", "attempt", "version", "latent", "latent_validation"))
+    if not rows:
+        raise ValueError(f"{path}: no batch was trained yet")
+    return History(
+        phase=np.array([row["phase"] for row in rows]),
+        **{name: np.array([int(row[name]) for row in rows]) for name in ("phases", "attempt", "version")},
+        **{name: np.array([_number(row[name]) for row in rows]) for name in ("latent", "latent_validation")},
+    )
+
+
+def _read(path: Path | str, needed: tuple[str, ...]) -> tuple[list[str], list[dict[str, str]]]:
+    with open(path, newline="", encoding="utf-8") as file:
+        reader = csv.DictReader(file)
+        columns = list(reader.fieldnames or ())
+        if missing := [name for name in needed if name not in columns]:
+            raise ValueError(f"{path}: expected the columns {', '.join(needed)}; {', '.join(missing)} missing")
+        rows = list(reader)
+    if rows and None in rows[-1].values():  # a training that goes on writes its last line in pieces
+        rows.pop()
+    return columns, rows
+
+
+def _number(text: str) -> float:
+    return float(text) if text else float("nan")

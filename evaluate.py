@@ -4,6 +4,7 @@ Any of these, or several, go into one report:
 
 python evaluate.py --records_dir=R --models=NAME=MODEL,NAME=MODEL --output_dir=OUT     Table 1: test patches through every model
 python evaluate.py --source_dir=S --synthesized_dir=NAME=DIR --target_dir=T --output_dir=OUT     series that were written
+python evaluate.py --source_dir=S --synthesized_dir=DIR --target_dir=T --masks=SEG_OR_NIFTI --output_dir=OUT     regions too
 python evaluate.py --source_dir=S --synthesized_dir=DIR --output_dir=OUT     before and after, without a target
 python evaluate.py --source_dir=S --target_dir=T --table_2_model=MODEL --output_dir=OUT     Table 2: reconstructs S in each way
 python evaluate.py --histories=NAME=MODEL,NAME=MODEL --output_dir=OUT     Figs. 3 and 5: how models were trained
@@ -40,6 +41,7 @@ from stan_ct.evaluation.comparison import Settings
 from stan_ct.evaluation.glcm import Discretization
 from stan_ct.evaluation.pairs import NotComparable, read_instances
 from stan_ct.evaluation.patch_rows import Method
+from stan_ct.evaluation.regions import RoiSettings
 from stan_ct.evaluation.report_files import write_report
 from stan_ct.evaluation.run import Evaluation, evaluate, named
 from stan_ct.networks.quiet import quiet_start
@@ -57,6 +59,9 @@ flags.DEFINE_string("source_dir", None, "DICOM of the source series.")
 flags.DEFINE_list("synthesized_dir", [], "NAME=DIR, or DIR: DICOM of series made of the source.")
 flags.DEFINE_string("target_dir", None, "DICOM of the target series: the same scans in the standard protocol.")
 flags.DEFINE_string("table_2_model", None, "Reconstruct the source with this model in every way of Table 2.")
+flags.DEFINE_list(
+    "masks", [], "DICOM SEG or NIfTI, files or folders (of patients' folders): features of their regions."
+)
 flags.DEFINE_string("only_instances", None, "Text file, one SOP Instance UID a line: the source slices to compare.")
 flags.DEFINE_integer("patch_size", Settings.patch_size, "Side of a patch of a series, pixels.")
 flags.DEFINE_integer("stride", Settings.stride, "Distance of neighbouring patches of a series, pixels.")
@@ -133,6 +138,7 @@ def settings_from_flags() -> Evaluation:
         methods=methods,
         comparison=compared,
         table_2=bool(FLAGS.table_2_model),
+        regions=regions() if FLAGS.masks else None,
         histories=histories,
         ours=FLAGS.ours,
         data=FLAGS.data,
@@ -153,6 +159,14 @@ def discretization() -> Discretization:
     """HU -> gray levels as the flags say."""
     by_size = FLAGS.bin_width is not None
     return Discretization.fixed_size(FLAGS.bin_width) if by_size else Discretization.fixed_number(FLAGS.levels)
+
+
+def regions() -> RoiSettings:
+    """Regions of interest as the flags say."""
+    if not FLAGS.source_dir:
+        raise ValueError("--masks are regions of series: give --source_dir and what was made of it")
+    paths = tuple(map(Path, FLAGS.masks))
+    return RoiSettings(paths) if FLAGS.bin_width is None else RoiSettings(paths, FLAGS.bin_width)
 
 
 def comparison() -> Settings:

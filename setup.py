@@ -5,6 +5,8 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 HERE = Path(__file__).parent
+COMBAT = ["neuroCombat==0.2.12", "pandas>=2.2,<4"]  # neuroCombat does not say that it needs pandas
+MASKS = ["highdicom>=0.28,<0.29", "nibabel>=5.3,<6"]
 VERSION = next(
     line.split('"')[1] for line in (HERE / "stan_ct/__init__.py").read_text().splitlines() if line.startswith("__version__")
 )
@@ -41,16 +43,11 @@ setup(
         "pylibjpeg-rle>=2.1,<3",
     ],
     extras_require={
-        "dev": [
-            "pytest>=8.3,<10",
-            "pytest-xdist>=3.6,<4",
-            "hypothesis>=6.115,<7",
-            "ruff>=0.8,<1",
-            "neuroCombat==0.2.12",
-            "pandas>=2.2,<4",
-        ],
-        # ComBat, the rival that harmonizes features; neuroCombat does not say that it needs pandas.
-        "combat": ["neuroCombat==0.2.12", "pandas>=2.2,<4"],
+        "dev": ["pytest>=8.3,<10", "pytest-xdist>=3.6,<4", "hypothesis>=6.115,<7", "ruff>=0.8,<1", *COMBAT, *MASKS],
+        # ComBat, the rival that harmonizes features; MIT.
+        "combat": COMBAT,
+        # Regions of interest as DICOM SEG and NIfTI; both MIT.
+        "masks": MASKS,
         # A wheel that brings CUDA along.
         "gpu": ["tensorflow[and-cuda]>=2.21,<2.22"],
     },

@@ -18,7 +18,10 @@ from stan_ct.evaluation.methods import methods_text
 from stan_ct.evaluation.methods_record import Bootstrap, Patches, Regions
 from stan_ct.evaluation.pairs import NotComparable
 from stan_ct.evaluation.patch_rows import Method, TestPatches, measure_methods, read_test_patches
+from stan_ct.evaluation.regions import RoiSettings, measure_regions
 from stan_ct.evaluation.report import Figure, Provenance, Report, Table, Text
+from stan_ct.evaluation.roi import AGGREGATIONS
+from stan_ct.evaluation.roi_rows import roi_tables
 from stan_ct.evaluation.training_figures import errors_by_version, latent_loss
 from stan_ct.evaluation.training_record import read_history, read_validation
 
@@ -57,6 +60,7 @@ class Evaluation:
         methods: The rows.
         comparison: DICOM to compare; None for none.
         table_2: Whether to reconstruct `comparison.source_dir` by every row of `TABLE_2`.
+        regions: Regions of interest in the series of `comparison`; None for none.
         histories: Method -> training folder, for Figs. 3 and 5.
         ours: The row that others are tested against; empty for the last, of Table 2 for `OURS`.
         data: What the images are, in words; whether they are `real` must be said.
@@ -80,6 +84,7 @@ class Evaluation:
     methods: tuple[Method, ...] = ()
     comparison: Settings | None = None
     table_2: bool = False
+    regions: RoiSettings | None = None
     histories: Mapping[str, Path] = field(default_factory=dict)
     ours: str = ""
     data: str = "CT"
@@ -132,6 +137,7 @@ def evaluate(
         compared = _with_table_2(settings, reconstruct) if settings.table_2 else settings.comparison
         sections += _series_sections(measure(compared, progress, settings.workers), settings)
         sections += _figure_4(compared, judge) if settings.table_2 and judge else []
+        sections += _region_sections(compared, settings.regions) if settings.regions else []
     return Report(f"STAN-CT: {settings.data}", (*sections, *figures), _provenance(settings))
 
 
@@ -162,6 +168,18 @@ def _series_sections(measured: Measurement, settings: Evaluation) -> Sections:
     else:
         methods, sections = _methods(subject, settings), [study.change_table("Features before and after", rows)]
     return [Text("DICOM series", methods), *sections]
+
+
+def _region_sections(compared: Settings, regions: RoiSettings) -> Sections:
+    """Regions of interest instead of patches."""
+    rows = measure_regions(compared, regions)
+    low, high = regions.hu_range
+    text = (
+        f"{len(rows.rois)} regions of the masks given; voxels outside [{low:g}, {high:g}] HU do not count. Gray levels of "
+        f"{regions.bin_width:g} HU from {low:g} HU on (IBSI Q3RU); co-occurrence at distance 1, {regions.aggregation} "
+        f"(IBSI {AGGREGATIONS[regions.aggregation].code}). No image was interpolated."
+    )
+    return [Text("Regions of interest", text), *roi_tables(rows, "Regions")]
 
 
 def _compared(

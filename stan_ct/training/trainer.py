@@ -170,7 +170,7 @@ class _Run:
         if self.display.due:
             row["latent_validation"] = self.validation.latent(self.model)
             optimizers = self.model.d_optimizers if phase == "d" else self.model.g_optimizers
-            more["learning_rate"] = float(optimizers[active[0]].learning_rate)
+            more["learning_rate"] = float(tf.convert_to_tensor(optimizers[active[0]].learning_rate))
         self.display.step(self.step, self.position, marks, terms, row, **more)
         self._loop += time.monotonic() - waited, in_step
         if self.version > version:

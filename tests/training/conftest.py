@@ -37,6 +37,7 @@ def numbered(tmp_path_factory):
         hu = [np.stack([np.full((260, 260), 10 * i), rng.integers(-900, 900, (260, 260))]) for i in range(number)]
         write_records(folder / f"{split}.tfrecord", iter(np.asarray(hu, np.int16)))
         pairs.append({"split": split, "shard": f"{split}.tfrecord", "source": {"kernel": "SOFT"}})
-    index = {"pairs": pairs, "record_side": sides, "patches": {"train": 7, "validation": 5}}
+    images = ["source", "target"]
+    index = {"pairs": pairs, "record_side": sides, "patches": {"train": 7, "validation": 5}, "images": images}
     (folder / "index.json").write_text(json.dumps(index))
     return folder

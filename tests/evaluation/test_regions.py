@@ -1,0 +1,67 @@
+"""From masks on disk to the tables of regions."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from stan_ct.ct.series import find_series, load_series
+from stan_ct.evaluation.comparison import Settings
+from stan_ct.evaluation.pairs import NotComparable
+from stan_ct.evaluation.regions import RoiSettings, measure_regions
+from stan_ct.evaluation.roi import fixed_bin_size, roi_features
+
+nibabel = pytest.importorskip("nibabel", reason="nibabel is not installed: pip install 'stan-ct[masks]'")
+SCRIPT = Path(__file__).parents[2] / "evaluate.py"
+
+
+@pytest.fixture
+def scan(tmp_path, write_series):
+    """Source and target of 4 slices of 20 x 24 pixels, and a NIfTI of two regions: the settings, and the masks' folder."""
+    rng = np.random.default_rng(1)
+    source, target = (rng.normal(0, scale, (4, 20, 24)).round().clip(-900, 800) for scale in (30, 90))
+    write_series(tmp_path / "source", source, series=1, SliceThickness=2.0)
+    write_series(tmp_path / "target", target, series=2, SliceThickness=2.0)
+    labels = np.zeros((24, 20, 4), np.uint8)  # x, y, z
+    labels[2:9, 3:12, 1:3], labels[12:20, 5:15, 0:4] = 1, 2
+    affine = np.diag([-0.7, -0.7, 2.0, 1.0])  # LPS -> RAS
+    affine[:3, 3] = [50.0, 50.0, 0.0]
+    (tmp_path / "masks").mkdir()
+    nibabel.save(nibabel.Nifti1Image(labels, affine), tmp_path / "masks/lesions.nii.gz")
+    return Settings(tmp_path / "source", {"copy": tmp_path / "target"}, tmp_path / "target"), tmp_path / "masks"
+
+
+def test_regions_are_those_of_the_mask(scan):
+    """Every feature of a region is that of its voxels, by the same definitions; a copy of the target has the target's."""
+    compared, masks = scan
+    rows = measure_regions(compared, RoiSettings((masks,)))
+    assert [name.split()[-1] for name in rows.rois] == ["1", "2"]
+    volume = load_series(find_series(compared.target_dir).series[0]).volume
+    mask = np.zeros(volume.shape, bool)
+    mask[1:3, 3:12, 2:9] = True
+    expected = roi_features(fixed_bin_size(volume, mask, 25.0, -1000.0), mask, "2.5D merged").values
+    texture = {m.feature: i for i, m in enumerate(rows.measures) if "2.5D" in m.group}
+    target, copy = rows.images.index("target"), rows.images.index("copy")
+    assert rows.values[0, target, texture["contrast"]] == pytest.approx(expected["contrast"], rel=1e-12)
+    np.testing.assert_array_equal(rows.values[:, copy], rows.values[:, target])
+
+
+def test_two_regions_of_one_name(scan):
+    """The same mask given twice is refused, not overwritten."""
+    compared, masks = scan
+    with pytest.raises(NotComparable, match="two regions are called"):
+        measure_regions(compared, RoiSettings((masks, masks)))
+
+
+def test_script(scan, tmp_path):
+    """`--masks` adds the regions to the report."""
+    compared, masks = scan
+    flags = {"source_dir": compared.source_dir, "synthesized_dir": f"copy={compared.target_dir}", "masks": masks}
+    flags |= {"target_dir": compared.target_dir, "output_dir": tmp_path / "out", "patch_size": 16, "stride": 8, "workers": 1}
+    command = [sys.executable, SCRIPT, *(f"--{name}={value}" for name, value in flags.items())]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert "2 regions of the masks given" in done.stdout
+    assert list((tmp_path / "out").glob("*regions*.csv"))

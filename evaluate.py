@@ -59,9 +59,7 @@ flags.DEFINE_string("source_dir", None, "DICOM of the source series.")
 flags.DEFINE_list("synthesized_dir", [], "NAME=DIR, or DIR: DICOM of series made of the source.")
 flags.DEFINE_string("target_dir", None, "DICOM of the target series: the same scans in the standard protocol.")
 flags.DEFINE_string("table_2_model", None, "Reconstruct the source with this model in every way of Table 2.")
-flags.DEFINE_list(
-    "masks", [], "DICOM SEG or NIfTI, files or folders (of patients' folders): features of their regions."
-)
+flags.DEFINE_list("masks", [], "DICOM SEG or NIfTI, files or folders (of patients' folders): features of their regions.")
 flags.DEFINE_string("only_instances", None, "Text file, one SOP Instance UID a line: the source slices to compare.")
 flags.DEFINE_integer("patch_size", Settings.patch_size, "Side of a patch of a series, pixels.")
 flags.DEFINE_integer("stride", Settings.stride, "Distance of neighbouring patches of a series, pixels.")

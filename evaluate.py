@@ -42,7 +42,7 @@ from stan_ct.evaluation.glcm import Discretization
 from stan_ct.evaluation.pairs import NotComparable, read_instances
 from stan_ct.evaluation.patch_rows import Method
 from stan_ct.evaluation.regions import RoiSettings
-from stan_ct.evaluation.report_files import write_report
+from stan_ct.evaluation.report_files import summary, write_report
 from stan_ct.evaluation.run import Evaluation, evaluate, named
 from stan_ct.networks.quiet import quiet_start
 from stan_ct.reconstruction.quality import box_artefacts
@@ -67,7 +67,7 @@ flags.DEFINE_float("min_soft_tissue", Settings.min_soft_tissue, "Part of a serie
 flags.DEFINE_integer("levels", 256, "Gray levels over the soft-tissue range.")
 flags.DEFINE_float("bin_width", None, "Gray levels of this many HU instead (IBSI fixed bin size, such as 25).")
 flags.DEFINE_string("data", "CT", "What the images are, in words, for the report.")
-flags.DEFINE_bool("simulated", False, "The images are simulated, not of people.")
+flags.DEFINE_enum("kind", None, ["real", "simulated"], "Whether the images are of people; simulated series say so themselves.")
 flags.DEFINE_integer("resamples", 10_000, "Draws of patients for confidence intervals.", 1)
 flags.DEFINE_integer("seed", 0, "Of these draws.")
 flags.DEFINE_integer("workers", 0, "Processes that measure; 0: one for each core.", 0)
@@ -90,7 +90,7 @@ def main(argv: list[str]) -> int:
             return 0
         report = evaluate(settings_from_flags(), reconstruct, box_artefacts, partial(tqdm, disable=None))
         write_report(report, output_dir, {"evaluate.flags": effective_flags()})
-        print((output_dir / "report.md").read_text(encoding="utf-8"))
+        print(f"{summary(report)}\n\nAll of it: {output_dir / 'report.html'}")
     except (NotComparable, Refused, ValueError, OSError) as error:
         return fail(error)
     except BrokenProcessPool:
@@ -140,7 +140,7 @@ def settings_from_flags() -> Evaluation:
         histories=histories,
         ours=FLAGS.ours,
         data=FLAGS.data,
-        real=not FLAGS.simulated,
+        real=None if FLAGS.kind is None else FLAGS.kind == "real",
         discretization=discretization(),
         levels_by="number" if FLAGS.bin_width is None else "size",
         resamples=FLAGS.resamples,

@@ -60,12 +60,13 @@ def simulated() -> int:
         or script(
             "evaluate.py",
             source_dir=source,
-            synthesized_dir=out / "output" / "series",
+            synthesized_dir=f"STAN-CT={out / 'output' / 'series'}",
+            data="a simulated patient",
             target_dir=target,
             output_dir=out / "errors",
         )
     )
-    print(f"Open {out / 'output' / 'report.html'} in a browser; the tables are in {out / 'errors'}")
+    print(f"Open {out / 'output' / 'report.html'} and {out / 'errors' / 'report.html'} in a browser")
     return code
 
 

@@ -52,7 +52,7 @@ def gray_levels(levels: Discretization, by: str) -> GrayLevels:
 
 def record(
     data: str,
-    real: bool,
+    real: bool | None,
     subject: Subject,
     levels: GrayLevels,
     draws: Bootstrap,
@@ -63,7 +63,7 @@ def record(
 
     Args:
         data: What the images are, in words.
-        real: Whether they are of people.
+        real: Whether they are of people; None where that is not known.
         subject: What was measured.
         levels: HU -> gray levels.
         draws: Of patients, for the intervals.

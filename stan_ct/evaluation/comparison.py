@@ -16,6 +16,9 @@ from stan_ct.evaluation.measures import MEASURES, PLACES, Measured, measure_feat
 from stan_ct.evaluation.pairs import NotComparable, find_pairs, load_slices
 from stan_ct.patches.workers import Workers
 
+SIMULATOR = "STAN-CT simulator"
+"""Manufacturer (0008,0070) of simulated series."""
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -69,6 +72,7 @@ class Measurement:
         patients: (N,) the patient of each patch, as a number.
         slices: Number of slices compared.
         left_out: Reason -> how many slices, patches, files or listed instances were left out for it.
+        simulated: Whether all source slices say that our simulator made them, in Manufacturer (0008,0070).
     """
 
     settings: Settings
@@ -76,6 +80,7 @@ class Measurement:
     patients: np.ndarray
     slices: int
     left_out: Counter
+    simulated: bool = False
 
     @property
     def patches(self) -> int:
@@ -128,7 +133,8 @@ def measure(settings: Settings, progress: Callable = lambda items: items, worker
     _, patient = np.unique([found.patient for found in measured], return_inverse=True)
     patients = np.repeat(patient + 1, [found.features.shape[1] for found in measured])
     rows = {name: Measured(features[i], hu[i]) for i, name in enumerate(names)}
-    return Measurement(settings, rows, patients, len(measured), +left_out)
+    simulated = all(place["source"].header.get("Manufacturer") == SIMULATOR for place in pairing.together)
+    return Measurement(settings, rows, patients, len(measured), +left_out, simulated)
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from stan_ct.evaluation.glcm import ANGLES, DISTANCE, IBSI
 from stan_ct.evaluation.methods_record import (
     AGGREGATIONS,
     DISCRETIZATIONS,
+    KINDS,
     Bootstrap,
     Concordance,
     PairedTests,
@@ -53,10 +54,10 @@ def statements(record: Record) -> tuple[Statement, ...]:
 
 
 def _data(record: Record) -> str:
-    kinds = {data.real for data in record.data}
-    kind = {(True,): "real", (False,): "simulated"}.get(tuple(kinds), "partly real, partly simulated")
+    kinds = {KINDS[data.real] for data in record.data}
+    kind = kinds.pop() if len(kinds) == 1 else f"partly {', partly '.join(sorted(kinds))}"
     sets = "; ".join(
-        f"{d.description} ({'real' if d.real else 'simulated'}; {_count(d.patients, 'patient')}{slices})"
+        f"{d.description} ({KINDS[d.real]}; {_count(d.patients, 'patient')}{slices})"
         for d in record.data
         for slices in ["" if d.slices is None else f", {_count(d.slices, 'slice')}"]
     )

@@ -21,12 +21,16 @@ AGGREGATIONS = {
 """The ways of :data:`~stan_ct.evaluation.roi.AGGREGATIONS`, in words."""
 
 
+KINDS = {True: "real", False: "simulated", None: "not said to be real or simulated"}
+"""What images are, in words."""
+
+
 @dataclass(frozen=True)
 class DataSet:
-    """Images that were compared: what they are, whether of people (`real`) or simulated, and how many (None: not known)."""
+    """Images that were compared: what they are, whether of people (`real`; None: not known), and how many (None: not known)."""
 
     description: str
-    real: bool
+    real: bool | None
     patients: int
     slices: int | None
 

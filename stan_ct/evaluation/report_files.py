@@ -8,6 +8,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -135,6 +136,15 @@ def to_markdown(report: Report, pictures: Pictures) -> str:
     for heading, values in report.provenance.parts().items():
         parts.append(f"{heading}:\n\n" + "\n".join(f"- {name}: {value}" for name, value in values.items()))
     return "\n\n".join(parts) + "\n"
+
+
+def summary(report: Report) -> str:
+    """What a terminal shows: of each part of the report the first table."""
+    shown: list[str] = []
+    for before, section in pairwise(report.sections):
+        if isinstance(before, Text) and isinstance(section, Table):
+            shown += _table(section)
+    return "\n\n".join(shown)
 
 
 def _table(table: Table) -> list[str]:

@@ -15,7 +15,7 @@ from stan_ct.evaluation.figure_4 import Judge, figure_4
 from stan_ct.evaluation.figures import concordance_plot, forest
 from stan_ct.evaluation.glcm import ALL_FEATURES, Discretization
 from stan_ct.evaluation.methods import methods_text
-from stan_ct.evaluation.methods_record import Bootstrap, Patches, Regions
+from stan_ct.evaluation.methods_record import KINDS, Bootstrap, Patches, Regions
 from stan_ct.evaluation.pairs import NotComparable
 from stan_ct.evaluation.patch_rows import Method, TestPatches, measure_methods, read_test_patches
 from stan_ct.evaluation.regions import RoiSettings, measure_regions
@@ -63,8 +63,8 @@ class Evaluation:
         regions: Regions of interest in the series of `comparison`; None for none.
         histories: Method -> training folder, for Figs. 3 and 5.
         ours: The row that others are tested against; empty for the last, of Table 2 for `OURS`.
-        data: What the images are, in words; whether they are `real` must be said.
-        real: Whether they are of people, and not simulated.
+        data: What the images are, in words.
+        real: Whether they are of people; None where that is not known. Series of our simulator are known not to be.
         discretization: HU -> gray levels.
         levels_by: Whether these are of a fixed "number" or "size".
         resamples: Draws of the bootstrap.
@@ -88,7 +88,7 @@ class Evaluation:
     histories: Mapping[str, Path] = field(default_factory=dict)
     ours: str = ""
     data: str = "CT"
-    real: bool = True
+    real: bool | None = None
     discretization: Discretization = field(default_factory=Discretization.fixed_number)
     levels_by: str = "number"
     resamples: int = 10_000
@@ -135,7 +135,9 @@ def evaluate(
         sections += _patch_sections(test, name, settings)
     if settings.comparison:
         compared = _with_table_2(settings, reconstruct) if settings.table_2 else settings.comparison
-        sections += _series_sections(measure(compared, progress, settings.workers), settings)
+        measured = measure(compared, progress, settings.workers)
+        settings = replace(settings, real=False) if measured.simulated else settings
+        sections += _series_sections(measured, settings)
         sections += _figure_4(compared, judge) if settings.table_2 and judge else []
         sections += _region_sections(compared, settings.regions) if settings.regions else []
     return Report(f"STAN-CT: {settings.data}", (*sections, *figures), _provenance(settings))
@@ -253,7 +255,7 @@ def _provenance(settings: Evaluation) -> Provenance:
     networks = about.NETWORKS if settings.models else ()
     return Provenance(
         command=settings.command,
-        data={"images": settings.data, "kind": "real" if settings.real else "simulated"},
+        data={"images": settings.data, "kind": KINDS[settings.real]},
         settings=about.settings_of(settings.flags) | {"gray levels": str(settings.discretization)},
         seeds={"bootstrap": settings.seed},
         models=settings.models,

@@ -177,3 +177,12 @@ def test_differences_are_those_of_the_sources_soft_tissue(tmp_path, write_series
     assert (pixels, difference, magnitude) == (80, pytest.approx(-(75 * 3 + 5 * 7)), pytest.approx(75 * 3 + 5 * 7))
     assert square == pytest.approx(75 * 9 + 5 * 49, rel=1e-12)
     assert rows["b"].hu[0, 0].tolist() == [80, 0, 0, 0]
+
+
+@pytest.mark.parametrize(("maker", "simulated"), [("STAN-CT simulator", True), ("Philips", False)])
+def test_simulated_series_say_so(tmp_path, write_series, maker, simulated):
+    """Series that our simulator made are known by their Manufacturer, whatever the user says of them."""
+    hu = np.random.default_rng(0).normal(0, 50, (2, 20, 20)).round()
+    for number, name in enumerate(("a", "b", "c"), 1):
+        write_series(tmp_path / name, hu, series=number, Manufacturer=maker)
+    assert measure(Settings(tmp_path / "a", {"b": tmp_path / "b"}, tmp_path / "c")).simulated is simulated

@@ -63,5 +63,5 @@ def test_script(scan, tmp_path):
     command = [sys.executable, SCRIPT, *(f"--{name}={value}" for name, value in flags.items())]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr
-    assert "2 regions of the masks given" in done.stdout
+    assert "2 regions of the masks given" in (tmp_path / "out/report.md").read_text()
     assert list((tmp_path / "out").glob("*regions*.csv"))

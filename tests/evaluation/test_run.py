@@ -61,7 +61,7 @@ def test_patches_through_methods(records, tmp_path):
     assert titles(report, Figure) == ["Errors, A to SOFT", "Concordance, A to SOFT"]
     said = text(report)
     assert f"12 test patches of 2 patients, in {records}." in said
-    assert "CT (real; 2 patients)." in said  # and no word of slices
+    assert "CT (not said to be real or simulated; 2 patients)." in said  # and no word of slices
     assert "12 regions, segmented as follows: squares drawn at random" in said
     assert "The errors of every other row and those of b, patch by patch, were compared" in said
     assert "5 p values" in said

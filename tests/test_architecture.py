@@ -65,3 +65,9 @@ def test_no_assert_in_the_product():
 def test_a_module_is_a_sitting():
     """No module is longer than 350 lines."""
     assert {m: lines for m, text in MODULES.items() if (lines := len(text.splitlines())) > 350} == {}
+
+
+def test_test_modules_have_names_of_their_own():
+    """Two test modules of one name, in whatever folders, cannot be collected together."""
+    names = [path.name for path in Path(__file__).parent.rglob("test_*.py")]
+    assert sorted(name for name in set(names) if names.count(name) > 1) == []

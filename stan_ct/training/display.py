@@ -11,7 +11,7 @@ from tqdm import tqdm
 from stan_ct.training.history import Board, Table, history_columns, image_panel
 from stan_ct.training.validation import Judgement
 
-SHOWN_EVERY = 10
+SHOWN_EVERY = 20
 """Steps between updates of the progress line and of TensorBoard."""
 
 

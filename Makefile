@@ -4,6 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 WORKERS ?= 2
+SCALE ?= smoke
 
 help: ## Show what can be made
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -16,6 +17,9 @@ test: $(READY) ## Run the fast tests
 
 test-slow: $(READY) ## Run the tests that take minutes
 	@$(BIN)/python -m pytest -m slow
+
+reproduce: $(READY) ## Repeat the paper's experiment; SCALE=smoke, laptop or paper
+	@$(BIN)/python benchmarks/reproduce.py --scale=$(SCALE) --output_dir=reproduction/$(SCALE)
 
 lint: $(READY) ## Check style
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
@@ -36,4 +40,4 @@ $(READY): setup.py pyproject.toml
 	@touch $(READY)
 	@echo "Ready."
 
-.PHONY: help demo test test-slow lint install clean
+.PHONY: help demo test test-slow reproduce lint install clean

@@ -25,7 +25,6 @@ import shlex
 import sys
 from collections.abc import Callable, Mapping
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import asdict
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -188,7 +187,7 @@ def method(name: str, folder: Path) -> Method:
     with quiet_start():
         from stan_ct.networks.model_folder import model_hash, read_config
     config = read_config(folder)
-    front_end = asdict(config.front_end) if config.front_end else None
+    front_end = config.front_end.to_json() if config.front_end else {}
     load = match_patches if config.method == "histogram" else load_synthesizer
     return Method(name, model_hash(folder), front_end, partial(load, folder))
 

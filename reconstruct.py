@@ -4,7 +4,10 @@
 series), OUT/manifest.json (provenance) and OUT/report.html (a page for people). Source files are only read. Research use
 only.
 
-Exit codes: 0 all good; 1 bad usage; 2 some series or slices refused or failed; 3 nothing was standardized;
+A series that the model was not made for, by its headers or by its noise, is refused unless --allow_out_of_protocol is given;
+one that has the standard protocol already is left alone.
+
+Exit codes: 0 all good; 1 bad usage; 2 some series or slices refused or failed; 3 no series has the standard protocol now;
 130 stopped with Ctrl-C.
 """
 
@@ -15,11 +18,10 @@ from pathlib import Path
 from absl import app, flags
 
 FLAGS = flags.FLAGS
-DEFAULT_MODEL = Path(__file__).resolve().parent / "stan_ct" / "models" / "default"
 
 flags.DEFINE_string("input_dir", None, "A series, a study or any tree of files.", required=True)
 flags.DEFINE_string("output_dir", None, "Where series, manifest and report go.", required=True)
-flags.DEFINE_string("model", str(DEFAULT_MODEL), "Model folder, as train.py writes it.")
+flags.DEFINE_string("model", "default", "Model folder, as train.py writes it, or the name of one that ships.")
 flags.DEFINE_enum("fusion", "stan_ct", ["straightforward", "overlap", "realfake", "stan_ct"], "Method, a row of Table 2.")
 flags.DEFINE_enum("patch_layout", None, ["random", "grid", "slice", "tiles"], "Where patches lie; grid, or the method's own.")
 flags.DEFINE_enum("fusion_weights", None, ["hann", "mean"], "Weights of overlapping patches; hann, or the method's own.")
@@ -29,6 +31,7 @@ flags.DEFINE_enum("on_unqualified", None, ["best", "source"], "Fills holes no qu
 flags.DEFINE_float("qc_threshold", None, "P(real) a patch needs; default: the model's; 0.99 is the paper's.")
 flags.register_validator("qc_threshold", lambda p: p is None or 0 <= p <= 1, "--qc_threshold must be in [0, 1]")
 flags.DEFINE_enum("precision", "auto", ["auto", "float32", "bfloat16"], "Number type of the networks' hidden layers.")
+flags.DEFINE_bool("allow_out_of_protocol", False, "Go on with series that the model was not made for, and mark them.")
 flags.DEFINE_integer("seed", 0, "Of the random layout and of resampling.", 0)
 flags.DEFINE_bool("dry_run", False, "List what would be done; write nothing, and do not load the model.")
 
@@ -49,6 +52,7 @@ def main(argv: list[str]) -> int:
             switches={name: FLAGS[name].value for name in switches},
             precision=FLAGS.precision,
             dry_run=FLAGS.dry_run,
+            allow_out_of_protocol=FLAGS.allow_out_of_protocol,
             command=shlex.join(["python", *sys.argv]),
         )
     except UsageError as error:

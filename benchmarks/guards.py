@@ -78,7 +78,8 @@ def main(folder: str) -> None:
         naive = [of_straightforward(series, z) for z in shown]
         network = [max(of_network(series, z, layout) for z in shown) for layout in ("grid", "random")]
         middle = series.volume[len(series.volume) // 2]
-        mask, filters = soft_tissue_mask(middle), (replace(CONFIG.front_end, ceiling=()), CONFIG.front_end)
+        (response,) = CONFIG.front_end.filters.values()
+        mask, filters = soft_tissue_mask(middle), (replace(response, ceiling=()), response)
         rms = [np.sqrt(np.mean((f(middle, files.pixel_spacing) - middle)[mask] ** 2)) for f in filters]
         print(
             f"{files.name[:20]:20} {files.kernel[:11]:11} {min(naive):14.1f} ..{max(naive):6.1f} "

@@ -18,7 +18,7 @@ class HistogramMatching:
     def __init__(self, quantiles: tuple[float, ...]) -> None:
         self._reference = np.asarray(quantiles, np.float32)[None]
 
-    def prepare(self, hu: np.ndarray, pixel_spacing: tuple[float, float]) -> np.ndarray:
+    def prepare(self, hu: np.ndarray, pixel_spacing: tuple[float, float], kernel: str = "") -> np.ndarray:
         """(H, W) HU -> matched (H, W) float32 HU; pixels beyond the soft-tissue range are kept."""
         matched, soft_tissue = np.array(hu, np.float32), soft_tissue_mask(hu)
         if soft_tissue.any():

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import numpy as np
 
-from stan_ct.ct.filters import RadialFilter
+from stan_ct.ct.filters import FrontEnd
 
 
 class KernelFilter:
     """Filters the whole slice and leaves patches alone; every patch counts as real.
 
     Args:
-        response: Fitted by :func:`stan_ct.ct.filters.fit_radial_filter`.
+        front_end: Fitted by :func:`stan_ct.ct.filters.fit_radial_filter`.
     """
 
-    def __init__(self, response: RadialFilter) -> None:
-        self.response = response
+    def __init__(self, front_end: FrontEnd) -> None:
+        self.front_end = front_end
 
-    def prepare(self, hu: np.ndarray, pixel_spacing: tuple[float, float]) -> np.ndarray:
+    def prepare(self, hu: np.ndarray, pixel_spacing: tuple[float, float], kernel: str = "") -> np.ndarray:
         """(H, W) HU -> filtered (H, W) float32 HU."""
-        return self.response(hu, pixel_spacing)
+        return self.front_end(hu, pixel_spacing, kernel)
 
     def __call__(self, patches: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(N, h, w) HU -> the same, and P(real) = 1, (N,)."""

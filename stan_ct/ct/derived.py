@@ -55,6 +55,7 @@ class Derivation:
         key: Model hash and flags; with the source's UIDs it determines the new ones.
         sharpening: True for Derivation Code 113086 Edge enhancement, False for 113087 Smoothing.
         created: Timezone-aware.
+        caution: What whoever reads the series must know, ASCII; it follows in the Derivation Description.
         description: Derivation Description (0008,2111), ASCII; empty: that the series was standardized. One that does not
             open with "STAN-CT" leaves the series a possible source.
         contribution: Contribution Description (0018,A00E) of the tool, ASCII.
@@ -66,6 +67,7 @@ class Derivation:
     key: str
     sharpening: bool
     created: datetime
+    caution: str = ""
     description: str = ""
     contribution: str = "CT image standardization"
     attributes: tuple[tuple[str, str], ...] = ()
@@ -224,6 +226,8 @@ def _describe(header: Dataset, instance: Instance, derivation: Derivation, creat
     target, model = _ascii(derivation.target), _ascii(derivation.model)
     _set_text(header, "SeriesDescription", _series_description(_text(header, "SeriesDescription"), target))
     standardized = f"{dicom.STAMP} {__version__}: pixel values standardized to {target[:200]} by {model[:200]}"
+    if derivation.caution:
+        standardized += f". CAUTION: {_ascii(derivation.caution)[:400]}"
     ours = (_ascii(derivation.description)[:900] or standardized).encode()
     before = _shortened(_text(header, "DerivationDescription"), 1000 - len(ours))
     _set_text(header, "DerivationDescription", ours + (b"; its source: " + before if before else b""))

@@ -7,7 +7,7 @@ of their kernels: a curve over spatial frequency, and a filter of the whole slic
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Literal
 
 import numpy as np
@@ -75,6 +75,39 @@ class RadialFilter:
         """Whether the response, averaged above 2 lp/cm, is larger than 1."""
         gains = [g for f, g in zip(self.frequency, self.gain, strict=True) if f > 2]
         return bool(gains) and float(np.mean(gains)) > 1
+
+
+@dataclass(frozen=True)
+class FrontEnd:
+    """A radial filter for each source kernel: the whole-slice step of a model.
+
+    Attributes:
+        filters: Convolution Kernel of the source, as its headers state it -> its filter.
+    """
+
+    filters: dict[str, RadialFilter]
+
+    def __call__(self, hu: np.ndarray, pixel_spacing: tuple[float, float], kernel: str = "") -> np.ndarray:
+        """Filters one slice, see :class:`RadialFilter`; a front end of one filter has it for every kernel.
+
+        Raises:
+            ValueError: If there is no filter for this kernel.
+        """
+        chosen = next(iter(self.filters.values())) if len(self.filters) == 1 else self.filters.get(kernel)
+        if chosen is None:
+            raise ValueError(f"the model has filters for kernels {', '.join(self.filters)}, not for {kernel}")
+        return chosen(hu, pixel_spacing)
+
+    @classmethod
+    def from_json(cls, values: dict[str, dict]) -> FrontEnd | None:
+        """What `asdict(front_end)["filters"]` became in JSON; None of an empty one."""
+        return (
+            cls({k: RadialFilter(**{name: tuple(v) for name, v in f.items()}) for k, f in values.items()}) if values else None
+        )
+
+    def to_json(self) -> dict[str, dict]:
+        """The inverse of `from_json`."""
+        return {kernel: asdict(fitted) for kernel, fitted in self.filters.items()}
 
 
 def radial_frequency(shape: tuple[int, int], pixel_spacing: Spacing) -> np.ndarray:

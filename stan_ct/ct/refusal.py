@@ -20,6 +20,7 @@ ADVICE = {
     "stored_value_overflow": "Stored values exceed Bits Stored, so their HU are not certain: export the series again.",
     "conflicting_instances": "Several different files claim one SOP Instance UID: keep the right one.",
     "already_standardized": "STAN-CT wrote this series: standardize its source instead.",
+    "out_of_protocol": "The model was not made for this series: choose one that was; --allow_out_of_protocol goes on anyway.",
     "unwritable": "The output could not be written: free space, or choose another --output_dir.",
     "failed": "This is a fault of STAN-CT, not of your data: please report it with the message.",
 }

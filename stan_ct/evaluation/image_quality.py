@@ -1,4 +1,4 @@
-"""Image quality in physical units: HU errors by tissue, emphysema index, noise power, MTF of a disc.
+"""Image quality in physical units: HU errors by tissue, emphysema index, MTF of a disc; noise is `stan_ct.ct.noise`.
 
 Images and volumes are (H, W) or (Z, H, W) HU, masks bool of the same shape, pixel spacings (row, column) in mm, frequencies
 in line pairs per cm. The MTF of a wire is :func:`stan_ct.ct.kernels.measure_mtf`'s.
@@ -6,44 +6,21 @@ in line pairs per cm. The MTF of a wire is :func:`stan_ct.ct.kernels.measure_mtf
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
-from scipy import fft, ndimage, signal
+from scipy import ndimage, signal
 from skimage import measure, segmentation
 
+from stan_ct.ct.noise import SMOOTHING
+from stan_ct.ct.tissues import TISSUES
 from stan_ct.evaluation.metrics import HUError, hu_error
-
-TISSUES = {"lung": (-950.0, -500.0), "fat": (-150.0, -30.0), "soft tissue": (0.0, 150.0), "bone": (200.0, 3000.0)}
-"""Tissue -> HU, both ends included. Air outside the body, airways and bullae lie below lung; what lies between is none."""
-
-SMOOTHING = 2.0
-"""Standard deviation, px, of the Gaussian that the target passes, in the plane of a slice, before its tissue is decided."""
 
 LUNG_BELOW, LUNG_AREA, LUNG_PART = -500.0, 10.0, 0.1
 """Lung is air below this HU, of at least this area in a slice, cm^2, and at least this part of the largest such volume."""
-
-UNEVEN = 2.0
-"""A region of more than this times the structure (standard deviation) of the most uniform one is not uniform."""
 
 EDGE, BIN = 10.0, 0.1
 """Half width, mm, of the ring around a disc's edge that shows its profile, and the width of the profile's bins, px."""
 
 Spacing = tuple[float, float]
-
-
-@dataclass(frozen=True)
-class NoisePower:
-    """Radially averaged noise power: `power` (n,) HU^2 mm^2 at `frequency` (n,) lp/cm, of `area` (n,) in (lp/mm)^2 each."""
-
-    frequency: np.ndarray
-    power: np.ndarray
-    area: np.ndarray
-
-    @property
-    def variance(self) -> float:
-        """The integral over the frequency plane, its corners included: the variance of the noise, HU^2."""
-        return float(self.power @ self.area)
 
 
 def hu_error_by_tissue(image: np.ndarray, target: np.ndarray, mask: np.ndarray | None = None) -> dict[str, HUError]:
@@ -94,66 +71,6 @@ def _at_least(mask: np.ndarray, pixels: float) -> np.ndarray:
     keep = np.bincount(parts.ravel()) >= pixels
     keep[0] = False
     return keep[parts]
-
-
-def uniform_regions(
-    hu: np.ndarray, size: int = 24, number: int = 4, hu_range: Spacing = (-150.0, 150.0)
-) -> list[tuple[slice, slice]]:
-    """Where a slice is most uniform: windows (rows, columns) for :func:`noise_power`, the best first, none overlapping.
-
-    The slice is smoothed by `SMOOTHING`, which leaves structure and takes most of the noise. Of the windows, a quarter of a
-    side apart, that lie within `hu_range` then, those of the least standard deviation are taken, up to `UNEVEN` times the
-    least of all. What is to be compared is measured in the same windows.
-
-    Args:
-        hu: (H, W) HU.
-        size: Side of a window, px.
-        number: How many to find at most.
-        hu_range: What a window may hold, HU: by default fat and soft tissue, without lung and bone.
-    Returns:
-        At most `number` windows; none where no window lies within `hu_range`.
-    """
-    if min(hu.shape) < size:
-        return []
-    smooth, step = ndimage.gaussian_filter(np.asarray(hu, np.float64), SMOOTHING), max(1, size // 4)
-    windows = np.lib.stride_tricks.sliding_window_view(smooth, (size, size))[::step, ::step]
-    inside = (windows.min(axis=(2, 3)) >= hu_range[0]) & (windows.max(axis=(2, 3)) <= hu_range[1])
-    corners, structure = np.argwhere(inside) * step, windows[inside].std(axis=(1, 2))
-    found: list[tuple[int, int]] = []
-    for i in np.argsort(structure, kind="stable"):
-        row, column = map(int, corners[i])
-        apart = all(max(abs(row - r), abs(column - c)) >= size for r, c in found)
-        if len(found) < number and apart and structure[i] <= UNEVEN * structure.min():
-            found.append((row, column))
-    return [(slice(row, row + size), slice(column, column + size)) for row, column in found]
-
-
-def noise_power(regions: np.ndarray, pixel_spacing: Spacing) -> NoisePower:
-    r"""Noise power spectrum, :math:`\frac{d_x d_y}{N_x N_y} \langle |DFT(I - trend)|^2 \rangle`, averaged over directions.
-
-    The trend of each region is its best polynomial of second order, so the lowest frequencies lack power.
-
-    Args:
-        regions: Uniform regions, (R, S, S) HU.
-        pixel_spacing: mm.
-    Returns:
-        The spectrum, to the corner of the frequency plane; its integral is the variance around the trends.
-    Reference: ICRU Report 87 (2012); AAPM Report 233 (2019).
-    """
-    _, height, width = np.shape(regions)
-    y, x = np.meshgrid(np.linspace(-1, 1, height), np.linspace(-1, 1, width), indexing="ij")
-    basis, _ = np.linalg.qr(np.stack([(y**i * x**j).ravel() for i in range(3) for j in range(3 - i)], axis=1))
-    flat = np.reshape(np.asarray(regions, np.float64), (len(regions), -1))
-    noise = (flat - (flat @ basis) @ basis.T).reshape(np.shape(regions))
-    extent = height * pixel_spacing[0], width * pixel_spacing[1]  # mm
-    power = np.square(np.abs(fft.fft2(noise))).mean(axis=0) * (extent[0] * extent[1] / (height * width) ** 2)
-    vertical, horizontal = (fft.fftfreq(n, d / 10) for n, d in zip((height, width), pixel_spacing, strict=True))
-    frequency = np.hypot(vertical[:, None], horizontal)
-    nearest = np.rint(frequency * min(extent) / 10).astype(int).ravel()
-    cells, sums, powers = (np.bincount(nearest, weights) for weights in (None, frequency.ravel(), power.ravel()))
-    known = cells > 0
-    cells = cells[known]
-    return NoisePower(sums[known] / cells, powers[known] / cells, cells / (extent[0] * extent[1]))
 
 
 def disc_mtf(image: np.ndarray, pixel_spacing: Spacing, frequency: np.ndarray) -> np.ndarray:

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from stan_ct.ct.tissues import TISSUES
 from stan_ct.evaluation.first_order import histogram_features, statistics
 from stan_ct.evaluation.glcm import ALL_FEATURES, Discretization, patch_features
-from stan_ct.evaluation.image_quality import TISSUES, hu_error_by_tissue
+from stan_ct.evaluation.image_quality import hu_error_by_tissue
 from stan_ct.evaluation.metrics import HUError, hu_error
 
 FIRST_ORDER = (*statistics(np.zeros((1, 1))), *histogram_features(np.zeros((1, 1), int)))

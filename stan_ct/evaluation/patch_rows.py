@@ -41,13 +41,13 @@ class Method:
     Attributes:
         name: As the table prints it.
         sha256: Of the model: what is measured once is kept for it.
-        front_end: The model's whole-slice step, as the records' index writes it; None without one.
+        front_end: The model's filters by source kernel, as the records' index writes them; empty without any.
         load: Gives the synthesizer: (N, 256, 256) float32 HU -> the same, synthesized, and P(real), (N,).
     """
 
     name: str
     sha256: str
-    front_end: dict | None
+    front_end: dict[str, dict]
     load: Callable[[], Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]]
 
 
@@ -114,7 +114,7 @@ def read_test_patches(folder: Path, split: str = "test") -> list[TestPatches]:
         mine = [pair for pair in pairs if pair["source"]["kernel"] == kernel]
         shards = tuple(read_records(folder / pair["shard"], len(images), side) for pair in mine)
         patients = np.repeat([pair["patient"] for pair in mine], [len(shard) for shard in shards])
-        people, filtered = len(set(patients)), index["front_end"]
+        people, filtered = len(set(patients)), index["front_end"].get(kernel)
         described = f"{len(patients):,} {split} patches of {people} patient{'s' if people > 1 else ''}, in {folder}"
         key = _digest(plan, split, kernel, [len(shard) for shard in shards], _plain(filtered))
         found.append(TestPatches(kernel, target, images, shards, patients, filtered, key, described, apart, resized))
@@ -173,7 +173,7 @@ def _check(test: TestPatches, methods: Sequence[Method]) -> None:
     if len(set(names)) < len(names):
         raise NotComparable(f"rows need different names, got {', '.join(names)}")
     for method in methods:
-        if method.front_end is not None and _plain(method.front_end) != _plain(test.front_end):
+        if method.front_end and _plain(method.front_end.get(test.kernel)) != _plain(test.front_end):
             raise NotComparable(
                 f"model {method.name!r} filters whole slices, and these records hold "
                 f"{'patches of another filter' if test.front_end else 'no filtered patches'}: test it on the records that it "

@@ -11,7 +11,8 @@ from typing import Literal, get_args
 import keras
 import numpy as np
 
-from stan_ct.ct.filters import RadialFilter
+from stan_ct.ct.filters import FrontEnd
+from stan_ct.ct.fingerprint import Fingerprint
 from stan_ct.ct.hounsfield import HUWindow
 from stan_ct.networks.blocks import Initialization, Normalization
 from stan_ct.networks.discriminator import Discriminator, build_discriminator
@@ -41,7 +42,9 @@ class ModelConfig:
         spectral: Whether D's convolutions are spectrally normalized.
         conditional: Whether D sees the source beside the patch that it judges.
         high_pass: Whether D sees fine detail alone.
-        front_end: Radial filter that the whole slice passes first, or None.
+        front_end: Radial filters that whole slices pass first, or None.
+        sources: What series look like that it is made for, a fingerprint for each source kernel; empty if not known.
+        standard: What series of the standard protocol look like; None if not known.
         histogram: Quantiles of target patches, HU, for `histogram`.
         qc_threshold: A synthesized patch with P(real) below this is not qualified.
         training: Settings, data and versions of the training run, for the record.
@@ -60,7 +63,9 @@ class ModelConfig:
     spectral: bool = False
     conditional: bool = False
     high_pass: bool = False
-    front_end: RadialFilter | None = None
+    front_end: FrontEnd | None = None
+    sources: tuple[Fingerprint, ...] = ()
+    standard: Fingerprint | None = None
     histogram: tuple[float, ...] = ()
     qc_threshold: float = 0.99
     training: dict = field(default_factory=dict)
@@ -87,6 +92,12 @@ class ModelConfig:
         )
 
 
+def find_model(name: Path | str) -> Path:
+    """A model folder, or one that ships with STAN-CT by its name, as `default`."""
+    shipped = Path(__file__).resolve().parents[1] / "models" / name
+    return shipped if not Path(name).exists() and (shipped / CONFIG).is_file() else Path(name)
+
+
 def save_model(
     folder: Path | str,
     config: ModelConfig,
@@ -109,7 +120,8 @@ def save_model(
         if network is not None:
             weights = {f"{i:03}": np.asarray(w, storage) for i, w in enumerate(network.get_weights())}
             np.savez(folder / f"{label}.npz", **weights)
-    (folder / CONFIG).write_text(_readable_json(asdict(config)) + "\n")
+    front_end = config.front_end.to_json() if config.front_end else {}
+    (folder / CONFIG).write_text(_readable_json(asdict(config) | {"front_end": front_end}) + "\n")
 
 
 def read_config(folder: Path | str) -> ModelConfig:
@@ -126,12 +138,13 @@ def read_config(folder: Path | str) -> ModelConfig:
         values = json.loads(path.read_text())
         values["window"] = HUWindow(**values["window"])
         values["histogram"] = tuple(values.get("histogram", ()))
-        if values["front_end"] is not None:
-            values["front_end"] = RadialFilter(**{k: tuple(v) for k, v in values["front_end"].items()})
+        values["front_end"] = FrontEnd.from_json(values["front_end"])
+        values["sources"] = tuple(map(Fingerprint.from_json, values.get("sources", ())))
+        values["standard"] = Fingerprint.from_json(values["standard"]) if values.get("standard") else None
         if values["method"] not in get_args(Method):
             raise TypeError(f"method {values['method']!r}")
         return ModelConfig(**values)
-    except (TypeError, KeyError, json.JSONDecodeError) as error:
+    except (AttributeError, TypeError, KeyError, json.JSONDecodeError) as error:
         raise ValueError(f"{path} is not a model configuration of this version: {error}") from error
 
 

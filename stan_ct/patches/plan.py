@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from stan_ct import __version__
-from stan_ct.ct.filters import RadialFilter
+from stan_ct.ct.filters import FrontEnd
 from stan_ct.patches.cutting import Shard, share_out
 from stan_ct.patches.pairs import Pairing, PairingError, PairingRule, SeriesPair
 from stan_ct.patches.protocol import protocol_of
@@ -43,8 +43,9 @@ class PatchSettings:
         test_patches: Test patches for each source kernel, likewise.
         resized: True: sides of 100..256 resized to 256 (the paper); False: 256 pixels at native scale.
         margin: Pixels around training patches, within which augmentation shifts them.
-        front_end: `amplitude` or `wiener`: fit this radial filter on the training slices and cut patches from filtered
-            source slices too, so that models with and without it train and are tested on the same records; `none`.
+        front_end: `amplitude` or `wiener`: fit this radial filter on the training slices of each source kernel and cut
+            patches from filtered source slices too, so that models with and without it train and are tested on the same
+            records; `none`.
         seed: Chooses patches and patients.
     Raises:
         PairingError: If a number is not finite, or a front end cannot be fitted.
@@ -76,10 +77,10 @@ class PatchSettings:
             for number in value if isinstance(value, tuple) else (value,):
                 if not math.isfinite(number):
                     raise PairingError(f"--{name} expects a finite number, not {number}")
-        if self.front_end != "none" and (len(self.source_kernels) > 1 or self.pairing == "standard"):
+        if self.front_end != "none" and self.pairing == "standard":
             raise PairingError(
-                "a front end is one filter from one kernel to another, so it needs a single source kernel at equal "
-                "thickness: choose one with --source_kernels and --pairing=kernel, or --front_end=none"
+                "a front end filters from one kernel to another, so it needs pairs of equal thickness: choose "
+                "--pairing=kernel, or --front_end=none"
             )
 
     @property
@@ -162,18 +163,27 @@ def make_shards(
     part: str,
     pairs: Sequence[SeriesPair],
     counts: Sequence[tuple[int, ...]],
-    front_end: RadialFilter | None,
+    front_end: FrontEnd | None,
     settings: PatchSettings,
 ) -> list[Shard]:
-    """One file for each pair; name and seed follow from its series and the settings' seed."""
+    """One file for each pair; name and seed follow from its series and the settings' seed.
+
+    Raises:
+        PairingError: If the front end has no filter for a pair, whose kernel no training pair has.
+    """
+    if front_end and (strange := {pair.source.kernel for pair in pairs} - front_end.filters.keys()):
+        raise PairingError(
+            f"no training pair has kernel {', '.join(sorted(strange))}, which {part} has, so no filter can be fitted: leave "
+            "it out of --source_kernels, or choose --front_end=none"
+        )
     shards = []
     for pair, count in zip(pairs, counts, strict=True):
         text = repr((settings.seed, part, key_of(pair.source), key_of(pair.target)))
         digest = hashlib.sha256(text.encode()).hexdigest()
         protocol = re.sub(r"[^A-Za-z0-9.]+", "-", str(protocol_of(pair.source))).strip("-")
         path = Path(settings.output_dir) / f"{part}-{protocol}-{digest[:12]}.tfrecord"
-        margin = margin_of(part, settings)
-        shards.append(Shard(path, pair, count, int(digest[12:24], 16), margin, settings.resized, front_end))
+        margin, response = margin_of(part, settings), front_end.filters[pair.source.kernel] if front_end else None
+        shards.append(Shard(path, pair, count, int(digest[12:24], 16), margin, settings.resized, response))
     return shards
 
 

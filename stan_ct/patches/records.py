@@ -16,10 +16,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+import numpy as np
 from tqdm import tqdm
 
 from stan_ct import __version__
-from stan_ct.ct.filters import RadialFilter, fit_radial_filter
+from stan_ct.ct.filters import FrontEnd, fit_radial_filter
+from stan_ct.ct.fingerprint import Fingerprint, look_at
 from stan_ct.ct.series import SeriesFiles
 from stan_ct.patches.cutting import Shard, cut_shard, load_slice, survey
 from stan_ct.patches.pairs import PairingError, PairingRule, SeriesPair, pair_series
@@ -33,7 +35,7 @@ from stan_ct.patches.workers import Workers
 INDEX, PLAN = "index.json", "plan.json"
 INSTANCES = {"validation": "held_back.txt", "test": "test_instances.txt"}
 FIT_SLICES = 128
-"""The radial filter is fitted on at most so many pairs of training slices, evenly spread."""
+"""A radial filter is fitted on at most so many pairs of training slices, evenly spread."""
 SPARE = 256 * 2**20
 """Bytes that stay free on the disk."""
 
@@ -67,6 +69,7 @@ def make_patches(settings: PatchSettings, workers: int = 1) -> dict:
         rooms = {part: [[seen[key_of(p.source)][z][1] for z, _ in p.slices] for p in pairs] for part, pairs in parts.items()}
         counts = {part: patches_per_pair(part, parts[part], rooms[part], settings) for part in parts}
         front_end, sharpens = _fit(parts["train"], settings.front_end)
+        fingerprints = _fingerprints(parts, pool)
         shards = {part: make_shards(part, parts[part], counts[part], front_end, settings) for part in parts}
         everything = [shard for part in parts for shard in shards[part]]
         _start_folder(folder, plan_text(everything, digests, settings), everything)
@@ -82,8 +85,9 @@ def make_patches(settings: PatchSettings, workers: int = 1) -> dict:
         "pairs": _describe_pairs(shards, written),
         "refused": [f"{r.reason}: {path}" for r in refusals for path in r.paths],
         "images": ["source", "filtered", "target"] if front_end else ["source", "target"],
-        "front_end": asdict(front_end) if front_end else None,
+        "front_end": front_end.to_json() if front_end else {},
         "sharpens": sharpens,
+        "fingerprints": fingerprints,
         "leakage": leakage,
     }
     for part in sorted(INSTANCES.keys() & parts.keys()):
@@ -105,7 +109,7 @@ def read_index(folder: Path | str) -> dict:
     if not path.exists():
         raise FileNotFoundError(f"{path} does not exist: make patch records with data/make_patches.py first")
     index = json.loads(path.read_text())
-    if "images" not in index:
+    if "images" not in index or "fingerprints" not in index:
         raise ValueError(f"{path} was written by an earlier version: make the records again with data/make_patches.py")
     return index
 
@@ -149,17 +153,41 @@ def _survey(parts: Parts, resized: bool, pool: Workers) -> dict[Key, dict[int, t
     return dict(zip(series, pool.map(survey, tasks, [len(t[1]) for t in tasks], "look at slices"), strict=True))
 
 
-def _fit(pairs: Sequence[SeriesPair], method: str) -> tuple[RadialFilter | None, bool]:
-    """The front end, and whether the target kernel passes more of the high frequencies than the source kernel."""
+def _fit(pairs: Sequence[SeriesPair], method: str) -> tuple[FrontEnd | None, bool]:
+    """The front end, and whether the target kernel passes more of the high frequencies than the source kernels do."""
+    filters, sharpens = {}, []
+    for kernel in sorted({pair.source.kernel for pair in pairs}):
+        images = _spread([pair for pair in pairs if pair.source.kernel == kernel])
+        amplitude = fit_radial_filter(images)
+        sharpens.append(amplitude.sharpens)
+        filters[kernel] = amplitude if method != "wiener" else fit_radial_filter(images, "wiener")
+    return FrontEnd(filters) if method != "none" else None, any(sharpens)
+
+
+def _spread(pairs: Sequence[SeriesPair]) -> list[tuple[np.ndarray, np.ndarray, tuple[float, float]]]:
+    """Source slice, target slice and pixel spacing of `FIT_SLICES` evenly spread pairs of slices."""
     slices = [(pair, z, t) for pair in pairs for z, t in pair.slices]
     few = [slices[i * len(slices) // min(len(slices), FIT_SLICES)] for i in range(min(len(slices), FIT_SLICES))]
-    images = [
+    return [
         (load_slice(pair.source, z).volume[0], load_slice(pair.target, t).volume[0], pair.source.pixel_spacing)
-        for pair, z, t in tqdm(few, "compare kernels", disable=None)
+        for pair, z, t in tqdm(few, f"compare kernel {pairs[0].source.kernel} with {pairs[0].target.kernel}", disable=None)
     ]
-    amplitude = fit_radial_filter(images)
-    front_end = {"none": None, "amplitude": amplitude}.get(method) if method != "wiener" else fit_radial_filter(images, method)
-    return front_end, amplitude.sharpens
+
+
+def _fingerprints(parts: Parts, pool: Workers) -> dict[str, list[dict]]:
+    """`sources`, of each source kernel, and the `target`: what series look like for which a model of these records is made."""
+    chosen = [pair for part in ("train", "validation") for pair in parts[part]]
+    sides = {"sources": [pair.source for pair in chosen], "target": [pair.target for pair in chosen]}
+    series = {key_of(files): files for side in sides.values() for files in side}
+    seen = dict(
+        zip(series, pool.map(look_at, [(f,) for f in series.values()], [1] * len(series), "measure noise"), strict=True)
+    )
+    found = {}
+    for side, members in sides.items():
+        kernels = sorted({files.kernel for files in members})
+        keys = {kernel: dict.fromkeys(key_of(f) for f in members if f.kernel == kernel) for kernel in kernels}
+        found[side] = [asdict(Fingerprint.of(kernel, [seen[key] for key in keys[kernel]])) for kernel in kernels]
+    return found
 
 
 def _start_folder(folder: Path, plan: str, shards: Sequence[Shard]) -> None:

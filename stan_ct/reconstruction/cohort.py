@@ -10,7 +10,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -22,7 +22,10 @@ from stan_ct.ct.derived import Derivation, write_series
 from stan_ct.ct.identity import creation_time, derived_series_uid, free_series_number
 from stan_ct.ct.refusal import Refusal, Refused
 from stan_ct.ct.series import Inventory, Series, SeriesFiles, load_series
+from stan_ct.reconstruction.fidelity import Fidelity, fidelity
+from stan_ct.reconstruction.guard import Guard
 from stan_ct.reconstruction.pipeline import PipelineSettings, SliceResult, Synthesizer, standardize_series
+from stan_ct.reconstruction.quality import Finding
 from stan_ct.reconstruction.report import Panel, panels, write_report
 
 SERIES, MANIFEST, REPORT = "series", "manifest.json", "report.html"
@@ -53,6 +56,7 @@ class Run:
         model: The model.
         settings: Switches of the pipeline.
         precision: Number type of the networks' hidden layers.
+        guard: Judges whether the model was made for a series.
         command: The command line, for the record.
     """
 
@@ -60,6 +64,7 @@ class Run:
     model: Model
     settings: PipelineSettings
     precision: str
+    guard: Guard = field(default_factory=Guard)
     command: str = ""
 
     @property
@@ -75,7 +80,7 @@ class Record:
 
     Attributes:
         files: The source series.
-        status: `written`, `refused` or `failed`.
+        status: `written`, `refused`, `failed`, or `left_alone`: it has the standard protocol already.
         entry: The manifest's entry.
         panels: Pictures.
         refusals: Why it, or some of its slices, could not be standardized.
@@ -97,11 +102,10 @@ class Outcome:
 
     @property
     def exit_code(self) -> int:
-        """0 all good; 2 some series or slices refused or failed; 3 nothing standardized."""
-        written = [r for r in self.records if r.status == "written"]
-        if not written:
+        """0 all good; 2 some series or slices refused or failed; 3 no series has the standard protocol now."""
+        if all(r.status in ("refused", "failed") for r in self.records):
             return 3
-        return 2 if self.refusals or any(r.refusals or r.status != "written" for r in self.records) else 0
+        return 2 if self.refusals or any(r.refusals for r in self.records) else 0
 
 
 def check_output(output_dir: Path, input_dir: Path, planned: Inventory) -> None:
@@ -167,7 +171,15 @@ def _standardize_one(
     entry = _describe(files)
     try:
         series = load_series(files, workers=os.cpu_count() or 1)
-        volume, results = standardize_series(series, synthesizer, run.settings, progress)
+        verdict = run.guard(series)
+        if verdict.standard and not run.guard.allow:
+            return Record(files, "left_alone", entry | {"status": "left_alone"})
+        cautions = ["it had the standard protocol already"] if verdict.standard else list(verdict.reasons)
+        if cautions and not run.guard.allow:
+            raise Refused("out_of_protocol", "; ".join(cautions))
+        volume, results = standardize_series(series, synthesizer, run.settings, progress, verdict.kernel)
+        kept = fidelity(series, volume)
+        results = [replace(r, findings=(*r.findings, *more)) for r, more in zip(results, kept.slices, strict=True)]
         study = taken.setdefault(files.study_uid, set())
         series_number = free_series_number(files.number, study)
         study.add(series_number)
@@ -177,6 +189,7 @@ def _standardize_one(
             key=run.key,
             sharpening=run.model.sharpens,
             created=created,
+            caution=f"out of protocol: {'; '.join(cautions)}" if cautions else "",
         )
         uids = write_series(series, volume, run.output_dir / SERIES / files.name, derivation, series_number)
     except Refused as refused:
@@ -187,7 +200,8 @@ def _standardize_one(
         entry["traceback"] = traceback.format_exc()
         return _unwritten(files, entry, "failed", "failed", f"{type(error).__name__}: {error}")
     entry |= {"status": "written", "derived_series_uid": derived_series_uid(series.files, run.key)}
-    entry |= {"series_number": series_number, **_account(series, volume, results, uids)}
+    entry |= {"series_number": series_number, "treated_as": verdict.kernel, "out_of_protocol": cautions}
+    entry |= _account(series, volume, results, uids, kept)
     entry["refused_slices"] = [_refusal_entry(r) for r in series.refusals]
     entry["seconds"] = round(time.monotonic() - start, 2)
     return Record(files, "written", entry, panels(series, volume), series.refusals)
@@ -211,7 +225,7 @@ def _describe(files: SeriesFiles) -> dict:
     }
 
 
-def _account(series: Series, volume: np.ndarray, results: list[SliceResult], uids: tuple[str, ...]) -> dict:
+def _account(series: Series, volume: np.ndarray, results: list[SliceResult], uids: tuple[str, ...], kept: Fidelity) -> dict:
     """The numbers of a written series: patches, findings, HU, and every slice."""
     mean_change, rms_change = _change(series, volume)
     made, qualified = sum(r.patches for r in results), sum(r.qualified for r in results)
@@ -235,9 +249,13 @@ def _account(series: Series, volume: np.ndarray, results: list[SliceResult], uid
         "patches": made,
         "kept_fraction": round(qualified / made, 4) if made else None,
         "uncovered": round(float(np.mean([r.uncovered for r in results])), 5),
-        "findings": _count(results),
+        "findings": _count([*kept.findings, *(f for r in results for f in r.findings)]),
+        "series_findings": [asdict(f) for f in kept.findings],
         "mean_hu_change": round(mean_change, 3),
         "rms_hu_change": round(rms_change, 3),
+        "tissue_hu_change": kept.tissues,
+        "structure_hu": kept.structure,
+        "strongest_structure": kept.strongest,
         "slices": slices,
     }
 
@@ -252,19 +270,23 @@ def _change(series: Series, volume: np.ndarray) -> tuple[float, float]:
     return float(mean), float(np.sqrt(square))
 
 
-def _count(results: list[SliceResult]) -> dict[str, int]:
-    """Name of a finding -> number of slices that have it."""
-    names = [f.name for r in results for f in r.findings]
+def _count(findings: list[Finding]) -> dict[str, int]:
+    """Name of a finding -> how often it was found."""
+    names = [finding.name for finding in findings]
     return {name: names.count(name) for name in sorted(set(names))}
 
 
 def _summary(record: Record) -> str:
     entry = record.entry
+    if record.status == "left_alone":
+        return f"left alone: kernel {entry['kernel']} is the standard one"
     if record.status != "written":
         return f"{record.status}, {record.refusals[0].reason}: {record.refusals[0].found}"
-    findings = ", ".join(f"{name} in {count} slices" for name, count in entry["findings"].items()) or "no findings"
+    findings = ", ".join(f"{name} x {count}" for name, count in entry["findings"].items()) or "no findings"
     left_out = f", {len(record.refusals)} slices refused" if record.refusals else ""
     kept = f"{entry['kept_fraction']:.0%} of {entry['patches']} patches kept" if entry["patches"] else "no soft tissue"
+    if entry["out_of_protocol"]:
+        left_out += f", OUT OF PROTOCOL ({'; '.join(entry['out_of_protocol'])})"
     return f"{len(entry['slices'])} slices{left_out}, {kept}, {findings}, {entry['seconds']:.1f} s"
 
 

@@ -42,8 +42,8 @@ RESAMPLING_ROUNDS = 3
 class Synthesizer(Protocol):
     """What the pipeline asks of a network, a baseline, or the identity."""
 
-    def prepare(self, hu: np.ndarray, pixel_spacing: tuple[float, float]) -> np.ndarray:
-        """The whole-slice step: (H, W) HU -> (H, W) HU."""
+    def prepare(self, hu: np.ndarray, pixel_spacing: tuple[float, float], kernel: str = "") -> np.ndarray:
+        """The whole-slice step: (H, W) HU of a source kernel -> (H, W) HU."""
 
     def __call__(self, patches: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(N, h, w) float32 HU -> synthesized (N, h, w) float32 HU, and P(real), (N,)."""
@@ -137,18 +137,29 @@ class _Synthesized:
 
 
 def standardize_series(
-    series: Series, synthesizer: Synthesizer, settings: PipelineSettings, progress: Callable[[Iterable], Iterable] = iter
+    series: Series,
+    synthesizer: Synthesizer,
+    settings: PipelineSettings,
+    progress: Callable[[Iterable], Iterable] = iter,
+    kernel: str | None = None,
 ) -> tuple[np.ndarray, list[SliceResult]]:
     """Standardizes every slice of a series.
 
+    Args:
+        series: The source.
+        synthesizer: Makes standard patches.
+        settings: The switches.
+        progress: Wraps the iteration over slices.
+        kernel: The model's source kernel as which the series is treated; None for the series' own.
     Returns:
         (Z, H, W) float32 HU, and each slice's result with an empty image.
     """
-    volume, results = np.empty_like(series.volume), []
+    volume, results, kernel = np.empty_like(series.volume), [], kernel or series.files.kernel
     for z in progress(range(len(volume))):
         digest = hashlib.sha256(series.instances[z].uid.encode()).digest()
         rng = np.random.default_rng([settings.seed, int.from_bytes(digest[:8], "big")])
-        result = standardize_slice(series.volume[z], series.padding[z], series.files.pixel_spacing, synthesizer, settings, rng)
+        image, padding, spacing = series.volume[z], series.padding[z], series.files.pixel_spacing
+        result = standardize_slice(image, padding, spacing, synthesizer, settings, rng, kernel)
         volume[z] = result.hu
         results.append(replace(result, hu=np.empty((0, 0), np.float32)))
     return volume, results
@@ -161,6 +172,7 @@ def standardize_slice(
     synthesizer: Synthesizer,
     settings: PipelineSettings,
     rng: np.random.Generator,
+    kernel: str = "",
 ) -> SliceResult:
     """Steps 1 - 3 for one slice.
 
@@ -171,6 +183,7 @@ def standardize_slice(
         synthesizer: Makes standard patches.
         settings: The switches.
         rng: Of the random layout and of resampling.
+        kernel: The model's source kernel as which the slice is treated.
     Returns:
         The standardized slice; pixels outside the soft-tissue mask are the source's.
     """
@@ -180,7 +193,7 @@ def standardize_slice(
         mask = close_mask(soft_tissue) & ~padding & (source <= SOFT_TISSUE[1])
     if not mask.any():
         return SliceResult(source.copy())
-    prepared = synthesizer.prepare(np.where(padding, np.float32(AIR), source), pixel_spacing)
+    prepared = synthesizer.prepare(np.where(padding, np.float32(AIR), source), pixel_spacing, kernel)
     size = _padded_size(source.shape, settings.patch_layout)
     prepared, framed_source, framed_mask = (pad_to(image, *size) for image in (prepared, source, mask))
 

@@ -98,6 +98,8 @@ def _series(entry: dict) -> str:
         "Source": f"kernel {entry['kernel']}, slice thickness {thickness}, {' x '.join(map(str, entry['shape']))}",
         "Source series": entry["source_series_uid"],
     }
+    if entry["status"] == "left_alone":
+        return _table(rows) + '<p class="good">Left alone: it has the standard protocol already.</p>'
     if entry["status"] != "written":
         return _table(rows) + _refusals(entry["status"].capitalize(), [entry["refusal"]])
     kept = f"{entry['kept_fraction']:.1%}" if entry["kept_fraction"] is not None else "none needed"
@@ -106,13 +108,19 @@ def _series(entry: dict) -> str:
         "Series number": entry["series_number"],
         "Patches": f"{entry['patches']}, qualified: {kept}; soft tissue not covered: {entry['uncovered']:.2%}",
         "Change in soft tissue": f"mean {entry['mean_hu_change']:+.1f} HU, root mean square {entry['rms_hu_change']:.1f} HU",
+        "Change of means": ", ".join(f"{tissue} {change:+.1f} HU" for tissue, change in entry["tissue_hu_change"].items()),
+        "Not explained by a change of kernel": f"{entry['structure_hu']:.1f} HU at the scale of a nodule, the strongest "
+        f"{entry['strongest_structure']:.1f} standard deviations",
         "Time": f"{entry['seconds']:.1f} s",
     }
-    return _table(rows) + _findings(entry) + _refusals("Slices left out", entry["refused_slices"])
+    caution = "; ".join(entry["out_of_protocol"])
+    warning = f'<p class="bad">Out of protocol: {escape(caution)}.</p>' if caution else ""
+    return _table(rows) + warning + _findings(entry) + _refusals("Slices left out", entry["refused_slices"])
 
 
 def _findings(entry: dict) -> str:
-    rows = [
+    rows = [("all", "", f["name"], f"{f['value']:g}", f"{f['limit']:g}") for f in entry["series_findings"]]
+    rows += [
         (f"{number}", f"{s['location']:g}", f["name"], f"{f['value']:g}", f"{f['limit']:g}")
         for number, s in enumerate(entry["slices"], 1)
         for f in s["findings"]

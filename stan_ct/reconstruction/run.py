@@ -10,6 +10,7 @@ from tqdm import tqdm
 from stan_ct.ct.series import Inventory, find_series
 from stan_ct.networks.quiet import quiet_start
 from stan_ct.reconstruction.cohort import REPORT, Model, Outcome, OutputError, Run, check_output, standardize_cohort
+from stan_ct.reconstruction.guard import Guard
 from stan_ct.reconstruction.pipeline import FusionMethod, method_settings
 
 
@@ -25,6 +26,7 @@ def reconstruct(
     switches: dict | None = None,
     precision: str = "auto",
     dry_run: bool = False,
+    allow_out_of_protocol: bool = False,
     command: str = "",
 ) -> int:
     """Standardizes every CT series below a directory.
@@ -37,9 +39,10 @@ def reconstruct(
         switches: Overrides of the method's settings; None leaves the method's own.
         precision: Number type of the networks' hidden layers.
         dry_run: Only say what would be done.
+        allow_out_of_protocol: Go on with series that the model was not made for.
         command: The command line, for the manifest.
     Returns:
-        The exit code: 0 all good, 2 some series or slices refused or failed, 3 nothing standardized.
+        The exit code: 0 all good, 2 some series or slices refused or failed, 3 no series has the standard protocol now.
     Raises:
         UsageError: If the input does not exist, the output cannot be used, or the model is none.
     """
@@ -54,26 +57,30 @@ def reconstruct(
         for series in inventory.series:
             print(f"  {series.name}: kernel {series.kernel}, {' x '.join(map(str, series.shape))} -> {output_dir / 'series'}")
         return Outcome([], inventory.refusals).exit_code if not inventory.series else 2 if inventory.refusals else 0
-    run, synthesizer = _prepare(output_dir, model, fusion, switches or {}, precision, command)
+    run, synthesizer = _prepare(output_dir, model, fusion, switches or {}, precision, allow_out_of_protocol, command)
     try:
         outcome = standardize_cohort(inventory, synthesizer, run, _bar, tqdm.write)
     except OSError as error:  # manifest or report
         raise UsageError(f"the output could not be written: {error}. Free space, or choose another --output_dir") from error
-    written = sum(r.status == "written" for r in outcome.records)
-    print(f"{written} of {len(outcome.records)} series written. Report: {output_dir / REPORT}")
+    written, alone = (sum(r.status == status for r in outcome.records) for status in ("written", "left_alone"))
+    left = f", {alone} left alone" if alone else ""
+    print(f"{written} of {len(outcome.records)} series written{left}. Report: {output_dir / REPORT}")
     return outcome.exit_code
 
 
-def _prepare(output_dir: Path, folder: Path, fusion: FusionMethod, switches: dict, precision: str, command: str) -> tuple:
+def _prepare(
+    output_dir: Path, folder: Path, fusion: FusionMethod, switches: dict, precision: str, allow: bool, command: str
+) -> tuple:
     """The run and its synthesizer. TensorFlow is imported here, after the input has been checked."""
     with quiet_start():
-        from stan_ct.networks.model_folder import model_hash, read_config
+        from stan_ct.networks.model_folder import find_model, model_hash, read_config
         from stan_ct.networks.precision import compute_dtype
         from stan_ct.reconstruction.synthesis import load_synthesizer
 
         compute_dtype("auto")  # looks for GPUs
 
     try:
+        folder = find_model(folder)
         config = read_config(folder)
         chosen = {"qc_threshold": config.qc_threshold, **{k: v for k, v in switches.items() if v is not None}}
         settings = method_settings(fusion, **chosen)
@@ -82,7 +89,8 @@ def _prepare(output_dir: Path, folder: Path, fusion: FusionMethod, switches: dic
     except (FileNotFoundError, ValueError) as error:
         raise UsageError(str(error)) from error
     model = Model(config.name, model_hash(folder), config.source_kernel, config.target_kernel, config.sharpens)
-    return Run(output_dir, model, settings, resolved, command), synthesizer
+    guard = Guard(config.sources, config.standard, allow)
+    return Run(output_dir, model, settings, resolved, guard, command), synthesizer
 
 
 def _print_left_out(inventory: Inventory) -> None:

@@ -37,9 +37,9 @@ class NetworkSynthesizer:
             load_weights(folder, "discriminator", self.discriminator)
         self._run = tf.function(self._networks, input_signature=[tf.TensorSpec((None, None, None, 1), tf.float32)])
 
-    def prepare(self, hu: np.ndarray, pixel_spacing: tuple[float, float]) -> np.ndarray:
+    def prepare(self, hu: np.ndarray, pixel_spacing: tuple[float, float], kernel: str = "") -> np.ndarray:
         """The kernel front end, where the model has one: (H, W) HU -> (H, W) HU."""
-        return hu if self.config.front_end is None else self.config.front_end(hu, pixel_spacing)
+        return hu if self.config.front_end is None else self.config.front_end(hu, pixel_spacing, kernel)
 
     def __call__(self, patches: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(N, h, w) float32 HU, h and w multiples of 256 -> (N, h, w) float32 HU, and P(real), (N,) in [0, 1]."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, replace
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -10,7 +11,7 @@ import tensorflow as tf
 
 from stan_ct import __version__
 from stan_ct.ct.hounsfield import quantiles
-from stan_ct.networks.model_folder import ModelConfig
+from stan_ct.networks.model_folder import ModelConfig, find_model, load_weights, read_config
 from stan_ct.networks.precision import compute_dtype
 from stan_ct.patches.dataset import read_patches
 from stan_ct.training.competition import Competition
@@ -39,7 +40,31 @@ def competition(settings: TrainSettings, config: ModelConfig) -> Competition:
     generators = [config.generator(dtype, settings.initialization) for _ in range(number)]
     opponents = 0 if settings.method == "unet" else number
     discriminators = [config.discriminator(dtype, settings.initialization) for _ in range(opponents)]
+    if settings.init_model:
+        _start_from(find_model(settings.init_model), config, generators, discriminators)
     return Competition(generators, discriminators, settings.losses, optimizer, settings.conditional, settings.hu_window)
+
+
+ALIKE = ("window", "base_filters", "discriminator_filters", "normalization", "residual", "spectral", "conditional", "high_pass")
+"""What two models must agree in for one to start from the other's networks."""
+
+
+def _start_from(folder: Path, config: ModelConfig, generators: list, discriminators: list) -> None:
+    """Gives networks the weights of a model.
+
+    Raises:
+        FileNotFoundError: If there is no such model.
+        ValueError: If its networks are not of the same kind.
+    """
+    before = read_config(folder)
+    differ = [name for name in ALIKE if getattr(before, name) != getattr(config, name)]
+    if before.method in CLASSICAL or differ:
+        told = ", ".join(f"{name}={getattr(before, name)}" for name in differ) or f"method={before.method}"
+        raise ValueError(f"--init_model={folder} has other networks than these flags ask for; it has {told}")
+    for label, networks in (("generator", generators), ("discriminator", discriminators)):
+        if label == "generator" or before.method != "unet":
+            for network in networks:
+                load_weights(folder, label, network)
 
 
 def classical(settings: TrainSettings, config: ModelConfig, index: dict) -> ModelConfig:

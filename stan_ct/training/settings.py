@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from stan_ct.ct.filters import RadialFilter
+from stan_ct.ct.filters import FrontEnd
+from stan_ct.ct.fingerprint import Fingerprint
 from stan_ct.ct.hounsfield import HUWindow
 from stan_ct.networks.blocks import Initialization, Normalization
 from stan_ct.networks.losses import LossSettings
@@ -15,7 +16,17 @@ from stan_ct.training.phases import PhaseRules
 
 Competing = Literal["alternating", "joint"]
 
-FREE = {"records_dir", "output_dir", "max_epochs", "max_minutes", "name", "storage", "checkpoint_minutes", "keep_versions"}
+FREE = {
+    "records_dir",
+    "output_dir",
+    "max_epochs",
+    "max_steps",
+    "max_minutes",
+    "name",
+    "storage",
+    "checkpoint_minutes",
+    "keep_versions",
+}
 """Settings that may change when a run goes on."""
 
 
@@ -41,11 +52,13 @@ class TrainSettings:
         initialization: Where the weights of G and D start.
         hu_window: HU <-> [-1, 1].
         losses: Weights and switches of Eqs. 1 - 6.
+        init_model: Folder, or name, of a model whose networks training starts from; empty: they start anew.
         batch_size: B, over all replicas.
         learning_rate: Of Adam.
         decay_steps: Steps of a network over which its learning rate falls to 0 along a cosine; 0: it stays.
         ema: Momentum of the moving average of G's weights that is measured and saved in place of the weights; 0 for none.
         max_epochs: Passes over the training patches, counted in G's steps.
+        max_steps: Steps of G, at most; 0 for no limit.
         max_minutes: Training ends after this time, over all runs that share its checkpoints; 0 for no limit.
         patience: Training ends when the validation error has not fallen for so many versions; 0 for never.
         validation_patches: Validation patches that every version is measured on, at most.
@@ -73,11 +86,13 @@ class TrainSettings:
     initialization: Initialization = "normal"
     hu_window: HUWindow = field(default_factory=HUWindow)
     losses: LossSettings = field(default_factory=LossSettings)
+    init_model: str = ""
     batch_size: int = 8
     learning_rate: float = 1e-4
     decay_steps: int = 0
     ema: float = 0.0
     max_epochs: int = 100
+    max_steps: int = 0
     max_minutes: float = 0.0
     patience: int = 0
     validation_patches: int = 64
@@ -87,6 +102,11 @@ class TrainSettings:
     storage: Storage = "float32"
     seed: int = 0
     deterministic: bool = False
+
+    def total_steps(self, epoch_batches: int) -> int:
+        """Steps of G that `max_epochs` and `max_steps` allow."""
+        total = self.max_epochs * epoch_batches
+        return min(total, self.max_steps) if self.max_steps else total
 
     @property
     def phases_per_version(self) -> int:
@@ -102,7 +122,6 @@ class TrainSettings:
 
     def config(self, index: dict) -> ModelConfig:
         """The model that this trains on records with this index."""
-        front_end = index["front_end"] if self.use_front_end else None
         return ModelConfig(
             name=self.name,
             method=self.method,
@@ -117,5 +136,7 @@ class TrainSettings:
             spectral=self.losses.lipschitz == "spectral",
             conditional=self.conditional,
             high_pass=self.high_pass,
-            front_end=RadialFilter(**{k: tuple(v) for k, v in front_end.items()}) if front_end else None,
+            front_end=FrontEnd.from_json(index["front_end"]) if self.use_front_end else None,
+            sources=tuple(map(Fingerprint.from_json, index["fingerprints"]["sources"])),
+            standard=Fingerprint.from_json(index["fingerprints"]["target"][0]),
         )

@@ -108,7 +108,7 @@ class _Run:
             self.position,
             self.config.front_end is not None,
         )
-        total, self._saved_at, before = self.settings.max_epochs * stream.epoch_batches, time.monotonic(), self.seconds
+        total, self._saved_at, before = self.settings.total_steps(stream.epoch_batches), time.monotonic(), self.seconds
         networks, folder = (len(self.model.generators), len(self.model.discriminators)), self.folder if self.chief else None
         self.display = Display(folder, networks, self.validation.source_errors, self._rows, total, self.step)
         started = time.monotonic()

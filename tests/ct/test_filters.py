@@ -1,11 +1,13 @@
 """Radial filters: what they do to a sinusoid, a constant, padding, and what fitting finds."""
 
+import json
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stan_ct.ct.filters import HEADROOM, MARGIN, RadialFilter, fit_radial_filter, radial_frequency
+from stan_ct.ct.filters import HEADROOM, MARGIN, FrontEnd, RadialFilter, fit_radial_filter, radial_frequency
 
 IDENTITY = RadialFilter((0.0, 10.0), (1.0, 1.0))
 SHARP = RadialFilter((0.0, 2.0, 4.0, 8.0), (1.0, 1.2, 1.8, 1.5))
@@ -190,3 +192,15 @@ def test_sharpens():
     assert not RadialFilter((0.0, 2.0, 4.0), (1.0, 3.0, 0.5)).sharpens
     assert not IDENTITY.sharpens
     assert not RadialFilter((0.0, 1.0), (1.0, 2.0)).sharpens
+
+
+def test_front_end_has_a_filter_for_each_kernel():
+    """Each kernel gets its own; an unknown one is refused with those there are, unless there is but one. JSON keeps it."""
+    hu, front_end = noise(1), FrontEnd({"soft": SHARP, "mid": IDENTITY})
+    np.testing.assert_array_equal(front_end(hu, SPACING, "soft"), SHARP(hu, SPACING))
+    np.testing.assert_array_equal(front_end(hu, SPACING, "mid"), IDENTITY(hu, SPACING))
+    with pytest.raises(ValueError, match="filters for kernels soft, mid, not for bone"):
+        front_end(hu, SPACING, "bone")
+    np.testing.assert_array_equal(FrontEnd({"soft": SHARP})(hu, SPACING, "bone"), SHARP(hu, SPACING))
+    assert FrontEnd.from_json(json.loads(json.dumps(front_end.to_json()))) == front_end
+    assert FrontEnd.from_json({}) is None

@@ -20,7 +20,12 @@ def write_folder(folder: Path, shards: dict, split="test", filtered=None, plan="
         pairs.append({"split": split, "shard": name, "source": {"kernel": kernel}, "patient": patient})
         side, count = np.shape(hu)[-1], len(hu)
     content = {"images": images, "record_side": {split: side}, "patches": {split: count}, "pairs": pairs}
-    content |= {"front_end": filtered, "settings": {"target_kernel": "SOFT", "split": "patient"}, **index}
+    content |= {
+        "fingerprints": {},
+        "front_end": {kernel: filtered for kernel, _ in shards} if filtered else {},
+        "settings": {"target_kernel": "SOFT", "split": "patient"},
+        **index,
+    }
     (folder / "index.json").write_text(json.dumps(content))
     (folder / "plan.json").write_text(plan)
     return folder

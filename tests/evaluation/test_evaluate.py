@@ -178,10 +178,10 @@ def test_flat_target_is_reported(tmp_path, write_series):
 def write_models(folder):
     """A filter that the records hold, one that they do not, and histogram matching to a target of 100 HU everywhere."""
     filtering = {"name": "f", "source_kernel": "A", "target_kernel": "SOFT", "sharpens": True}
-    filtering |= {"window": {"low": -1024.0, "high": 1500.0}, "front_end": None}
+    filtering |= {"window": {"low": -1024.0, "high": 1500.0}, "front_end": {}}
     models = {
-        "filter": filtering | {"method": "kernel_filter", "front_end": FILTER},
-        "other": filtering | {"method": "kernel_filter", "front_end": FILTER | {"gain": [1.0, 3.0]}},
+        "filter": filtering | {"method": "kernel_filter", "front_end": {"A": FILTER}},
+        "other": filtering | {"method": "kernel_filter", "front_end": {"A": FILTER | {"gain": [1.0, 3.0]}}},
         "histogram": filtering | {"method": "histogram", "histogram": [100.0] * 8},
     }
     for name, config in models.items():

@@ -5,8 +5,8 @@ import pytest
 from scipy import stats
 from skimage.feature import graycomatrix, graycoprops
 
+from stan_ct.ct.tissues import TISSUES
 from stan_ct.evaluation.glcm import FEATURES, Discretization
-from stan_ct.evaluation.image_quality import TISSUES
 from stan_ct.evaluation.measures import MEASURES, PLACES, measure_features, measure_hu
 
 LEVELS = Discretization.fixed_number()

@@ -24,7 +24,7 @@ def plain(name="ours", sha256="a", change=0.0, calls=None):
             calls.append(name)
         return lambda patches: (patches + change, np.ones(len(patches)))
 
-    return Method(name, sha256, None, load)
+    return Method(name, sha256, {}, load)
 
 
 @pytest.fixture
@@ -124,7 +124,7 @@ def test_a_run_that_is_stopped_leaves_whole_rows_only(folder, tmp_path):
     def stop(patches):
         raise KeyboardInterrupt
 
-    broken = Method("ours", "a", None, lambda: stop)
+    broken = Method("ours", "a", {}, lambda: stop)
     with pytest.raises(KeyboardInterrupt):
         measured(test, [broken], tmp_path / "cache")
     assert len(list((tmp_path / "cache").iterdir())) == 2  # target, source
@@ -149,7 +149,7 @@ def test_a_row_that_cannot_be_written_is_not_there(folder, tmp_path, monkeypatch
 def test_a_method_with_a_front_end_gets_filtered_patches(tmp_path):
     """Only the method whose filter made them; the others get the source."""
     (test,) = read_test_patches(write_folder(tmp_path / "r", {("A", 1): PATCHES}, filtered=FILTER))
-    filtering = Method("filter", "f", {key: tuple(value) for key, value in FILTER.items()}, plain().load)
+    filtering = Method("filter", "f", {"A": {key: tuple(value) for key, value in FILTER.items()}}, plain().load)
     rows = measured(test, [filtering, plain()], tmp_path)
     np.testing.assert_array_equal(rows["filter"].features, measure_features(PATCHES[:, 1], LEVELS))
     np.testing.assert_array_equal(rows["ours"].features, measure_features(PATCHES[:, 0], LEVELS))
@@ -166,7 +166,7 @@ def test_a_front_end_that_is_not_the_records_is_refused(tmp_path, made_with, mes
     with pytest.raises(
         NotComparable, match=f"'f' filters whole slices, .*{message}: test it on the records that it was trained"
     ):
-        measured(test, [Method("f", "f", FILTER, plain().load)], tmp_path / "cache")
+        measured(test, [Method("f", "f", {"A": FILTER}, plain().load)], tmp_path / "cache")
     assert not (tmp_path / "cache").exists()
 
 

@@ -20,7 +20,7 @@ SOURCE, TARGET = (RNG.normal(0, sd, (3, 24, 24)).round() for sd in (30, 90))
 
 
 def method(name="ours", change=0.0):
-    return Method(name, name, None, lambda: lambda patches: (patches * 2 + change, np.ones(len(patches))))
+    return Method(name, name, {}, lambda: lambda patches: (patches * 2 + change, np.ones(len(patches))))
 
 
 def titles(report, kind):

@@ -8,11 +8,13 @@ import keras
 import numpy as np
 import pytest
 
-from stan_ct.ct.filters import RadialFilter
+from stan_ct.ct.filters import FrontEnd, RadialFilter
 from stan_ct.ct.hounsfield import HUWindow
 from stan_ct.networks.model_folder import ModelConfig, load_weights, model_hash, read_config, save_model
 
-FILTER = RadialFilter((0.0, 1.0, 7.5), (1.0, 1.25, 0.1), (30.0, 20.5, 1.0))
+FILTERS = FrontEnd(
+    {"soft": RadialFilter((0.0, 1.0, 7.5), (1.0, 1.25, 0.1), (30.0, 20.5, 1.0)), "mid": RadialFilter((0.0, 5.0), (1.0, 1.5))}
+)
 CONFIG = ModelConfig(
     name="lung to soft",
     method="stan_ct",
@@ -25,7 +27,7 @@ CONFIG = ModelConfig(
     normalization="batch",
     residual=True,
     spectral=True,
-    front_end=FILTER,
+    front_end=FILTERS,
     qc_threshold=0.25,
     training={"settings": {"seed": 7}, "data": {"pairs": [{"slices": 3}]}},
 )
@@ -122,7 +124,7 @@ def test_kernel_filter_needs_no_networks(tmp_path):
     save_model(tmp_path, config)
     assert [p.name for p in tmp_path.iterdir()] == ["config.json"]
     assert read_config(tmp_path) == config
-    assert read_config(tmp_path).front_end == FILTER
+    assert read_config(tmp_path).front_end == FILTERS
 
 
 def test_config_without_front_end(tmp_path):

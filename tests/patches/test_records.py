@@ -18,7 +18,7 @@ from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate
 from synthetic import STUDY_UID
 
-from stan_ct.ct.filters import RadialFilter, fit_radial_filter
+from stan_ct.ct.filters import FrontEnd, fit_radial_filter
 from stan_ct.ct.series import Instance, SeriesFiles
 from stan_ct.patches import cutting
 from stan_ct.patches.pairs import PairingError, SeriesPair
@@ -141,7 +141,7 @@ def test_front_end(tmp_path):
     write_pair(tmp_path / "ct", source, target)
     index = make_patches(settings(tmp_path, front_end="amplitude"))
     assert held_back(tmp_path) == [f"{STUDY_UID}.1.3"]
-    fitted = RadialFilter(**{k: tuple(v) for k, v in index["front_end"].items()})
+    fitted = FrontEnd.from_json(index["front_end"]).filters["SHARP"]
     train, everything = (fit_radial_filter([(source[z], target[z], SPACING) for z in range(n)]) for n in (2, 3))
     np.testing.assert_allclose(fitted.gain, train.gain, atol=1e-4)
     assert np.abs(np.subtract(fitted.gain, everything.gain)).max() > 0.02
@@ -161,7 +161,7 @@ def test_sharpens(tmp_path):
     write_pair(tmp_path / "ct", source, 2 * source)
     index = make_patches(settings(tmp_path))
     assert index["sharpens"] is True
-    assert index["front_end"] is None
+    assert index["front_end"] == {}
 
 
 def test_index(blocks):
@@ -397,11 +397,24 @@ def test_numbers_that_are_none(tmp_path, name, number):
         settings(tmp_path, **{name: (1.0, number) if name == "thicknesses" else number})
 
 
-def test_one_filter_for_one_kernel(cohort, tmp_path):
-    """A front end for two source kernels, or for another thickness, is refused with what to choose."""
-    for changes in ({}, {"source_kernels": ("A",), "pairing": "standard", "target_thickness": 1.0}):
-        with pytest.raises(PairingError, match=r"single source kernel .* --source_kernels .* --front_end=none"):
-            make_patches(cohort_settings(cohort, tmp_path / "records", front_end="wiener", **changes))
+def test_one_filter_for_each_kernel(cohort, tmp_path):
+    """Two source kernels have a filter each, fitted on their own pairs, and each slice passes its own kernel's."""
+    index = make_patches(cohort_settings(cohort, tmp_path / "records", front_end="amplitude"))
+    front_end = FrontEnd.from_json(index["front_end"])
+    assert list(front_end.filters) == ["A", "B"]
+    assert front_end.filters["A"] != front_end.filters["B"]
+    (one,) = [pair for pair in index["pairs"] if pair["source"]["series_uid"] == f"{STUDY_UID}.10"]  # B 3 mm
+    (path,) = [path for path in shards(tmp_path, "train") if path.name == one["shard"]]
+    slices = [np.rint(front_end(hu.astype(np.float32), SPACING, "B")) for hu in volume(3, 258, seed=10)]
+    for _, patch, _ in records_of(path):
+        assert any((patch == hu[i : i + 256, j : j + 256]).all() for hu in slices for i in range(3) for j in range(3))
+
+
+def test_a_front_end_needs_equal_thickness(cohort, tmp_path):
+    """A front end from one thickness to another is refused with what to choose."""
+    changes = {"source_kernels": ("A",), "pairing": "standard", "target_thickness": 1.0}
+    with pytest.raises(PairingError, match=r"equal thickness: choose --pairing=kernel, or --front_end=none"):
+        make_patches(cohort_settings(cohort, tmp_path / "records", front_end="wiener", **changes))
 
 
 def contents(folder):

@@ -13,7 +13,7 @@ class Scripted:
     def __init__(self, change: Callable | float = 0.0, p_real: Callable | None = None) -> None:
         self.change, self.p_real, self.seen = change, p_real, []
 
-    def prepare(self, hu: np.ndarray, pixel_spacing: tuple[float, float]) -> np.ndarray:
+    def prepare(self, hu: np.ndarray, pixel_spacing: tuple[float, float], kernel: str = "") -> np.ndarray:
         """Leaves the slice alone."""
         return hu
 

@@ -38,6 +38,12 @@ def numbered(tmp_path_factory):
         write_records(folder / f"{split}.tfrecord", iter(np.asarray(hu, np.int16)))
         pairs.append({"split": split, "shard": f"{split}.tfrecord", "source": {"kernel": "SOFT"}})
     images = ["source", "target"]
-    index = {"pairs": pairs, "record_side": sides, "patches": {"train": 7, "validation": 5}, "images": images}
+    index = {
+        "pairs": pairs,
+        "record_side": sides,
+        "patches": {"train": 7, "validation": 5},
+        "images": images,
+        "fingerprints": {},
+    }
     (folder / "index.json").write_text(json.dumps(index))
     return folder

@@ -9,7 +9,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 FLAGS = ROOT / "data" / "flags"
 TABLE_1 = ("paper", "stan_ct_no_lat", "stan_ct_no_feat", "ganai", "cgan", "unet")
-TRAIN = (*TABLE_1, "smoke", "default", "philips_train", "simulated_train")
+TRAIN = (*TABLE_1, "smoke", "default", "philips_train", "default_train")
 PROBE = """
 import sys
 import train

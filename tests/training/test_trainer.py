@@ -16,6 +16,7 @@ import pytest
 import tensorflow as tf
 from synthetic import STUDY_UID
 
+from stan_ct.ct.filters import FrontEnd
 from stan_ct.ct.hounsfield import HUWindow
 from stan_ct.networks.losses import LossSettings
 from stan_ct.networks.model_folder import load_weights, read_config
@@ -105,7 +106,7 @@ def test_model_folder(model, records):
     config, index = read_config(model), json.loads((records / "index.json").read_text())
     assert (config.name, config.method, config.source_kernel, config.target_kernel) == ("sharpener", "stan_ct", "SOFT", "SHARP")
     assert (config.base_filters, config.discriminator_filters, config.spectral, config.sharpens) == (1, 1, True, True)
-    assert list(config.front_end.gain) == index["front_end"]["gain"]
+    assert config.front_end.to_json() == FrontEnd.from_json(index["front_end"]).to_json()
     assert config.window == HUWindow()
     record = config.training
     assert record["settings"]["losses"]["l1_weight"] == 3.0
@@ -443,8 +444,9 @@ def test_kernel_filter(records, tmp_path):
     saved = read_config(tmp_path)
     assert saved.method == "kernel_filter"
     assert saved.qc_threshold == 0.0
-    assert list(saved.front_end.gain) == json.loads((records / "index.json").read_text())["front_end"]["gain"]
-    assert np.interp(2.0, saved.front_end.frequency, saved.front_end.gain) > 1.3  # it sharpens
+    assert saved.front_end == FrontEnd.from_json(json.loads((records / "index.json").read_text())["front_end"])
+    (fitted,) = saved.front_end.filters.values()
+    assert np.interp(2.0, fitted.frequency, fitted.gain) > 1.3  # it sharpens
     assert config.front_end == saved.front_end
     hu, real = synthesize(tmp_path)
     assert (hu.shape, real.tolist()) == ((3, 256, 256), [1.0] * 3)
@@ -462,7 +464,7 @@ def without(records, folder, **changes):
 
 def test_kernel_filter_without_front_end(records, tmp_path):
     """A kernel filter from records without a front end is refused, with how to make them."""
-    bare = without(records, tmp_path / "records", front_end=None)
+    bare = without(records, tmp_path / "records", front_end={})
     with pytest.raises(ValueError, match=r"kernel_filter needs records made with --front_end=amplitude or --front_end=wiener"):
         train(settings(bare, tmp_path / "model", method="kernel_filter"))
 

@@ -1,0 +1,118 @@
+"""Noise of uniform tissue: where a slice is uniform, its power spectrum, and the curve that tells kernels apart.
+
+Images are (H, W) HU, pixel spacings (row, column) in mm, frequencies in line pairs per cm.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import fft, ndimage
+
+SMOOTHING = 2.0
+"""Standard deviation, px, of the Gaussian that an image passes, in a slice's plane, before its tissue or uniformity is decided."""
+
+UNEVEN = 2.0
+"""A region of more than this times the structure (standard deviation) of the most uniform one is not uniform."""
+
+BANDS = tuple(float(f) for f in np.arange(3.5, 7.01, 0.5))
+"""Frequencies at which noise spectra are compared, lp/cm: below them anatomy differs more than kernels do."""
+
+Spacing = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class NoisePower:
+    """Radially averaged noise power: `power` (n,) HU^2 mm^2 at `frequency` (n,) lp/cm, of `area` (n,) in (lp/mm)^2 each."""
+
+    frequency: np.ndarray
+    power: np.ndarray
+    area: np.ndarray
+
+    @property
+    def variance(self) -> float:
+        """The integral over the frequency plane, its corners included: the variance of the noise, HU^2."""
+        return float(self.power @ self.area)
+
+
+def uniform_regions(
+    hu: np.ndarray, size: int = 24, number: int = 4, hu_range: Spacing = (-150.0, 150.0)
+) -> list[tuple[slice, slice]]:
+    """Where a slice is most uniform: windows (rows, columns) for :func:`noise_power`, the best first, none overlapping.
+
+    The slice is smoothed by `SMOOTHING`, which leaves structure and takes most of the noise. Of the windows, a quarter of a
+    side apart, that lie within `hu_range` then, those of the least standard deviation are taken, up to `UNEVEN` times the
+    least of all. What is to be compared is measured in the same windows.
+
+    Args:
+        hu: (H, W) HU.
+        size: Side of a window, px.
+        number: How many to find at most.
+        hu_range: What a window may hold, HU: by default fat and soft tissue, without lung and bone.
+    Returns:
+        At most `number` windows; none where no window lies within `hu_range`.
+    """
+    if min(hu.shape) < size:
+        return []
+    smooth, step = ndimage.gaussian_filter(np.asarray(hu, np.float64), SMOOTHING), max(1, size // 4)
+    windows = np.lib.stride_tricks.sliding_window_view(smooth, (size, size))[::step, ::step]
+    inside = (windows.min(axis=(2, 3)) >= hu_range[0]) & (windows.max(axis=(2, 3)) <= hu_range[1])
+    corners, structure = np.argwhere(inside) * step, windows[inside].std(axis=(1, 2))
+    found: list[tuple[int, int]] = []
+    for i in np.argsort(structure, kind="stable"):
+        row, column = map(int, corners[i])
+        apart = all(max(abs(row - r), abs(column - c)) >= size for r, c in found)
+        if len(found) < number and apart and structure[i] <= UNEVEN * structure.min():
+            found.append((row, column))
+    return [(slice(row, row + size), slice(column, column + size)) for row, column in found]
+
+
+def noise_power(regions: np.ndarray, pixel_spacing: Spacing) -> NoisePower:
+    r"""Noise power spectrum, :math:`\frac{d_x d_y}{N_x N_y} \langle |DFT(I - trend)|^2 \rangle`, averaged over directions.
+
+    The trend of each region is its best polynomial of second order, so the lowest frequencies lack power.
+
+    Args:
+        regions: Uniform regions, (R, S, S) HU.
+        pixel_spacing: mm.
+    Returns:
+        The spectrum, to the corner of the frequency plane; its integral is the variance around the trends.
+    Reference: ICRU Report 87 (2012); AAPM Report 233 (2019).
+    """
+    _, height, width = np.shape(regions)
+    y, x = np.meshgrid(np.linspace(-1, 1, height), np.linspace(-1, 1, width), indexing="ij")
+    basis, _ = np.linalg.qr(np.stack([(y**i * x**j).ravel() for i in range(3) for j in range(3 - i)], axis=1))
+    flat = np.reshape(np.asarray(regions, np.float64), (len(regions), -1))
+    noise = (flat - (flat @ basis) @ basis.T).reshape(np.shape(regions))
+    extent = height * pixel_spacing[0], width * pixel_spacing[1]  # mm
+    power = np.square(np.abs(fft.fft2(noise))).mean(axis=0) * (extent[0] * extent[1] / (height * width) ** 2)
+    vertical, horizontal = (fft.fftfreq(n, d / 10) for n, d in zip((height, width), pixel_spacing, strict=True))
+    frequency = np.hypot(vertical[:, None], horizontal)
+    nearest = np.rint(frequency * min(extent) / 10).astype(int).ravel()
+    cells, sums, powers = (np.bincount(nearest, weights) for weights in (None, frequency.ravel(), power.ravel()))
+    known = cells > 0
+    cells = cells[known]
+    return NoisePower(sums[known] / cells, powers[known] / cells, cells / (extent[0] * extent[1]))
+
+
+def noise_spectrum(slices: Iterable[np.ndarray], pixel_spacing: Spacing) -> np.ndarray:
+    """Amplitude of the noise in the uniform regions of some slices.
+
+    Args:
+        slices: (H, W) HU each.
+        pixel_spacing: mm.
+    Returns:
+        (len(BANDS),) natural logarithm of HU mm; NaN beyond the Nyquist frequency, and everywhere if nothing is uniform or
+        there is no noise.
+    """
+    regions = [image[window] for image in slices for window in uniform_regions(image)]
+    if not regions or not np.ptp(regions):
+        return np.full(len(BANDS), np.nan)
+    found = noise_power(np.stack(regions), pixel_spacing)
+    with np.errstate(divide="ignore"):
+        logarithm = np.log(found.power) / 2
+    return np.interp(BANDS, found.frequency, np.where(np.isfinite(logarithm), logarithm, np.nan)) + np.where(
+        np.asarray(BANDS) > 5 / max(pixel_spacing), np.nan, 0.0
+    )

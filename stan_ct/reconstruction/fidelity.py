@@ -1,0 +1,132 @@
+"""Nothing invented: what a change of kernel cannot do to a series, and whether the output did it all the same.
+
+A change of kernel is close to a radial filter. The filter that explains the output best is fitted to the series itself; what
+it leaves is texture, which averages out at the scale of a nodule, unless a structure came or went.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import ndimage
+
+from stan_ct.ct.filters import RadialFilter, fit_radial_filter
+from stan_ct.ct.hounsfield import SOFT_TISSUE
+from stan_ct.ct.noise import SMOOTHING
+from stan_ct.ct.series import Series
+from stan_ct.ct.tissues import TISSUES
+from stan_ct.reconstruction.quality import Finding
+
+FITTED = 12
+"""Slices, evenly spread, on which the filter is fitted."""
+SCALE = 1.5
+"""Standard deviation, mm, of the Gaussian through which structures are looked for: half its response is at 1.25 lp/cm."""
+MARGIN = 3.0
+"""Pixels so near, mm, to air, bone or metal, whose values are cut off or not the model's, or to another tissue, do not count."""
+AIRY = -970.0
+"""Smoothed source below this, HU, counts as air."""
+TISSUE_LIMIT = 5.0
+"""Mean HU of a tissue may change by so much."""
+TISSUE_PIXELS = 1000
+"""A tissue of fewer pixels in a series is not judged."""
+STRUCTURE_LIMIT = 8.0
+"""Structures stand out from the texture around them by less than this, in standard deviations."""
+FAINT = 15.0
+"""Structures fainter than this, HU after the Gaussian, are not judged."""
+
+
+@dataclass(frozen=True)
+class Fidelity:
+    """What changed in a series that should not.
+
+    Attributes:
+        tissues: Tissue -> mean change, HU; only tissues with enough pixels.
+        structure: Root mean square of what the filter leaves at the scale of a nodule, HU.
+        strongest: The strongest structure among the slices, in standard deviations.
+        findings: Of the series.
+        slices: Findings of each slice.
+    """
+
+    tissues: dict[str, float]
+    structure: float
+    strongest: float
+    findings: tuple[Finding, ...]
+    slices: tuple[tuple[Finding, ...], ...]
+
+
+def fidelity(series: Series, volume: np.ndarray) -> Fidelity:
+    """Compares a standardized series with its source.
+
+    Args:
+        series: The source.
+        volume: (Z, H, W) float32 HU, the output.
+    """
+    explained, reach = fit(series, volume), _reach(series.files.pixel_spacing)
+    sums, squares, slices, strongest = {tissue: np.zeros(2) for tissue in TISSUES}, np.zeros(2), [], 0.0
+    for z, (source, output) in enumerate(zip(series.volume, volume, strict=True)):
+        tissue = ndimage.gaussian_filter(source, SMOOTHING)
+        for name, (low, high) in TISSUES.items():
+            inside = ndimage.minimum_filter((tissue >= low) & (tissue <= high), reach)  # edges of tissues do change
+            where = inside & series.soft_tissue(z)
+            sums[name] += where.sum(), (output - source)[where].sum(dtype=np.float64)
+        rest, judged = residual(source, output, series.padding[z], series.files.pixel_spacing, explained)
+        squares += judged.sum(), np.square(rest[judged], dtype=np.float64).sum()
+        found = structure(rest, judged)
+        strongest = max(strongest, abs(found[0]))
+        slices.append(_structure_findings(*found))
+    tissues = {name: float(total / n) for name, (n, total) in sums.items() if n >= TISSUE_PIXELS}
+    changed = [Finding(f"mean_{name.replace(' ', '_')}", round(c, 2), TISSUE_LIMIT) for name, c in tissues.items()]
+    return Fidelity(
+        {name: round(change, 2) for name, change in tissues.items()},
+        round(float(np.sqrt(squares[1] / max(squares[0], 1))), 2),
+        round(strongest, 2),
+        tuple(finding for finding in changed if abs(finding.value) > TISSUE_LIMIT),
+        tuple(slices),
+    )
+
+
+def fit(series: Series, volume: np.ndarray) -> RadialFilter:
+    """The radial filter that makes the output of the source with the least error."""
+    chosen = np.unique(np.linspace(0, len(volume) - 1, FITTED).round().astype(int))
+    spacing = series.files.pixel_spacing
+    fitted = fit_radial_filter(((series.volume[z], volume[z], spacing) for z in chosen), "wiener")
+    return RadialFilter(fitted.frequency, fitted.gain)  # no ceiling: it explains, it does not make
+
+
+def residual(
+    source: np.ndarray,
+    output: np.ndarray,
+    padding: np.ndarray,
+    pixel_spacing: tuple[float, float],
+    explained: RadialFilter,
+) -> tuple[np.ndarray, np.ndarray]:
+    """What the filter leaves of the change, at the scale of a nodule.
+
+    Returns:
+        (H, W) HU, and where it is judged, (H, W) bool.
+    """
+    sigma = [SCALE / spacing for spacing in pixel_spacing]
+    rest = ndimage.gaussian_filter(output - explained(source, pixel_spacing), sigma)
+    other = padding | (source > SOFT_TISSUE[1]) | (ndimage.gaussian_filter(source, SMOOTHING) < AIRY)
+    return rest, ~ndimage.maximum_filter(other, _reach(pixel_spacing))
+
+
+def _reach(pixel_spacing: tuple[float, float]) -> list[int]:
+    """Side of a window that reaches `MARGIN` to every side, px."""
+    return [2 * round(MARGIN / spacing) + 1 for spacing in pixel_spacing]
+
+
+def structure(rest: np.ndarray, judged: np.ndarray) -> tuple[float, float]:
+    """The strongest structure: its height in standard deviations of the texture (robust), and in HU; 0 where none is judged."""
+    values = rest[judged]
+    if not values.size:
+        return 0.0, 0.0
+    height = float(values[np.argmax(np.abs(values))])
+    return height / max(1.4826 * float(np.median(np.abs(values))), 1e-6), height
+
+
+def _structure_findings(sigmas: float, height: float) -> tuple[Finding, ...]:
+    if abs(sigmas) <= STRUCTURE_LIMIT or abs(height) <= FAINT:
+        return ()
+    return (Finding("new_structure" if sigmas > 0 else "lost_structure", round(abs(sigmas), 2), STRUCTURE_LIMIT),)

@@ -1,0 +1,79 @@
+"""Fingerprints of kernels: what they tell apart, and what they let pass."""
+
+import doctest
+import json
+from dataclasses import asdict
+
+import numpy as np
+import pytest
+
+from stan_ct.ct import fingerprint
+from stan_ct.ct.fingerprint import LEAST, NOISE_ROOM, Appearance, Fingerprint
+from stan_ct.ct.noise import BANDS
+
+SLOPE = -0.3 * (np.array(BANDS) - 5)  # of a soft kernel
+
+
+def seen(spectrum=SLOPE, level=2.0, thickness=1.0, spacing=0.7) -> Appearance:
+    return Appearance(thickness, spacing, np.asarray(spectrum) + level)
+
+
+SOFT = Fingerprint.of("BR40", [seen(level=2.0), seen(level=3.0, thickness=3.0, spacing=0.9)])
+
+
+def test_a_fingerprint_by_hand():
+    """Ranges of what was seen, the mean spectrum around 0, levels around it, and how far the farthest series lies."""
+    assert (SOFT.slice_thickness, SOFT.pixel_spacing) == ((1.0, 3.0), (0.7, 0.9))
+    np.testing.assert_allclose(SOFT.spectrum, SLOPE - SLOPE.mean(), atol=1e-4)
+    assert SOFT.level == pytest.approx((2.0 + SLOPE.mean(), 3.0 + SLOPE.mean()), abs=2e-3)
+    assert SOFT.spread == 0.0
+    wavy = 0.2 * (-1.0) ** np.arange(len(BANDS))
+    both = Fingerprint.of("X", [seen(SLOPE + wavy), seen(SLOPE - wavy)])
+    assert both.spread == pytest.approx(0.2, abs=2e-3)
+    assert Fingerprint.from_json(json.loads(json.dumps(asdict(both)))) == both
+
+
+def test_its_own_series_pass():
+    """Whatever was seen, and a little more, is inside; also where bands, or all of the noise, could not be measured."""
+    assert SOFT.outside(seen()) == []
+    assert SOFT.outside(seen(thickness=3.2, spacing=0.65, level=3.0 + 0.9 * np.log(NOISE_ROOM))) == []
+    half = np.where(np.array(BANDS) > 5.5, np.nan, SLOPE)
+    assert SOFT.outside(seen(half)) == []
+    assert SOFT.outside(seen(np.full(len(BANDS), np.nan))) == []
+
+
+@pytest.mark.parametrize(
+    ("strange", "told"),
+    [
+        (seen(thickness=5.0), "slice thickness 5 mm, expected 1 to 3 mm"),
+        (seen(thickness=0.0), "slice thickness 0 mm"),
+        (seen(spacing=0.4), "pixel spacing 0.4 mm, expected 0.7 to 0.9 mm"),
+        (seen(SLOPE * 0.2), "noise spectrum 0.27 from that of BR40, expected at most 0.10"),
+        (seen(level=4.5), "times the mean noise of BR40"),
+        (seen(level=0.0), "times the mean noise of BR40"),
+    ],
+)
+def test_strangers_are_told(strange, told):
+    """Each stranger is told by what is strange about it, and by that alone."""
+    (found,) = SOFT.outside(strange)
+    assert told in found
+
+
+def test_limit():
+    """Half as far again as the farthest that was seen, and at least `LEAST`."""
+    assert SOFT.limit == LEAST
+    assert Fingerprint("X", (1, 1), (1, 1), (), spread=0.4).limit == pytest.approx(0.6)
+
+
+def test_no_noise_was_measured():
+    """A kernel none of whose series has uniform tissue has a fingerprint of headers."""
+    found = Fingerprint.of("X", [seen(np.full(len(BANDS), np.nan))])
+    assert found.spectrum == (None,) * len(BANDS)
+    assert found.outside(seen()) == []
+
+
+def test_examples_in_the_docstrings():
+    """The examples of the docstrings are true."""
+    result = doctest.testmod(fingerprint)
+    assert result.attempted >= 2
+    assert result.failed == 0

@@ -1,0 +1,92 @@
+"""Nothing invented: what a change of kernel does is no finding, what it cannot do is one."""
+
+import numpy as np
+import pytest
+from scipy import ndimage
+from synthetic import write_ct
+
+from stan_ct.ct.filters import RadialFilter
+from stan_ct.ct.series import find_series, load_series
+from stan_ct.reconstruction.fidelity import STRUCTURE_LIMIT, TISSUE_LIMIT, fidelity
+
+SHARPER = RadialFilter((0.0, 2.0, 4.0, 8.0), (1.0, 1.1, 1.6, 1.8))
+
+
+@pytest.fixture(scope="module")
+def series(tmp_path_factory):
+    """Four slices: a body with lung, vessels and noise in air."""
+    folder, rng = tmp_path_factory.mktemp("ct"), np.random.default_rng(0)
+    y, x = np.indices((160, 160)) - 80
+    hu = np.full((4, 160, 160), -1000.0)
+    hu[:, np.hypot(y / 70, x / 75) < 1] = 40
+    hu[:, np.hypot(y / 30, (x + 35) / 25) < 1] = -850
+    hu[:, np.hypot(y - 5, x + 30) < 4] = 30  # a vessel in the lung
+    hu[:, np.hypot(y - 50, x) < 6] = 700  # bone
+    hu = ndimage.gaussian_filter(hu, (0, 1, 1)) + ndimage.gaussian_filter(rng.normal(0, 60, hu.shape), (0, 0.8, 0.8))
+    write_ct(folder, np.clip(np.rint(hu).astype(int), -1024, 3000) + 1024)
+    return load_series(find_series(folder).series[0])
+
+
+def sharpened(series) -> np.ndarray:
+    """What a model does at its best: a filter and a little fresh texture."""
+    rng = np.random.default_rng(1)
+    made = np.stack([SHARPER(hu, series.files.pixel_spacing) for hu in series.volume])
+    return (made + rng.normal(0, 8, made.shape)).astype(np.float32)
+
+
+def blob(series, z: int, height: float, row: int = 100, column: int = 100, mm: float = 2.5) -> np.ndarray:
+    """(Z, H, W): a nodule of this radius in soft tissue."""
+    planted = np.zeros(series.volume.shape, np.float32)
+    y, x = np.indices(planted.shape[1:])
+    planted[z] = height * (np.hypot(y - row, x - column) * 0.7 < mm)
+    return planted
+
+
+def names(found) -> list[list[str]]:
+    return [[f.name for f in slice_] for slice_ in found.slices]
+
+
+def test_a_change_of_kernel_is_no_finding(series):
+    """A filter with fresh texture changes no tissue's mean, and leaves nothing that stands out; nor does the identity."""
+    for output in (series.volume.copy(), sharpened(series)):
+        found = fidelity(series, output)
+        assert names(found) == [[]] * 4
+        assert found.findings == ()
+        assert found.strongest < STRUCTURE_LIMIT
+    assert set(found.tissues) >= {"lung", "soft tissue"}
+    assert 0 < found.structure < 5
+
+
+@pytest.mark.parametrize(("height", "name"), [(120.0, "new_structure"), (-120.0, "lost_structure")])
+def test_an_invented_and_a_lost_nodule_are_found(series, height, name):
+    """A nodule of 5 mm that is in the output alone, or in the source alone, is a finding, in its slice and in no other."""
+    found = fidelity(series, sharpened(series) + blob(series, 2, height))
+    assert names(found) == [[], [], [name], []]
+    assert found.slices[2][0].value > STRUCTURE_LIMIT
+
+
+def test_a_nodule_that_stays_is_no_finding(series):
+    """A nodule that is in the source and, sharper, in the output is anatomy."""
+    planted = blob(series, 1, 120.0)
+    series.volume[:] += planted
+    try:
+        assert names(fidelity(series, sharpened(series))) == [[]] * 4
+    finally:
+        series.volume[:] -= planted
+
+
+def test_shifted_tissue_is_found(series):
+    """A mean that moves by more than the limit is a finding of the series, of that tissue alone."""
+    lung = (ndimage.gaussian_filter(series.volume, (0, 2, 2)) < -500) & (series.volume > -1000)
+    found = fidelity(series, sharpened(series) + np.float32(2 * TISSUE_LIMIT) * lung)
+    assert [f.name for f in found.findings] == ["mean_lung"]
+    before = fidelity(series, sharpened(series)).tissues["lung"]
+    assert found.tissues["lung"] - before == pytest.approx(2 * TISSUE_LIMIT, abs=0.5)
+
+
+def test_bone_and_air_are_not_judged(series):
+    """What is above the soft-tissue range keeps the source's values, and air is cut off: neither is a structure."""
+    output = sharpened(series)
+    output[:, 125:135, 75:85] = series.volume[:, 125:135, 75:85]
+    output[:, :8] += 300
+    assert names(fidelity(series, output)) == [[]] * 4

@@ -1,0 +1,132 @@
+"""The out-of-protocol guard on small series of known noise."""
+
+import json
+
+import numpy as np
+import pydicom
+import pytest
+from scipy import ndimage
+from synthesizers import Scripted
+from synthetic import write_ct
+
+from stan_ct.ct.fingerprint import Fingerprint, look_at
+from stan_ct.ct.series import find_series, load_series
+from stan_ct.reconstruction.cohort import Model, Run, standardize_cohort
+from stan_ct.reconstruction.guard import Guard
+from stan_ct.reconstruction.pipeline import method_settings
+
+BLUR = {"SOFT": 1.0, "MID": 0.6, "SHARP": 0.3}
+"""Kernel -> standard deviation, px, of the Gaussian that stands for it."""
+
+
+def write_kernel(folder, kernel, called=None, seed=0, **options):
+    """Eight slices of uniform tissue with the noise of one kernel, under its own name or another's."""
+    noise = np.random.default_rng(seed).normal(0, 60, (8, 96, 96))
+    hu = 40 + ndimage.gaussian_filter(noise, (0, BLUR[kernel], BLUR[kernel]))
+    write_ct(folder, np.rint(hu).astype(int) + 1024, kernel=called or kernel, **options)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    """A model for SOFT and MID -> SHARP, as its guard sees it."""
+    folder, found = tmp_path_factory.mktemp("kernels"), {}
+    for kernel in BLUR:
+        for seed in range(3):
+            write_kernel(folder / f"{kernel}{seed}", kernel, seed=seed)
+        found[kernel] = [look_at(find_series(folder / f"{kernel}{seed}").series[0]) for seed in range(3)]
+    return {kernel: Fingerprint.of(kernel, seen) for kernel, seen in found.items()}
+
+
+def guard_of(model, **options):
+    return Guard((model["SOFT"], model["MID"]), model["SHARP"], **options)
+
+
+def judged(model, folder):
+    return guard_of(model)(load_series(find_series(folder).series[0]))
+
+
+@pytest.mark.parametrize("kernel", ["SOFT", "MID"])
+def test_series_of_the_protocol_pass(model, tmp_path, kernel):
+    """A series that the model was made for has no reason against it, and is treated as what it is."""
+    verdict = judged(model, write_kernel(tmp_path, kernel, seed=9))
+    assert (verdict.kernel, verdict.standard, verdict.reasons) == (kernel, False, ())
+
+
+def test_the_standard_is_recognised(model, tmp_path):
+    """The target's kernel with the target's noise is the standard protocol; with another's noise it is not."""
+    assert judged(model, write_kernel(tmp_path / "a", "SHARP", seed=9)).standard
+    verdict = judged(model, write_kernel(tmp_path / "b", "SOFT", called="SHARP", seed=9))
+    assert not verdict.standard
+    assert verdict.kernel == "SOFT"
+    assert verdict.reasons[0] == "kernel SHARP is the standard one, but"
+    assert "noise spectrum" in verdict.reasons[1]
+
+
+def test_strangers_are_refused_with_the_reason(model, tmp_path):
+    """Another name, the right name on another kernel's noise, and another thickness; each is treated as what is nearest."""
+    unknown = judged(model, write_kernel(tmp_path / "a", "MID", called="B31f", seed=9))
+    assert unknown.reasons == ("kernel B31f, the model standardizes SOFT and MID",)
+    assert unknown.kernel == "MID"
+    spectrum, level = judged(model, write_kernel(tmp_path / "b", "SHARP", called="SOFT", seed=9)).reasons
+    assert spectrum.startswith("noise spectrum")
+    assert "times the mean noise of SOFT" in level
+    (reason,) = judged(model, write_kernel(tmp_path / "c", "SOFT", seed=9, thickness=5.0)).reasons
+    assert reason == "slice thickness 5 mm, expected 2.5 to 2.5 mm"
+
+
+def test_a_model_without_fingerprints_lets_everything_pass(tmp_path):
+    """Nothing is known of what it was made for, so nothing can be said."""
+    verdict = Guard()(load_series(find_series(write_kernel(tmp_path, "SHARP", called="any")).series[0]))
+    assert (verdict.kernel, verdict.standard, verdict.reasons) == ("any", False, ())
+
+
+def run_cohort(source, output, guard):
+    run = Run(output, Model("scripted", "0" * 64, "SOFT", "SHARP", True), method_settings("stan_ct"), "float32", guard)
+    return standardize_cohort(find_series(source), Scripted(), run, lambda s, _: s, lambda line: None)
+
+
+def manifest_of(output):
+    return json.loads((output / "manifest.json").read_text())["series"]
+
+
+def test_what_becomes_of_them(model, tmp_path):
+    """The known series is written, the standard one left alone, the stranger refused with advice: exit code 2."""
+    for number, (kernel, called) in enumerate((("SOFT", "SOFT"), ("SHARP", "SHARP"), ("SOFT", "B31f")), 1):
+        write_kernel(tmp_path / "in" / str(number), kernel, called, series=number)
+    outcome = run_cohort(tmp_path / "in", tmp_path / "out", guard_of(model))
+    entries = {entry["kernel"]: entry for entry in manifest_of(tmp_path / "out")}
+    assert {kernel: entry["status"] for kernel, entry in entries.items()} == {
+        "SOFT": "written",
+        "SHARP": "left_alone",
+        "B31f": "refused",
+    }
+    assert entries["B31f"]["refusal"]["reason"] == "out_of_protocol"
+    assert "--allow_out_of_protocol" in entries["B31f"]["refusal"]["advice"]
+    assert outcome.exit_code == 2
+    assert len(list((tmp_path / "out/series").iterdir())) == 1
+    report = (tmp_path / "out/report.html").read_text()
+    assert "Left alone" in report
+    assert "kernel B31f, the model standardizes SOFT and MID" in report
+
+
+def test_nothing_but_the_standard_is_all_good(model, tmp_path):
+    """Where all is of the standard protocol there is nothing to do, and nothing is wrong: exit code 0."""
+    outcome = run_cohort(write_kernel(tmp_path / "in", "SHARP"), tmp_path / "out", guard_of(model))
+    assert outcome.exit_code == 0
+    assert not list((tmp_path / "out").glob("series/*"))
+
+
+def test_going_on_is_marked(model, tmp_path):
+    """With `allow` the stranger is written, and manifest, headers and report say that it is one."""
+    write_kernel(tmp_path / "in", "SOFT", "B31f")
+    outcome = run_cohort(tmp_path / "in", tmp_path / "out", guard_of(model, allow=True))
+    assert outcome.exit_code == 0
+    (entry,) = manifest_of(tmp_path / "out")
+    assert entry["out_of_protocol"] == ["kernel B31f, the model standardizes SOFT and MID"]
+    assert entry["treated_as"] == "SOFT"
+    slices = [pydicom.dcmread(path) for path in (tmp_path / "out/series").glob("*/*.dcm")]
+    assert len(slices) == 8
+    for dataset in slices:
+        assert "CAUTION: out of protocol: kernel B31f, the model standardizes SOFT and MID" in dataset.DerivationDescription
+    assert "Out of protocol" in (tmp_path / "out/report.html").read_text()

@@ -12,7 +12,7 @@ import numpy as np
 from scipy import fft, ndimage
 
 SMOOTHING = 2.0
-"""Standard deviation, px, of the Gaussian that an image passes, in a slice's plane, before its tissue or uniformity is decided."""
+"""Standard deviation, px, of the Gaussian that a slice passes before its tissue or uniformity is decided."""
 
 UNEVEN = 2.0
 """A region of more than this times the structure (standard deviation) of the most uniform one is not uniform."""

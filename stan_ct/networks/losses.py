@@ -21,6 +21,7 @@ class LossSettings:
         latent_weight: lambda2 of Eq. 6.
         l1_weight: lambda3 of Eq. 6.
         texture_weight: Weight of `texture_loss` (ours).
+        inside_only: Where the pipeline will keep the source's pixels G is not judged, see `inside` (ours).
         adversarial: `wgan` (Eqs. 1, 4) or `cross_entropy` (GANai).
         critic_output: Whether f is the `logit` difference or the `probability`.
         feature_sign: -1: D maximises L_feat (Eq. 3 adds it to the ascended Eq. 1); +1: D minimises it.
@@ -35,6 +36,7 @@ class LossSettings:
     latent_weight: float = 0.01
     l1_weight: float = 1.0
     texture_weight: float = 0.0
+    inside_only: bool = False
     adversarial: Literal["wgan", "cross_entropy"] = "wgan"
     critic_output: Literal["logit", "probability"] = "logit"
     feature_sign: int = -1
@@ -74,6 +76,21 @@ def latent_loss(target_latent, synthesized_latent, settings: LossSettings):
     if settings.latent_stop_gradient:
         target_latent = ops.stop_gradient(target_latent)
     return mean_absolute(target_latent, synthesized_latent)
+
+
+def inside(source, target, synthesized, window: HUWindow):
+    """What is judged of a synthesized patch: G's pixels, but the target's where the pipeline keeps the source's pixels.
+
+    These are air that lies, on average over `NEARBY` pixels, below the soft-tissue range, as around the field of view, and
+    what is above the range; it is `--mask=closed`, nearly. All patches are (B, H, W, 1) in [-1, 1].
+    """
+    source = ops.cast(source, "float32")
+    low, high = ((2 * hu - window.low - window.high) / (window.high - window.low) for hu in SOFT_TISSUE)
+    kept = ops.logical_or(ops.average_pool(source, NEARBY, strides=1, padding="same") < low, source > high)
+    return ops.where(kept, ops.cast(target, "float32"), ops.cast(synthesized, "float32"))
+
+
+NEARBY = 7
 
 
 def texture_loss(target, synthesized, window: HUWindow, levels: int = 256):

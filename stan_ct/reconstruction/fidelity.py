@@ -23,7 +23,7 @@ FITTED = 12
 SCALE = 1.5
 """Standard deviation, mm, of the Gaussian through which structures are looked for: half its response is at 1.25 lp/cm."""
 MARGIN = 3.0
-"""Pixels so near, mm, to air, bone or metal, whose values are cut off or not the model's, or to another tissue, do not count."""
+"""Pixels so near, mm, to air, bone or metal, whose values are cut off or kept, or to another tissue, do not count."""
 AIRY = -970.0
 """Smoothed source below this, HU, counts as air."""
 TISSUE_LIMIT = 5.0

@@ -17,6 +17,7 @@ from stan_ct.networks.losses import (
     adversarial_loss_g,
     critic,
     feature_loss,
+    inside,
     latent_loss,
     mean_absolute,
     texture_loss,
@@ -67,7 +68,7 @@ class Competition(keras.Model):
         Returns:
             Loss terms; `p_real_target` (active,) and `p_real_synthesized` (active, Gs).
         """
-        synthesized = [generator(source, training=False) for generator in self.generators]
+        synthesized = [self._judged(source, target, generator(source, training=False)) for generator in self.generators]
         return _collect([self._train_d(copy, source, target, synthesized) for copy in active], axis=0)
 
     def g_step(self, source: tf.Tensor, target: tf.Tensor, active: Sequence[int] = (0,)) -> Logs:
@@ -82,6 +83,9 @@ class Competition(keras.Model):
         """Features and logits of patches (B, H, W, 1) under one D."""
         seen = tf.concat([source, patches], -1) if self.conditional else patches
         return self.discriminators[copy](seen, training=training)
+
+    def _judged(self, source: tf.Tensor, target: tf.Tensor, synthesized: tf.Tensor) -> tf.Tensor:
+        return inside(source, target, synthesized, self.window) if self.loss_settings.inside_only else synthesized
 
     def _train_d(self, copy: int, source: tf.Tensor, target: tf.Tensor, synthesized: list[tf.Tensor]) -> Logs:
         network, optimizer, number = self.discriminators[copy], self.d_optimizers[copy], len(synthesized)
@@ -117,7 +121,7 @@ class Competition(keras.Model):
     def _train_g(self, copy: int, source: tf.Tensor, target: tf.Tensor) -> Logs:
         network, optimizer = self.generators[copy], self.g_optimizers[copy]
         with tf.GradientTape() as tape:
-            synthesized = network(source, training=True)
+            synthesized = self._judged(source, target, network(source, training=True))
             logits = [self.judge(d, source, synthesized)[1] for d in range(len(self.discriminators))]
             terms = {
                 "adversarial_g": _mean(adversarial_loss_g(judged, self.loss_settings) for judged in logits),

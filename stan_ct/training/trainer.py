@@ -61,7 +61,9 @@ def train(settings: TrainSettings, metric: Metric = absolute_error, flags: str =
     with strategy.scope():
         model = competition(settings, config)
     filtered = config.front_end is not None
-    validation = Validation(settings.records_dir, settings.hu_window, settings.validation_patches, metric, filtered)
+    validation = Validation(
+        settings.records_dir, settings.hu_window, settings.validation_patches, metric, filtered, settings.losses.inside_only
+    )
     run = _Run(settings, replace(config, training=record(settings, index)), strategy, model, validation)
     if run.chief:
         _leave(settings, flags)

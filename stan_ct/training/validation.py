@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from stan_ct.ct.hounsfield import HUWindow
 from stan_ct.networks.discriminator import p_real
-from stan_ct.networks.losses import mean_absolute
+from stan_ct.networks.losses import inside, mean_absolute
 from stan_ct.patches.dataset import read_patches
 from stan_ct.training.competition import Competition
 
@@ -65,6 +65,7 @@ class Validation:
         limit: Patches at most, evenly spread over the records; 0 for all.
         metric: Makes the error function of the target patches.
         filtered: Sources as the records' front end makes them.
+        inside_only: Errors are those inside what the pipeline takes from G, see `stan_ct.networks.losses.inside`.
     Attributes:
         source: (N, 256, 256, 1) float32 in [-1, 1].
         target: The same.
@@ -72,16 +73,22 @@ class Validation:
     """
 
     def __init__(
-        self, folder: Path | str, window: HUWindow, limit: int, metric: Metric = absolute_error, filtered: bool = False
+        self,
+        folder: Path | str,
+        window: HUWindow,
+        limit: int,
+        metric: Metric = absolute_error,
+        filtered: bool = False,
+        inside_only: bool = False,
     ) -> None:
         batches = read_patches(folder, "validation", window, 64, filtered=filtered)
         pairs = [pair for batch in batches for pair in zip(*batch, strict=True)]
         step = max(len(pairs) / limit, 1.0) if limit else 1.0
         chosen = [pairs[int(i * step)] for i in range(int(len(pairs) / step))]
         self.source, self.target = (np.stack([pair[k] for pair in chosen]) for k in (0, 1))
-        self.window = window
+        self.window, self._inside_only = window, inside_only
         self._errors = metric(window.to_hu(self.target[..., 0]))
-        self.source_errors = self._errors(window.to_hu(self.source[..., 0]))
+        self.source_errors = self._errors(window.to_hu(np.asarray(self._taken(self.source, np.s_[:]))[..., 0]))
 
     def latent(self, model: Competition, batch: int = 8) -> float:
         """L_lat (Eq. 5) of the first G on one fixed batch: what falls in G-phases and rests in D-phases (Fig. 5)."""
@@ -96,7 +103,12 @@ class Validation:
             source = tf.constant(self.source[i : i + batch])
             # Clipped as the pipeline does, which judges what can be written.
             patches = tf.clip_by_value(model.generators[copy](source, training=False), -1.0, 1.0)
+            patches = self._taken(patches, np.s_[i : i + batch])
             logits = [model.judge(d, source, patches)[1] for d in range(len(model.discriminators))]
             made.append(np.asarray(patches)[..., 0])
             judged.append(np.stack([p_real(one) for one in logits]) if logits else np.zeros((0, len(patches))))
         return Judgement(self._errors(self.window.to_hu(np.concatenate(made))), np.concatenate(judged, axis=1))
+
+    def _taken(self, patches: np.ndarray | tf.Tensor, which: slice) -> np.ndarray | tf.Tensor:
+        """Patches of some sources as they are judged."""
+        return inside(self.source[which], self.target[which], patches, self.window) if self._inside_only else patches

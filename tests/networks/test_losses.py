@@ -16,6 +16,7 @@ from stan_ct.networks.losses import (
     adversarial_loss_d,
     adversarial_loss_g,
     feature_loss,
+    inside,
     latent_loss,
     mean_absolute,
     texture_loss,
@@ -189,3 +190,16 @@ def test_total_loss_g_with_texture():
     terms = {"adversarial_g": 0.0, "latent": 0.0, "l1": 1.0, "texture": 2.0}
     assert total_loss_g(terms, PLAIN) == 1.0
     assert total_loss_g(terms, replace(PLAIN, texture_weight=0.25)) == 1.5
+
+
+def test_inside():
+    """Air far below -1000 HU and what is above 900 HU is the target's; noisy air around -985 HU and tissue are G's."""
+    hu = np.full((1, 64, 64, 1), 40.0, np.float32)
+    hu[:, :20] = -1020
+    hu[:, 20:40] = -985 + np.random.default_rng(0).normal(0, 30, (20, 64, 1))
+    hu[:, 50:52] = 950
+    judged = np.asarray(inside(WINDOW.to_network(hu), np.ones_like(hu), np.zeros_like(hu), WINDOW))[0, :, :, 0]
+    assert (judged[:19] == 1).all()
+    assert (judged[25:50] == 0).all()
+    assert (judged[50:52] == 1).all()
+    assert (judged[52:] == 0).all()

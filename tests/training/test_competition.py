@@ -184,6 +184,14 @@ def latents_apart(g, x, synthesized, through_target):
     return tf.reduce_mean(tf.abs((z if through_target else tf.stop_gradient(z)) - g.encode(synthesized)[0]))
 
 
+def kept_by_the_pipeline():
+    """Where air is far below -1000 HU, or anything above 900 HU, in a window of -1024 to 1500 HU."""
+    low, high = (2 * (hu + 1024) / 2524 - 1 for hu in (-1000, 900))
+    kept = (tf.nn.avg_pool2d(SOURCE, 7, 1, "SAME") < low) | (high < SOURCE)
+    assert 0 < np.mean(kept) < 1
+    return kept
+
+
 G_LOSSES = {
     "Eq. 4": ({"adversarial_weight": 2.0}, lambda g, d: -2 * critic(d, g(SOURCE))),
     "Eq. 5": ({"latent_weight": 2.0}, lambda g, d: 2 * latents_apart(g, TARGET, g(SOURCE), True)),
@@ -192,6 +200,10 @@ G_LOSSES = {
         lambda g, d: 2 * latents_apart(g, TARGET, g(SOURCE), False),
     ),
     "texture": ({"texture_weight": 2.0}, lambda g, d: 2 * texture_loss(TARGET, g(SOURCE), HUWindow())),
+    "inside": (
+        {"l1_weight": 2.0, "inside_only": True},
+        lambda g, d: 2 * tf.reduce_mean(tf.where(kept_by_the_pipeline(), 0.0, tf.abs(TARGET - g(SOURCE)))),
+    ),
     "L1": ({"l1_weight": 2.0}, lambda g, d: 2 * tf.reduce_mean(tf.abs(TARGET - g(SOURCE)))),
     "Eq. 6": (
         {"adversarial_weight": 0.5, "latent_weight": 3.0, "l1_weight": 2.0},

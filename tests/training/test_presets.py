@@ -35,15 +35,17 @@ def presets():
     ("name", "settings"),
     [
         ("paper", ("number=2", "copies='population'", "base_filters=64", "latent_weight=0.01", "adversarial='wgan'")),
-        ("paper", ("use_front_end=False", "residual=False", "texture_weight=0.0", "ema=0.0")),
+        ("paper", ("use_front_end=False", "residual=False", "texture_weight=0.0", "ema=0.0", "inside_only=False")),
         ("stan_ct_no_lat", ("latent_weight=0.0", "feature_weight=0.01", "number=2")),
         ("stan_ct_no_feat", ("feature_weight=0.0", "latent_weight=0.01", "number=2")),
         ("ganai", ("copies='history'", "adversarial='cross_entropy'", "latent_weight=0.0", "feature_weight=0.0")),
         ("cgan", ("competition='joint'", "conditional=True", "number=1", "base_filters=64", "latent_weight=0.0")),
         ("unet", ("method='unet'", "adversarial_weight=0.0", "latent_weight=0.0", "l1_weight=1.0", "base_filters=64")),
         ("smoke", ("base_filters=8", "max_minutes=3.0")),
-        ("default", ("base_filters=16", "residual=True", "use_front_end=True", "texture_weight=0.05", "ema=0.98", "number=1")),
-        ("philips_train", ("base_filters=16", "residual=True", "texture_weight=0.05", "max_minutes=30.0")),
+        ("default", ("base_filters=16", "residual=True", "use_front_end=True", "texture_weight=0.15", "ema=0.98", "number=1")),
+        ("default", ("inside_only=True",)),
+        ("philips_train", ("base_filters=16", "residual=True", "texture_weight=0.15", "max_minutes=30.0")),
+        ("default_train", ("base_filters=16", "residual=True", "texture_weight=0.15", "inside_only=True")),
     ],
 )
 def test_preset(presets, name, settings):

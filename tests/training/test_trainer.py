@@ -636,3 +636,34 @@ def test_each_step_is_traced_once(records, tmp_path, monkeypatch):
     assert run._compiled.cache_info().currsize == 2
     assert not (tmp_path / "versions").exists()
     assert run.snapshots == {}  # nothing is kept that nobody goes back to
+
+
+def test_fine_tuning_starts_from_the_models_networks(records, model, tmp_path):
+    """With `init_model` and no step worth the name the networks are the model's own; without, they are not."""
+    still = {"max_steps": 1, "learning_rate": 1e-12, "normalization": "batch"}
+    for name, more in (("tuned", {"init_model": str(model)}), ("anew", {})):
+        train(settings(records, tmp_path / name, **still, **more))
+    before, tuned, anew = (
+        np.load(folder / "generator.npz")["000"] for folder in (model, tmp_path / "tuned", tmp_path / "anew")
+    )
+    np.testing.assert_allclose(tuned, before, atol=1e-6)
+    assert np.abs(anew - before).max() > 1e-3
+
+
+def test_fine_tuning_needs_the_same_kind_of_networks(records, model, tmp_path):
+    """Other networks, or none, are refused with what the model has."""
+    with pytest.raises(ValueError, match=r"has other networks than these flags ask for; it has base_filters=1"):
+        train(
+            settings(
+                records, tmp_path / "a", init_model=str(model), normalization="batch", base_filters=2, discriminator_filters=1
+            )
+        )
+    with pytest.raises(FileNotFoundError, match="holds no model"):
+        train(settings(records, tmp_path / "b", init_model="nothing"))
+
+
+def test_max_steps(records, tmp_path):
+    """Training ends after so many steps of G."""
+    train(settings(records, tmp_path, max_steps=3, max_epochs=50))
+    with (tmp_path / "history.csv").open() as file:
+        assert [line["phase"] for line in csv.DictReader(file)].count("g") == 3

@@ -120,9 +120,8 @@ def plant(series: Series, places: list, kernel: Kernel) -> np.ndarray:
 
 def report(kernel: str, shown: dict, noise: dict, spacing: float, structures: dict) -> bool:
     """Prints a kernel's table; whether all lesions are within the limits."""
-    print(
-        f"\n{kernel}\n| lesion | places | contrast, HU: source, output, target | diameter, mm | detectability index |\n|---|---|---|---|---|"
-    )
+    print(f"\n{kernel}\n| lesion | places | contrast, HU: source, output, target | diameter, mm | detectability index |")
+    print("|---|---|---|---|---|")
     kept = True
     for name, images in shown.items():
         number = len(images["output"])

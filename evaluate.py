@@ -213,7 +213,8 @@ def reconstruct(switches: Mapping[str, str], folder: Path) -> Path:
     made_of = json.dumps([__version__, str(source.resolve()), method("", model).sha256, chosen])
     if not (note.exists() and note.read_text() == made_of):
         note.unlink(missing_ok=True)
-        if standardize(source, folder, model, chosen.pop("fusion"), chosen, command=shlex.join(["python", *sys.argv])) == 3:
+        fusion, command = chosen.pop("fusion"), shlex.join(["python", *sys.argv])
+        if standardize(source, folder, model, fusion, chosen, allow_out_of_protocol=True, command=command) == 3:
             raise NotComparable(f"nothing was standardized, see {folder / 'report.html'}")
         note.write_text(made_of)
     return folder / "series"

@@ -23,7 +23,7 @@ with quiet_start():
     from stan_ct.networks.model_folder import read_config
     from stan_ct.reconstruction.synthesis import load_synthesizer
 
-    MODEL = Path(__file__).resolve().parents[1] / "stan_ct" / "models" / "default"
+    MODEL = Path(__file__).resolve().parents[1] / "stan_ct" / "models" / "philips_b_l"
     CONFIG, NETWORK = read_config(MODEL), load_synthesizer(MODEL)
 
 

@@ -611,7 +611,7 @@ def test_script(cohort, tmp_path):
     assert bad.stderr.startswith("make_patches: --split=folders expects folders train, validation")
 
 
-@pytest.mark.parametrize("name", ["philips", "simulated", "paper"])
+@pytest.mark.parametrize("name", ["philips", "default", "paper"])
 def test_flagfiles(name, tmp_path):
     """Every preset of patches is understood, and only the input is missing."""
     command = [sys.executable, ROOT / "data/make_patches.py", f"--flagfile={ROOT / f'data/flags/{name}_patches.flags'}"]

@@ -23,11 +23,16 @@ def reconstruct(*flags: str) -> subprocess.CompletedProcess:
 
 
 def test_the_shipped_model_standardizes_a_real_slice(tmp_path):
-    """The GE slice of pydicom: exit code 0, a derived slice in the same place, a quiet and clear summary."""
+    """The GE slice of pydicom is refused, for its kernel; allowed, it gives a derived slice in the same place, and says so."""
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "slice").write_bytes(Path(get_testdata_file("CT_small.dcm")).read_bytes())
-    done = reconstruct(f"--input_dir={tmp_path / 'in'}", f"--output_dir={tmp_path / 'out'}")
+    flags = (f"--input_dir={tmp_path / 'in'}", f"--output_dir={tmp_path / 'out'}")
+    refused = reconstruct(*flags)
+    assert refused.returncode == 3
+    assert "out_of_protocol: kernel STANDARD, the model standardizes BL57 and BR40" in refused.stdout
+    done = reconstruct(*flags, "--allow_out_of_protocol")
     assert done.returncode == 0, done.stderr
+    assert "OUT OF PROTOCOL" in done.stdout
     assert "1 of 1 series written" in done.stdout
     assert "Traceback" not in done.stderr
     assert "oneDNN" not in done.stderr
@@ -40,7 +45,7 @@ def test_the_shipped_model_standardizes_a_real_slice(tmp_path):
     assert abs(change[0][inside].mean()) < 20, "and keeps the mean"
     np.testing.assert_array_equal(change[0][~inside], 0)
     manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
-    assert manifest["model"]["target_kernel"] == "L"
+    assert manifest["model"]["target_kernel"] == "BL64"
     assert manifest["settings"]["fusion"] == "stan_ct"
 
 
@@ -93,7 +98,7 @@ def test_refused_slices_are_named_with_exit_code_2(tmp_path):
 
     write_ct(tmp_path / "in" / "good", random_stored((1, 40, 40)), series=1)
     write_ct(tmp_path / "in" / "bad", random_stored((1, 40, 40)), series=2, edit=no_rescale)
-    done = reconstruct(f"--input_dir={tmp_path / 'in'}", f"--output_dir={tmp_path / 'out'}")
+    done = reconstruct(f"--input_dir={tmp_path / 'in'}", f"--output_dir={tmp_path / 'out'}", "--allow_out_of_protocol")
     assert done.returncode == 2
     assert "no_rescale" in done.stdout
     assert "1 of 1 series written" in done.stdout

@@ -12,7 +12,7 @@ import numpy as np
 from scipy import ndimage
 
 from stan_ct.ct.filters import RadialFilter, fit_radial_filter
-from stan_ct.ct.hounsfield import SOFT_TISSUE
+from stan_ct.ct.hounsfield import AIR
 from stan_ct.ct.noise import SMOOTHING
 from stan_ct.ct.series import Series
 from stan_ct.ct.tissues import TISSUES
@@ -24,14 +24,20 @@ SCALE = 1.5
 """Standard deviation, mm, of the Gaussian through which structures are looked for: half its response is at 1.25 lp/cm."""
 MARGIN = 3.0
 """Pixels so near, mm, to air, bone or metal, whose values are cut off or kept, or to another tissue, do not count."""
+BODY = -400.0
+"""Smoothed source above this, HU, is no air; the largest part of it is the body, not the table."""
 AIRY = -970.0
 """Smoothed source below this, HU, counts as air."""
-TISSUE_LIMIT = 5.0
-"""Mean HU of a tissue may change by so much."""
+TISSUE_LIMITS = {"lung": 5.0, "fat": 5.0, "soft tissue": 5.0, "bone": 40.0}
+"""Mean HU of a tissue may change by so much; in bone, which is all edges, it does from kernel to kernel."""
 TISSUE_PIXELS = 1000
 """A tissue of fewer pixels in a series is not judged."""
 STRUCTURE_LIMIT = 8.0
-"""Structures stand out from the texture around them by less than this, in standard deviations."""
+"""Structures stand out from the texture of their slice by less than this, in standard deviations."""
+EDGE = 0.3
+"""Of the source's own contrast around a pixel so much counts as texture: edges are changed by more than the filter."""
+BONE = 600.0
+"""Source above this, HU, is near values at which the window of the networks ends."""
 FAINT = 15.0
 """Structures fainter than this, HU after the Gaussian, are not judged."""
 
@@ -72,16 +78,16 @@ def fidelity(series: Series, volume: np.ndarray) -> Fidelity:
             sums[name] += where.sum(), (output - source)[where].sum(dtype=np.float64)
         rest, judged = residual(source, output, series.padding[z], series.files.pixel_spacing, explained)
         squares += judged.sum(), np.square(rest[judged], dtype=np.float64).sum()
-        found = structure(rest, judged)
+        found = structure(rest, judged, contrast(source, series.files.pixel_spacing))
         strongest = max(strongest, abs(found[0]))
         slices.append(_structure_findings(*found))
     tissues = {name: float(total / n) for name, (n, total) in sums.items() if n >= TISSUE_PIXELS}
-    changed = [Finding(f"mean_{name.replace(' ', '_')}", round(c, 2), TISSUE_LIMIT) for name, c in tissues.items()]
+    changed = [Finding(f"mean_{name.replace(' ', '_')}", round(c, 2), TISSUE_LIMITS[name]) for name, c in tissues.items()]
     return Fidelity(
         {name: round(change, 2) for name, change in tissues.items()},
         round(float(np.sqrt(squares[1] / max(squares[0], 1))), 2),
         round(strongest, 2),
-        tuple(finding for finding in changed if abs(finding.value) > TISSUE_LIMIT),
+        tuple(finding for finding in changed if abs(finding.value) > finding.limit),
         tuple(slices),
     )
 
@@ -106,10 +112,20 @@ def residual(
     Returns:
         (H, W) HU, and where it is judged, (H, W) bool.
     """
-    sigma = [SCALE / spacing for spacing in pixel_spacing]
-    rest = ndimage.gaussian_filter(output - explained(source, pixel_spacing), sigma)
-    other = padding | (source > SOFT_TISSUE[1]) | (ndimage.gaussian_filter(source, SMOOTHING) < AIRY)
-    return rest, ~ndimage.maximum_filter(other, _reach(pixel_spacing))
+    sigma, smooth = [SCALE / spacing for spacing in pixel_spacing], ndimage.gaussian_filter(source, SMOOTHING)
+    expected = np.maximum(explained(source, pixel_spacing), AIR)  # overshoots below air are cut off in the output too
+    rest = ndimage.gaussian_filter(output - expected, sigma)
+    other = padding | (source > BONE) | (smooth < AIRY)
+    return rest, _body(smooth) & ~ndimage.maximum_filter(other, _reach(pixel_spacing))
+
+
+def _body(smooth: np.ndarray) -> np.ndarray:
+    """The largest part of a slice that is no air, and what it encloses, (H, W) bool."""
+    parts, number = ndimage.label(smooth > BODY)
+    if not number:
+        return np.zeros(smooth.shape, bool)
+    largest = np.argmax(np.bincount(parts.ravel())[1:]) + 1
+    return ndimage.binary_fill_holes(parts == largest)
 
 
 def _reach(pixel_spacing: tuple[float, float]) -> list[int]:
@@ -117,13 +133,28 @@ def _reach(pixel_spacing: tuple[float, float]) -> list[int]:
     return [2 * round(MARGIN / spacing) + 1 for spacing in pixel_spacing]
 
 
-def structure(rest: np.ndarray, judged: np.ndarray) -> tuple[float, float]:
-    """The strongest structure: its height in standard deviations of the texture (robust), and in HU; 0 where none is judged."""
-    values = rest[judged]
-    if not values.size:
+def contrast(source: np.ndarray, pixel_spacing: tuple[float, float]) -> np.ndarray:
+    """(H, W) HU: standard deviation of the source, at the scale of a nodule, over its neighbourhood."""
+    smooth = ndimage.gaussian_filter(source.astype(np.float64), [SCALE / spacing for spacing in pixel_spacing])
+    around = [2 * SCALE / spacing for spacing in pixel_spacing]
+    mean, square = (ndimage.gaussian_filter(values, around) for values in (smooth, smooth**2))
+    return np.sqrt(np.maximum(square - mean**2, 0))
+
+
+def structure(rest: np.ndarray, judged: np.ndarray, edges: np.ndarray) -> tuple[float, float]:
+    """The strongest structure: its height in standard deviations of the texture (robust) around it, and in HU.
+
+    Args:
+        rest: (H, W) HU, of `residual`.
+        judged: (H, W) bool; 0 and 0 where nothing is judged.
+        edges: (H, W) HU, of `contrast`.
+    """
+    if not judged.any():
         return 0.0, 0.0
-    height = float(values[np.argmax(np.abs(values))])
-    return height / max(1.4826 * float(np.median(np.abs(values))), 1e-6), height
+    texture = 1.4826 * float(np.median(np.abs(rest[judged])))
+    strength = np.where(judged, rest, 0) / np.maximum(texture + EDGE / STRUCTURE_LIMIT * edges, 1e-6)
+    place = np.unravel_index(np.argmax(np.abs(strength)), strength.shape)
+    return float(strength[place]), float(rest[place])
 
 
 def _structure_findings(sigmas: float, height: float) -> tuple[Finding, ...]:

@@ -7,7 +7,7 @@ from synthetic import write_ct
 
 from stan_ct.ct.filters import RadialFilter
 from stan_ct.ct.series import find_series, load_series
-from stan_ct.reconstruction.fidelity import STRUCTURE_LIMIT, TISSUE_LIMIT, fidelity
+from stan_ct.reconstruction.fidelity import STRUCTURE_LIMIT, TISSUE_LIMITS, fidelity
 
 SHARPER = RadialFilter((0.0, 2.0, 4.0, 8.0), (1.0, 1.1, 1.6, 1.8))
 
@@ -78,10 +78,10 @@ def test_a_nodule_that_stays_is_no_finding(series):
 def test_shifted_tissue_is_found(series):
     """A mean that moves by more than the limit is a finding of the series, of that tissue alone."""
     lung = (ndimage.gaussian_filter(series.volume, (0, 2, 2)) < -500) & (series.volume > -1000)
-    found = fidelity(series, sharpened(series) + np.float32(2 * TISSUE_LIMIT) * lung)
+    found = fidelity(series, sharpened(series) + np.float32(2 * TISSUE_LIMITS["lung"]) * lung)
     assert [f.name for f in found.findings] == ["mean_lung"]
     before = fidelity(series, sharpened(series)).tissues["lung"]
-    assert found.tissues["lung"] - before == pytest.approx(2 * TISSUE_LIMIT, abs=0.5)
+    assert found.tissues["lung"] - before == pytest.approx(2 * TISSUE_LIMITS["lung"], abs=0.5)
 
 
 def test_bone_and_air_are_not_judged(series):

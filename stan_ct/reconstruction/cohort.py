@@ -204,7 +204,7 @@ def _standardize_one(
     entry |= _account(series, volume, results, uids, kept)
     entry["refused_slices"] = [_refusal_entry(r) for r in series.refusals]
     entry["seconds"] = round(time.monotonic() - start, 2)
-    return Record(files, "written", entry, panels(series, volume), series.refusals)
+    return Record(files, "written", entry, panels(series, volume, kept.explained), series.refusals)
 
 
 def _unwritten(files: SeriesFiles, entry: dict, status: str, reason: str, found: str) -> Record:

@@ -52,6 +52,7 @@ class Fidelity:
         strongest: The strongest structure among the slices, in standard deviations.
         findings: Of the series.
         slices: Findings of each slice.
+        explained: The filter that explains the output best.
     """
 
     tissues: dict[str, float]
@@ -59,6 +60,7 @@ class Fidelity:
     strongest: float
     findings: tuple[Finding, ...]
     slices: tuple[tuple[Finding, ...], ...]
+    explained: RadialFilter
 
 
 def fidelity(series: Series, volume: np.ndarray) -> Fidelity:
@@ -89,6 +91,7 @@ def fidelity(series: Series, volume: np.ndarray) -> Fidelity:
         round(strongest, 2),
         tuple(finding for finding in changed if abs(finding.value) > finding.limit),
         tuple(slices),
+        explained,
     )
 
 

@@ -9,32 +9,44 @@ from html import escape
 import cv2
 import numpy as np
 
+from stan_ct.ct.filters import RadialFilter
 from stan_ct.ct.series import Series
+from stan_ct.reconstruction.fidelity import residual
 
 WINDOWS = {"lung": (-600.0, 1500.0), "soft tissue": (40.0, 400.0)}
 """Display window: centre and width, HU."""
 DIFFERENCE = 300.0
 """The difference picture spans -DIFFERENCE (black) to +DIFFERENCE (white) HU."""
+UNEXPLAINED = 60.0
+"""So does the picture of what a change of kernel does not explain."""
 SHOWN = (0.25, 0.5, 0.75)
 """Which slices are shown, as fractions of the series."""
 
 
 @dataclass(frozen=True)
 class Panel:
-    """Source | output | difference of one slice in one window, as a JPEG."""
+    """Source | output | difference | what a change of kernel does not explain, of one slice in one window, as a JPEG."""
 
     caption: str
     jpeg: bytes
 
 
-def panels(series: Series, volume: np.ndarray) -> list[Panel]:
-    """Pictures of a few slices of a series, (Z, H, W) HU, in every window."""
+def panels(series: Series, volume: np.ndarray, explained: RadialFilter) -> list[Panel]:
+    """Pictures of a few slices of a series in every window.
+
+    Args:
+        series: The source.
+        volume: (Z, H, W) HU, the output.
+        explained: The filter that explains it best.
+    """
     made = []
     for z in sorted({int(fraction * len(volume)) for fraction in SHOWN}):
         source, output = series.volume[z], volume[z]
         difference = to_gray(output - source, 0.0, 2 * DIFFERENCE)
+        rest, judged = residual(source, output, series.padding[z], series.files.pixel_spacing, explained)
+        unexplained = to_gray(np.where(judged, rest, -UNEXPLAINED), 0.0, 2 * UNEXPLAINED)
         for name, (center, width) in WINDOWS.items():
-            row = [to_gray(source, center, width), to_gray(output, center, width), difference]
+            row = [to_gray(source, center, width), to_gray(output, center, width), difference, unexplained]
             caption = f"slice {z + 1} of {len(volume)}, {series.instances[z].location:g} mm, {name} window"
             ok, jpeg = cv2.imencode(".jpg", np.hstack(row), [cv2.IMWRITE_JPEG_QUALITY, 90])
             if not ok:
@@ -49,7 +61,7 @@ def to_gray(hu: np.ndarray, center: float, width: float) -> np.ndarray:
 
 
 STYLE = """
-body{font:15px/1.5 system-ui,sans-serif;max-width:1100px;margin:2em auto;padding:0 1em;color:#222}
+body{font:15px/1.5 system-ui,sans-serif;max-width:1300px;margin:2em auto;padding:0 1em;color:#222}
 h1{font-size:1.5em}h2{font-size:1.2em;margin-top:2em;border-top:1px solid #ccc;padding-top:1em}
 table{border-collapse:collapse;margin:.6em 0}td,th{padding:.2em .8em .2em 0;text-align:left;vertical-align:top}
 th{font-weight:600;color:#555}figure{margin:.8em 0}img{width:100%;background:#000}
@@ -145,7 +157,8 @@ def _refusals(title: str, refusals: list[dict]) -> str:
 
 
 def _figures(shown: list[Panel]) -> list[str]:
-    columns = f'<div class="columns"><span>source</span><span>output</span><span>difference, ±{DIFFERENCE:g} HU</span></div>'
+    columns = f'<div class="columns"><span>source</span><span>output</span><span>difference, ±{DIFFERENCE:g} HU</span>'
+    columns += f"<span>not explained by a change of kernel, at the scale of a nodule, ±{UNEXPLAINED:g} HU</span></div>"
     figures = [
         f'<figure><img alt="{escape(p.caption)}" src="data:image/jpeg;base64,{base64.b64encode(p.jpeg).decode()}">'
         f"<figcaption>{escape(p.caption)}</figcaption></figure>"

@@ -138,13 +138,13 @@ def claims(table_1: Path, tables_2: dict[str, Path], models: dict[str, Path], ke
     lines.append(f"| The first version of G is better than the source (Fig. 3) | {first_versions(models)} |")
     lines.append(f"| Latent loss falls in G-phases alone (Fig. 5) | {latent(models[PAPER] / 'history.csv')} |")
     for kernel in kernels:
-        lines += asked(f"{kernel}, test patches, {OURS}", table_1, f"table_1_{kernel.lower()}_to_bl64", OURS)
+        lines += goals(f"{kernel}, test patches, {OURS}", table_1, f"table_1_{kernel.lower()}_to_bl64", OURS)
         for row in (OURS, SHIPPED):
-            lines += asked(f"{kernel}, written DICOM, {row}", tables_2[kernel], "table_2_written_dicom", row)
+            lines += goals(f"{kernel}, written DICOM, {row}", tables_2[kernel], "table_2_written_dicom", row)
     return "\n".join(lines) + "\n"
 
 
-def asked(subject: str, report: Path, table: str, row: str) -> list[str]:
+def goals(subject: str, report: Path, table: str, row: str) -> list[str]:
     """What is asked of a row: errors, concordance, bias; nothing where the row is not in the report."""
     errors, rest = read_table(report / f"{table}.csv"), re.sub(r"^table_\d_", "", table)
     if row not in errors:

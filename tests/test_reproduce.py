@@ -78,8 +78,8 @@ def write_study(folder, kernels=("BR40", "BL57")):
         write_table(folder / f"table_1/table_1_{name}", errors(**rows))
         write_table(folder / f"table_1/table_concordance_{name}", {reproduce.OURS: {"share": 0.96, "mean": 0.5}})
         write_table(folder / f"table_1/table_hu_{name}", {reproduce.OURS: {"bias, lung": -3.0, "bias, fat": 0.5, "RMSE": 50}})
-        contrast = dict(zip(reproduce.TABLE_2, (0.7, 0.5, 0.4, 0.2), strict=True))
-        series = {k: {"contrast": v} for k, v in contrast.items()} | errors(**{reproduce.SHIPPED: [0.01] * 5})
+        contrast = {row: {"contrast": value} for row, value in zip(reproduce.TABLE_2, (0.7, 0.5, 0.4, 0.2), strict=True)}
+        series = contrast | errors(**{reproduce.SHIPPED: [0.01] * 5})
         written = folder / f"table_2_{kernel}"
         write_table(written / "table_2_written_dicom.csv", {**errors(source=worse), **series})
         write_table(written / "table_concordance_written_dicom.csv", {reproduce.SHIPPED: {"share": 0.9}})

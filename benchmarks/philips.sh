@@ -28,7 +28,7 @@ PY
 
 row() { # NAME FLAGS...: reconstructs with FLAGS, prints the errors of the synthesized slices
   local name=$1 && shift
-  $python reconstruct.py --input_dir="$ct/kernel_B" --output_dir="$out/$name" "$@" >"$out/$name.log" 2>&1
+  $python reconstruct.py --input_dir="$ct/kernel_B" --output_dir="$out/$name" --model=philips_b_l "$@" >"$out/$name.log" 2>&1
   $python evaluate.py --source_dir="$ct/kernel_B" --synthesized_dir="$name=$out/$name/series" --target_dir="$ct/kernel_L" \
     --only_instances="$out/records_amplitude/held_back.txt" --output_dir="$out/$name/errors" >>"$out/$name.log" 2>&1
   table "$out/$name/errors" "$name"

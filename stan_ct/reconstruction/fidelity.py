@@ -32,6 +32,8 @@ TISSUE_LIMITS = {"lung": 5.0, "fat": 5.0, "soft tissue": 5.0, "bone": 40.0}
 """Mean HU of a tissue may change by so much; in bone, which is all edges, it does from kernel to kernel."""
 TISSUE_PIXELS = 1000
 """A tissue of fewer pixels in a series is not judged."""
+LOW_PASS_LIMIT = 10.0
+"""Root mean square of what the filter leaves below about 2 lp/cm, HU: the whole series."""
 STRUCTURE_LIMIT = 8.0
 """Structures stand out from the texture of their slice by less than this, in standard deviations."""
 EDGE = 0.3
@@ -84,10 +86,12 @@ def fidelity(series: Series, volume: np.ndarray) -> Fidelity:
         strongest = max(strongest, abs(found[0]))
         slices.append(_structure_findings(*found))
     tissues = {name: float(total / n) for name, (n, total) in sums.items() if n >= TISSUE_PIXELS}
+    rms = round(float(np.sqrt(squares[1] / max(squares[0], 1))), 2)
     changed = [Finding(f"mean_{name.replace(' ', '_')}", round(c, 2), TISSUE_LIMITS[name]) for name, c in tissues.items()]
+    changed.append(Finding("low_pass_difference", rms, LOW_PASS_LIMIT))
     return Fidelity(
         {name: round(change, 2) for name, change in tissues.items()},
-        round(float(np.sqrt(squares[1] / max(squares[0], 1))), 2),
+        rms,
         round(strongest, 2),
         tuple(finding for finding in changed if abs(finding.value) > finding.limit),
         tuple(slices),

@@ -90,3 +90,11 @@ def test_bone_and_air_are_not_judged(series):
     output[:, 125:135, 75:85] = series.volume[:, 125:135, 75:85]
     output[:, :8] += 300
     assert names(fidelity(series, output)) == [[]] * 4
+
+
+def test_blurred_anatomy_is_found(series):
+    """Waves of 40 HU and 12 mm all over the body, which no filter makes, are a finding of the series."""
+    y, x = np.indices(series.volume.shape[1:]) * 0.7
+    waves = 40 * np.sin(2 * np.pi * x / 12) * np.sin(2 * np.pi * y / 12)
+    found = fidelity(series, sharpened(series) + waves.astype(np.float32))
+    assert "low_pass_difference" in [f.name for f in found.findings]

@@ -35,6 +35,7 @@ class Subject:
         apart: How the patients were kept apart from those of training, in words.
         resized: Whether patches were resized.
         left_out: Reason -> how many were left out for it.
+        quality: Whether image quality was measured beside.
     """
 
     regions: Patches | Regions
@@ -43,6 +44,7 @@ class Subject:
     apart: str = ""
     resized: bool = False
     left_out: Mapping[str, int] | None = None
+    quality: bool = False
 
 
 def gray_levels(levels: Discretization, by: str) -> GrayLevels:
@@ -81,6 +83,7 @@ def record(
         split=subject.apart,
         interpolation=RESIZED if subject.resized else "",
         errors=compared,
+        quality=subject.quality,
         bootstrap=draws if compared and subject.patients > 1 else None,
         concordance=Concordance(study.REPRODUCIBLE, OVER) if compared else None,
         tests=PairedTests(comparison, len(FEATURES)) if tested else None,

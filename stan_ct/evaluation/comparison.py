@@ -14,6 +14,7 @@ from stan_ct.ct.series import Instance
 from stan_ct.evaluation.glcm import Discretization
 from stan_ct.evaluation.measures import MEASURES, PLACES, Measured, measure_features, measure_hu
 from stan_ct.evaluation.pairs import NotComparable, find_pairs, load_slices
+from stan_ct.evaluation.quality_rows import Quality, measure_quality
 from stan_ct.patches.workers import Workers
 
 SIMULATOR = "STAN-CT simulator"
@@ -73,6 +74,7 @@ class Measurement:
         slices: Number of slices compared.
         left_out: Reason -> how many slices, patches, files or listed instances were left out for it.
         simulated: Whether all source slices say that our simulator made them, in Manufacturer (0008,0070).
+        quality: Name -> the image's quality slice by slice, of the names of `rows`; empty without a target.
     """
 
     settings: Settings
@@ -81,6 +83,7 @@ class Measurement:
     slices: int
     left_out: Counter
     simulated: bool = False
+    quality: Mapping[str, tuple[Quality, ...]] = field(default_factory=dict)
 
     @property
     def patches(self) -> int:
@@ -134,15 +137,21 @@ def measure(settings: Settings, progress: Callable = lambda items: items, worker
     patients = np.repeat(patient + 1, [found.features.shape[1] for found in measured])
     rows = {name: Measured(features[i], hu[i]) for i, name in enumerate(names)}
     simulated = all(place["source"].header.get("Manufacturer") == SIMULATOR for place in pairing.together)
-    return Measurement(settings, rows, patients, len(measured), +left_out, simulated)
+    quality = {name: tuple(found.quality[name] for found in measured) for name in names if settings.target_dir}
+    return Measurement(settings, rows, patients, len(measured), +left_out, simulated, quality)
 
 
 @dataclass(frozen=True)
 class _Slice:
-    """One place: (images, patches, features), (images, places, 4), patches with too little soft tissue, and who it is."""
+    """One place.
+
+    Features (images, patches, features), differences in HU (images, places, 4), image quality by name (empty without a
+    target), patches with too little soft tissue, and who it is.
+    """
 
     features: np.ndarray
     hu: np.ndarray
+    quality: Mapping[str, Quality]
     rejected: int
     patient: str
 
@@ -158,11 +167,12 @@ def _measure_slice(together: Mapping[str, Instance], settings: Settings) -> _Sli
     grid = patch_grid(mask.shape, settings)
     windows = [window for window in grid if mask[window].mean() >= settings.min_soft_tissue]
     found = [_features([hu[window] for window in windows], settings.discretization) for hu in images.values()]
-    hu = np.full((len(images), len(PLACES), 4), np.nan)
+    hu, quality = np.full((len(images), len(PLACES), 4), np.nan), {}
     if "target" in images:
-        known = mask & ~series["target"].padding[0]  # the target's padding has no HU to compare with
-        hu = np.stack([measure_hu(image, images["target"], known) for image in images.values()])
-    return _Slice(np.stack(found), hu, len(grid) - len(windows), source.files.patient)
+        padding = source.padding[0] | series["target"].padding[0]  # has no HU to compare with
+        hu = np.stack([measure_hu(image, images["target"], mask & ~padding) for image in images.values()])
+        quality = measure_quality(images, padding, source.files.pixel_spacing)
+    return _Slice(np.stack(found), hu, quality, len(grid) - len(windows), source.files.patient)
 
 
 def _features(patches: list[np.ndarray], discretization: Discretization) -> np.ndarray:

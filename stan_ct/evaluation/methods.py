@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from stan_ct.ct.hounsfield import SOFT_TISSUE
 from stan_ct.evaluation import roi
 from stan_ct.evaluation.glcm import ANGLES, DISTANCE, IBSI
+from stan_ct.evaluation.image_quality import LUNG_AREA
 from stan_ct.evaluation.methods_record import (
     AGGREGATIONS,
     DISCRETIZATIONS,
@@ -22,6 +23,7 @@ from stan_ct.evaluation.methods_record import (
     Record,
     Regions,
 )
+from stan_ct.evaluation.quality_rows import REGION, REGIONS
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,7 @@ def statements(record: Record) -> tuple[Statement, ...]:
         Statement("Discretization", _discretization(record), "CLEAR 23; IBSI 56a-c"),
         Statement("Texture features", _features(record), "CLEAR 24-27; IBSI 57, 58, 62-65"),
         Statement("Error", _error(record.errors), "CLEAR 39"),
+        Statement("Image quality", _quality(record.quality), "CLEAR 39"),
         Statement("Statistics", _statistics(record), "CLEAR 40, 41"),
         Statement("Undefined values", _undefined(record), "CLEAR 29"),
         Statement("Software", _software(record), "CLEAR 25; IBSI 59, 61"),
@@ -123,6 +126,20 @@ def _error(errors: bool) -> str:
     return (
         "The error of a feature is relative to the target's (Eq. 8), |feature of the image - feature of the target| / |feature "
         "of the target|, in each region, then averaged over the regions, with the standard deviation (n - 1)."
+    )
+
+
+def _quality(quality: bool) -> str:
+    if not quality:
+        return "Noise, emphysema index, PSNR and SSIM of the images were not measured."
+    return (
+        f"PSNR and SSIM (Gaussian windows of 1.5 pixels, Wang et al. 2004) were calculated slice by slice where the source is "
+        f"soft tissue, of HU clipped to {_range(SOFT_TISSUE)}; the emphysema index LAA-950 is the percentage of lung, air of "
+        f"at least {LUNG_AREA:g} cm^2 within the body in a slice of the target, that is below -950 HU. Noise was measured in "
+        f"at most {REGIONS} uniform regions of {REGION} x {REGION} pixels a slice, found in the target: the standard deviation "
+        "around a trend of second order, the mean frequency of its power spectrum P, and the error of P, the sum of |P - P of "
+        "the target| over the sum of the target's, over frequencies weighted by area. The MTF, which takes a phantom, was not "
+        "measured."
     )
 
 

@@ -76,7 +76,7 @@ class Bootstrap:
 
 @dataclass(frozen=True)
 class Concordance:
-    """Lin's coefficient per feature: the least one that counts as reproducible, and over what it was computed, in words."""
+    """Lin's coefficient and ICC(2,1) per feature: the least of Lin's that counts as reproducible, and over what, in words."""
 
     threshold: float
     over: str = "patients"
@@ -104,6 +104,7 @@ class Record:
         interpolation: How images were resampled, in words; empty if they were not.
         aggregation: One of `AGGREGATIONS`.
         errors: Whether relative errors (Eq. 8) were computed.
+        quality: Whether image quality was, as in :mod:`~stan_ct.evaluation.quality_rows`.
         bootstrap: None if there are no confidence intervals; so the next two.
         undefined: Reason -> number of values that are undefined for it.
         left_out: Reason -> number of what was left out for it.
@@ -121,6 +122,7 @@ class Record:
     interpolation: str = ""
     aggregation: str = "2D averaged"
     errors: bool = True
+    quality: bool = False
     bootstrap: Bootstrap | None = None
     concordance: Concordance | None = None
     tests: PairedTests | None = None

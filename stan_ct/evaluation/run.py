@@ -18,6 +18,7 @@ from stan_ct.evaluation.methods import methods_text
 from stan_ct.evaluation.methods_record import KINDS, Bootstrap, Patches, Regions
 from stan_ct.evaluation.pairs import NotComparable
 from stan_ct.evaluation.patch_rows import Method, TestPatches, measure_methods, read_test_patches
+from stan_ct.evaluation.quality_rows import quality_table
 from stan_ct.evaluation.regions import RoiSettings, measure_regions
 from stan_ct.evaluation.report import Figure, Provenance, Report, Table, Text
 from stan_ct.evaluation.roi import AGGREGATIONS
@@ -163,10 +164,13 @@ def _series_sections(measured: Measurement, settings: Evaluation) -> Sections:
     """Written DICOM series against the target; or, without one, before and after."""
     s, rows = measured.settings, measured.rows
     regions = Patches(s.patch_size, s.stride, s.min_soft_tissue, measured.patches)
-    subject = about.Subject(regions, len(set(measured.patients)), measured.slices, left_out=measured.left_out)
+    subject = about.Subject(
+        regions, len(set(measured.patients)), measured.slices, left_out=measured.left_out, quality=bool(measured.quality)
+    )
     if "target" in rows:
-        title = "Table 2" if settings.table_2 else "Series"
-        methods, sections = _compared(title, "written DICOM", rows, measured.patients, subject, settings)
+        title, name = "Table 2" if settings.table_2 else "Series", "written DICOM"
+        quality = quality_table(f"Image quality, {name}", measured.quality)
+        methods, sections = _compared(title, name, rows, measured.patients, subject, settings, [quality])
     else:
         methods, sections = _methods(subject, settings), [study.change_table("Features before and after", rows)]
     return [Text("DICOM series", methods), *sections]
@@ -185,9 +189,15 @@ def _region_sections(compared: Settings, regions: RoiSettings) -> Sections:
 
 
 def _compared(
-    title: str, name: str, rows: study.Rows, patients: np.ndarray, subject: about.Subject, settings: Evaluation
+    title: str,
+    name: str,
+    rows: study.Rows,
+    patients: np.ndarray,
+    subject: about.Subject,
+    settings: Evaluation,
+    more: Sequence[Table] = (),
 ) -> tuple[str, Sections]:
-    """How rows were measured; and errors, differences in HU, concordance and tests, with their figures."""
+    """How rows were measured; and errors, differences in HU, more tables, concordance and tests, with their figures."""
     errors = study.error_table(f"{title}, {name}", rows, patients, settings.resamples, settings.seed)
     hu = study.hu_table(f"HU, {name}", rows)
     values, note = study.concordance_values(rows)
@@ -199,11 +209,12 @@ def _compared(
     caption = f"The mean errors of {errors.title}{ends}."
     agreement = "Concordance with the target of the texture features; dashed, the least that counts as reproducible."
     texture = study.feature_table("texture", values, ALL_FEATURES)
-    return _methods(subject, settings, [errors, hu, features], ours if tests else ""), [
+    return _methods(subject, settings, [errors, hu, *more, features], ours if tests else ""), [
         errors,
         Figure(f"Errors, {name}", caption, forest(errors)),
         *([tests] if tests else []),
         hu,
+        *more,
         concordance,
         Figure(f"Concordance, {name}", agreement, concordance_plot(texture)),
         features,

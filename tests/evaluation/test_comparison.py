@@ -113,6 +113,31 @@ def test_without_a_target(series):
     assert list(alone.rows) == ["source", "other", "equal"]
     np.testing.assert_array_equal(alone.rows["other"].features, measure(series).rows["other"].features)
     assert np.isnan(alone.rows["other"].hu).all()
+    assert alone.quality == {}
+
+
+def test_quality_is_measured_in_every_slice(series):
+    """Of each image and slice; what equals the target has its SSIM of 1 and its noise, and an infinite PSNR."""
+    quality = measure(series).quality
+    assert {name: len(slices) for name, slices in quality.items()} == dict.fromkeys(("source", "other", "equal", "target"), 3)
+    for z, (other, equal, target) in enumerate(zip(*(quality[name] for name in ("other", "equal", "target")), strict=True)):
+        assert other.psnr == pytest.approx(20 * np.log10(1900 / np.sqrt(np.square(OTHER[z] - TARGET[z]).mean())))
+        assert (equal.psnr, equal.ssim, equal.regions) == (np.inf, pytest.approx(1), 1)
+        assert equal.noise.variance == target.noise.variance > 1.5 * other.noise.variance
+
+
+def test_padding_has_no_quality(tmp_path, write_series):
+    """What is padding in the source or in the target is not compared, and is no lung."""
+    rng = np.random.default_rng(0)
+    source, target = (rng.normal(0, 20, (1, 40, 48)).round() for _ in range(2))
+    source[0, 2:38, 2:12] = -1024  # padding; so here
+    target[0, 2:38, 24:34] = -1024
+    made = np.where((source == -1024) | (target == -1024), 500, target)
+    for number, (name, hu) in enumerate({"s": source, "m": made, "t": target}.items(), 1):
+        write_series(tmp_path / name, hu, series=number, PixelPaddingValue=0, PixelSpacing=[2.0, 2.0])
+    measured = measure(Settings(tmp_path / "s", {"m": tmp_path / "m"}, tmp_path / "t", min_soft_tissue=0.5))
+    (quality,) = measured.quality["m"]
+    assert (quality.psnr, quality.lung, quality.regions) == (np.inf, 0, 0)
 
 
 def test_two_processes_find_what_one_finds(series):

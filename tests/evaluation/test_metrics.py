@@ -128,6 +128,13 @@ def test_ssim_within_a_mask():
     assert np.isnan(ssim(image, target, mask))
 
 
+@pytest.mark.parametrize(("side", "known"), [(10, False), (11, True)])
+def test_ssim_of_small_images(side, known):
+    """In a slice of 10 pixels none is 5 px from the border: there is no index. Of 11 pixels one is."""
+    target = np.random.default_rng(0).normal(0, 100, (2, 20, side))
+    assert ssim(target, target) == (pytest.approx(1) if known else pytest.approx(np.nan, nan_ok=True))
+
+
 def test_examples_in_the_docstrings():
     """The examples of the docstrings are true."""
     result = doctest.testmod(metrics)

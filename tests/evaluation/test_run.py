@@ -114,11 +114,24 @@ def test_series_against_the_target(series, tmp_path):
     assert "How the patients were kept apart from those of training was not recorded" in text(report)
 
 
+def test_image_quality_of_series(series, tmp_path):
+    """A row for every image, the target's too; what is half way to the target is closer; and the text says what it is."""
+    report = evaluate(Evaluation(tmp_path, comparison=series))
+    (table,) = [s for s in report.sections if isinstance(s, Table) and s.title == "Image quality, written DICOM"]
+    assert list(table.rows) == ["source", "made", "target"]
+    rmse = [np.sqrt(np.square(a - b).mean()) for a, b in zip((SOURCE + TARGET) // 2, TARGET, strict=True)]
+    assert table.rows["made"][0].mean == pytest.approx(np.mean(20 * np.log10(1900 / np.array(rmse))))
+    assert table.rows["source"][0].mean < table.rows["made"][0].mean < table.rows["target"][0].mean == np.inf
+    assert "PSNR and SSIM (Gaussian windows" in text(report)
+    assert "because the target's slice shows no lung" in text(report)
+
+
 def test_without_a_target_only_before_and_after(series, tmp_path):
     """One table, no figure, and a text without errors, intervals, concordance and tests."""
     report = evaluate(Evaluation(tmp_path, comparison=replace(series, target_dir=None)))
     assert (titles(report, Table), titles(report, Figure)) == (["Features before and after"], [])
     assert "No errors against a target were calculated." in text(report)
+    assert "PSNR and SSIM of the images were not measured." in text(report)
     nothing = "No confidence intervals were calculated. No concordance was calculated. No hypothesis was tested."
     assert nothing in text(report)
     assert report.sections[1].rows["made"][0].mean > report.sections[1].rows["source"][0].mean

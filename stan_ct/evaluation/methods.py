@@ -161,7 +161,8 @@ def _agreement(concordance: Concordance | None) -> str:
         return "No concordance was calculated."
     return (
         f"Agreement is Lin's concordance correlation coefficient over {concordance.over} (variances divided by n); a feature "
-        f"of {concordance.threshold:g} or more counts as reproducible."
+        f"of {concordance.threshold:g} or more counts as reproducible. Beside it stands the intraclass correlation of "
+        "absolute agreement, ICC(2,1) (two-way random effects, one measurement)."
     )
 
 

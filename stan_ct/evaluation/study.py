@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 
@@ -14,6 +15,7 @@ from stan_ct.evaluation.agreement import (
     bootstrap_interval,
     cohens_dz,
     concordance,
+    icc_agreement,
     reproducible,
     wilcoxon_fdr,
 )
@@ -33,6 +35,13 @@ NO_PIXELS = "no pixel of this tissue"
 
 Rows = Mapping[str, Measured]
 """`target`, `source` and methods, by name."""
+
+
+class Agreement(NamedTuple):
+    """Agreement of every feature with the target over the patches, (len(MEASURES),) each: Lin's coefficient, ICC(2,1)."""
+
+    ccc: np.ndarray
+    icc: np.ndarray
 
 
 def methods_of(rows: Rows) -> dict[str, Measured]:
@@ -65,25 +74,31 @@ def _error_cells(errors: np.ndarray, patients: np.ndarray, resamples: int, seed:
     return tuple(cells)
 
 
-def concordance_values(rows: Rows, with_combat: bool = True) -> tuple[dict[str, np.ndarray], str]:
-    """Lin's coefficient of every feature with the target over the patches, (len(MEASURES),) for each row; and a note."""
+def concordance_values(rows: Rows, with_combat: bool = True) -> tuple[dict[str, Agreement], str]:
+    """Agreement of every row's features with the target's, ComBat's too; and a note where there is none of ComBat."""
     target = rows["target"].features
-    values = {name: concordance(row.features, target) for name, row in methods_of(rows).items()}
+    values = {name: _agreement(row.features, target) for name, row in methods_of(rows).items()}
     if with_combat:
         try:
-            values["ComBat (features)"] = concordance(*combat(rows["source"].features, target))
+            values["ComBat (features)"] = _agreement(*combat(rows["source"].features, target))
         except NoCombat as missing:
             return values, f"No row of ComBat: {missing}."
     return values, ""
 
 
-def concordance_table(title: str, values: Mapping[str, np.ndarray], note: str = "") -> Table:
-    """Per row: the share of reproducible features, of all and of the texture features, and the mean and least coefficient."""
-    columns = (f"share ≥ {REPRODUCIBLE}", f"texture, share ≥ {REPRODUCIBLE}", "mean", "least")
-    cells = {name: _concordance_cells(ccc) for name, ccc in values.items()}
+def _agreement(features: np.ndarray, target: np.ndarray) -> Agreement:
+    return Agreement(concordance(features, target), icc_agreement(features, target))
+
+
+def concordance_table(title: str, values: Mapping[str, Agreement], note: str = "") -> Table:
+    """Per row: the share of reproducible features, of all and of texture, the mean and least coefficient, the mean ICC."""
+    columns = (f"share ≥ {REPRODUCIBLE}", f"texture, share ≥ {REPRODUCIBLE}", "mean", "least", "mean ICC(2,1)")
+    cells = {name: _concordance_cells(*agreement) for name, agreement in values.items()}
     caption = (
         f"Concordance (Lin) of {len(MEASURES)} features, {len(ALL_FEATURES)} of texture and the others first-order, with the "
-        "target over patches. 1 is equal to the target."
+        f"target over patches: the share of {REPRODUCIBLE} and more, the mean and the least; and the mean over features of the "
+        "intraclass correlation, absolute agreement, ICC(2,1) = (B - E) / (B + E + 2 (J - E) / n), with the mean squares B "
+        "between the n patches, J between image and target, and E of the residual (Shrout & Fleiss). 1 is equal to the target."
     )
     notes = ("ComBat harmonizes the features of both protocols and was fitted on these very patches; it makes no images.",)
     return Table(
@@ -97,20 +112,25 @@ def concordance_table(title: str, values: Mapping[str, np.ndarray], note: str = 
     )
 
 
-def _concordance_cells(ccc: np.ndarray) -> tuple[Cell, ...]:
+def _concordance_cells(ccc: np.ndarray, icc: np.ndarray) -> tuple[Cell, ...]:
     everything, texture = (reproducible(ccc[:end]) for end in (len(ccc), len(ALL_FEATURES)))
     defined = ccc[np.isfinite(ccc)]
     mean, least = (float(defined.mean()), float(defined.min())) if len(defined) else (np.nan, np.nan)
     shares = [Cell(s.share, n=s.n, undefined=s.undefined, reason=FLAT if s.undefined else "") for s in (everything, texture)]
     numbers = [Cell(value, n=len(defined), reason="" if len(defined) else FLAT) for value in (mean, least)]
-    return (*shares, *numbers)
+    return (*shares, *numbers, _mean_icc(icc))
 
 
-def feature_table(title: str, values: Mapping[str, np.ndarray], features: tuple[str, ...] = MEASURES) -> Table:
+def _mean_icc(icc: np.ndarray) -> Cell:
+    s = summarize(icc)
+    return Cell(s.mean, n=s.n, undefined=s.undefined, reason=FLAT if s.undefined else "")
+
+
+def feature_table(title: str, values: Mapping[str, Agreement], features: tuple[str, ...] = MEASURES) -> Table:
     """The coefficient of every feature, which the table above sums up; or of the first ones."""
     cells = {
-        name: tuple(Cell(float(c), reason="" if np.isfinite(c) else FLAT) for c in ccc[: len(features)])
-        for name, ccc in values.items()
+        name: tuple(Cell(float(c), reason="" if np.isfinite(c) else FLAT) for c in agreement.ccc[: len(features)])
+        for name, agreement in values.items()
     }
     caption = "Concordance (Lin) with the target, feature by feature."
     return Table(title, caption, features, cells, better="higher", reference=frozenset(REFERENCE), decimals=2)

@@ -57,8 +57,8 @@ def test_the_target_against_itself_has_no_error():
     cells = study.error_table("T", rows, PATIENTS, 100, 0).rows["itself"]
     assert [(c.mean, c.sd, c.low, c.high) for c in cells] == [(0, 0, 0, 0)] * 5
     values, _ = study.concordance_values(rows, with_combat=False)
-    assert (values["itself"] == 1).all()
-    assert [c.mean for c in study.concordance_table("C", values).rows["itself"]] == [1, 1, 1, 1]
+    assert (values["itself"].ccc == 1).all()
+    assert [c.mean for c in study.concordance_table("C", values).rows["itself"]] == [1, 1, 1, 1, pytest.approx(1)]
     assert means(study.hu_table("H", rows))["itself"][-2:] == [0, 0]
 
 
@@ -110,10 +110,10 @@ def test_concordance_is_lin_s(rows):
             for a, b in zip(x.T, y.T, strict=True)
         ]
     )
-    np.testing.assert_allclose(values["rival"], expected, rtol=1e-9)
+    np.testing.assert_allclose(values["rival"].ccc, expected, rtol=1e-9)
     table = study.concordance_table("C", values, "a note")
     numbers = [(expected >= 0.85).mean(), (expected[:8] >= 0.85).mean(), expected.mean(), expected.min()]
-    np.testing.assert_allclose(means(table)["rival"], numbers)
+    np.testing.assert_allclose(means(table)["rival"][:4], numbers)
     assert 0 < numbers[0] < 1
     assert table.notes == ("a note",)
     features = study.feature_table("F", values)
@@ -126,13 +126,42 @@ def test_concordance_is_lin_s(rows):
 
 def test_a_feature_that_does_not_vary_has_no_concordance():
     """It is named as undefined, and the shares are of the others."""
-    values = {"ours": np.array([1.0, *[0.5] * 26, np.nan])}
+    coefficients = np.array([1.0, *[0.5] * 26, np.nan])
+    values = {"ours": study.Agreement(coefficients, coefficients / 2)}
     cells = study.concordance_table("C", values | {"source": values["ours"]}).rows["ours"]
     assert (cells[0].mean, cells[0].n, cells[0].undefined) == (pytest.approx(1 / 27), 27, 1)
     assert cells[3].mean == 0.5
+    assert (cells[4].mean, cells[4].n, cells[4].undefined) == (pytest.approx((0.5 + 26 * 0.25) / 27), 27, 1)
     features = study.feature_table("F", values | {"source": values["ours"]})
     assert features.rows["ours"][-1].reason == study.FLAT
     assert study.undefined([features]) == {study.FLAT: 2}
+
+
+def icc_2_1(x, y):
+    """ICC(2,1) by the analysis of variance of two columns: patches in lines, image and target in columns."""
+    table, n = np.stack([x, y], axis=1), len(x)
+    between = 2 * np.sum((table.mean(axis=1) - table.mean()) ** 2)
+    images = n * np.sum((table.mean(axis=0) - table.mean()) ** 2)
+    b, e = between / (n - 1), (np.sum((table - table.mean()) ** 2) - between - images) / (n - 1)
+    return (b - e) / (b + e + 2 * (images - e) / n)
+
+
+def test_absolute_agreement_is_the_icc_of_shrout_and_fleiss(rows):
+    """The mean over the features of the analysis of variance's own; features that are shifted agree less than equal ones."""
+    values, _ = study.concordance_values(rows, with_combat=False)
+    table = study.concordance_table("C", values)
+    assert table.columns[-1] == "mean ICC(2,1)"
+    for name in ("source", "rival", "ours"):
+        pairs = zip(rows[name].features.T, rows["target"].features.T, strict=True)
+        expected = np.array([icc_2_1(x, y) for x, y in pairs])
+        np.testing.assert_allclose(values[name].icc, expected, rtol=1e-8)
+        assert table.rows[name][-1].mean == pytest.approx(expected.mean())
+    shifted = Measured(rows["target"].features + rows["target"].features.std(axis=0), rows["target"].hu)
+    values, _ = study.concordance_values({**rows, "equal": rows["target"], "shifted": shifted}, with_combat=False)
+    of_features = study.concordance_table("C", values).rows
+    assert of_features["equal"][-1].mean == pytest.approx(1)
+    # B = 2 s^2, J = n sd^2 / 2 and E = 0, with sd^2 = s^2 (n - 1) / n
+    assert of_features["shifted"][-1].mean == pytest.approx(2 / (2 + (N - 1) / N), rel=1e-9)
 
 
 def test_combat_is_a_row_where_it_is_installed(rows):
@@ -141,7 +170,8 @@ def test_combat_is_a_row_where_it_is_installed(rows):
     values, note = study.concordance_values(rows)
     assert (list(values)[-1], note) == ("ComBat (features)", "")
     contrast = MEASURES.index("contrast")
-    assert values["ComBat (features)"][contrast] > values["source"][contrast] + 0.3
+    assert values["ComBat (features)"].ccc[contrast] > values["source"].ccc[contrast] + 0.3
+    assert values["ComBat (features)"].icc[contrast] > values["source"].icc[contrast] + 0.3
     assert "fitted on these very patches" in study.concordance_table("C", values, note).notes[0]
 
 

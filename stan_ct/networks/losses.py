@@ -21,7 +21,7 @@ class LossSettings:
         latent_weight: lambda2 of Eq. 6.
         l1_weight: lambda3 of Eq. 6.
         texture_weight: Weight of `texture_loss` (ours).
-        inside_only: Where the pipeline will keep the source's pixels G is not judged, see `inside` (ours).
+        inside_only: Where there is nothing to standardize G is not judged, see `inside` (ours).
         adversarial: `wgan` (Eqs. 1, 4) or `cross_entropy` (GANai).
         critic_output: Whether f is the `logit` difference or the `probability`.
         feature_sign: -1: D maximises L_feat (Eq. 3 adds it to the ascended Eq. 1); +1: D minimises it.
@@ -79,10 +79,10 @@ def latent_loss(target_latent, synthesized_latent, settings: LossSettings):
 
 
 def inside(source, target, synthesized, window: HUWindow):
-    """What is judged of a synthesized patch: G's pixels, but the target's where the pipeline keeps the source's pixels.
+    """What is judged of a synthesized patch: G's pixels, but the target's where there is nothing to standardize.
 
     These are air that lies, on average over `NEARBY` pixels, below the soft-tissue range, as around the field of view, and
-    what is above the range; it is `--mask=closed`, nearly. All patches are (B, H, W, 1) in [-1, 1].
+    what is above the range. All patches are (B, H, W, 1) in [-1, 1].
     """
     source = ops.cast(source, "float32")
     low, high = ((2 * hu - window.low - window.high) / (window.high - window.low) for hu in SOFT_TISSUE)

@@ -56,16 +56,16 @@ class Run:
         model: The model.
         settings: Switches of the pipeline.
         precision: Number type of the networks' hidden layers.
-        guard: Judges whether the model was made for a series.
         command: The command line, for the record.
+        guard: Judges whether the model was made for a series.
     """
 
     output_dir: Path
     model: Model
     settings: PipelineSettings
     precision: str
-    guard: Guard = field(default_factory=Guard)
     command: str = ""
+    guard: Guard = field(default_factory=Guard)
 
     @property
     def key(self) -> str:

@@ -90,7 +90,7 @@ def _prepare(
         raise UsageError(str(error)) from error
     model = Model(config.name, model_hash(folder), config.source_kernel, config.target_kernel, config.sharpens)
     guard = Guard(config.sources, config.standard, allow)
-    return Run(output_dir, model, settings, resolved, guard, command), synthesizer
+    return Run(output_dir, model, settings, resolved, command, guard), synthesizer
 
 
 def _print_left_out(inventory: Inventory) -> None:

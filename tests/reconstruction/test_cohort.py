@@ -144,7 +144,7 @@ def test_the_manifest_accounts_for_every_slice(tmp_path):
     entry = manifest["series"][0]
     assert [s["sha256"] for s in entry["slices"]] == [hashlib.sha256(p.read_bytes()).hexdigest() for p in paths]
     assert entry["kept_fraction"] == 0
-    assert entry["findings"] == {"unqualified_patches": 2}
+    assert entry["findings"] == {"low_pass_difference": 1, "mean_soft_tissue": 1, "unqualified_patches": 2}
     assert entry["mean_hu_change"] == pytest.approx(12, abs=0.01)
     assert manifest["model"]["sha256"] == MODEL.sha256
     report = (tmp_path / "out" / "report.html").read_text()

@@ -82,7 +82,7 @@ def test_a_model_without_fingerprints_lets_everything_pass(tmp_path):
 
 
 def run_cohort(source, output, guard):
-    run = Run(output, Model("scripted", "0" * 64, "SOFT", "SHARP", True), method_settings("stan_ct"), "float32", guard)
+    run = Run(output, Model("scripted", "0" * 64, "SOFT", "SHARP", True), method_settings("stan_ct"), "float32", "test", guard)
     return standardize_cohort(find_series(source), Scripted(), run, lambda s, _: s, lambda line: None)
 
 

@@ -74,11 +74,30 @@ def test_the_closed_mask_fills_what_noise_tears_and_nothing_else():
     """Of holes within tissue, pixels below air change as those around them do; spots above 900 HU and padding do not."""
     hu, padding = np.full((300, 300), 40.0, np.float32), np.zeros((300, 300), bool)
     hu[100, 100], hu[100, 110], hu[100, 120], padding[100, 120] = -1010.0, 1200.0, -2000.0, True
-    changed = run(hu, Scripted(25.0), padding).hu - hu
+    changed = run(hu, Scripted(25.0), padding, mask="closed").hu - hu
     assert {p: float(changed[p]) for p in [(100, 100), (100, 110), (100, 120), (50, 50)]} == pytest.approx(
         {(100, 100): 25.0, (100, 110): 0.0, (100, 120): 0.0, (50, 50): 25.0}, abs=1e-3
     )
     assert float((run(hu, Scripted(25.0), padding, mask="pixel").hu - hu)[100, 100]) == 0
+
+
+def test_the_air_mask_leaves_what_is_no_air():
+    """Air changes, whether its noise lies below -1000 or -1024 HU; -2000 HU around the field of view, bone, padding do not."""
+    hu, padding = np.full((300, 300), 40.0, np.float32), np.zeros((300, 300), bool)
+    hu[:60], hu[-60:], hu[30, 100], hu[150, 150], padding[10, 10] = -1010.0, -2000.0, -1030.0, 1200.0, True
+    changed = {kind: run(hu, Scripted(25.0), padding, mask=kind).hu - hu for kind in ("air", "closed")}
+    places = {
+        "air": (20, 200),
+        "noise": (30, 100),
+        "tissue": (100, 100),
+        "outside": (280, 100),
+        "bone": (150, 150),
+        "pad": (10, 10),
+    }
+    found = {kind: {name: round(float(image[p])) for name, p in places.items()} for kind, image in changed.items()}
+    assert found["air"] == {"air": 25, "noise": 25, "tissue": 25, "outside": 0, "bone": 0, "pad": 0}
+    assert found["closed"] == {"air": 0, "noise": 0, "tissue": 25, "outside": 0, "bone": 0, "pad": 0}
+    assert run(hu, Scripted(25.0), padding).hu.tolist() == run(hu, Scripted(25.0), padding, mask="air").hu.tolist()
 
 
 def test_networks_never_see_padding():

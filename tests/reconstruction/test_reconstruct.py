@@ -43,7 +43,7 @@ def test_the_shipped_model_standardizes_a_real_slice(tmp_path):
     inside = source.soft_tissue(0)
     assert change[0][inside].std() > 5, "the model does something"
     assert abs(change[0][inside].mean()) < 20, "and keeps the mean"
-    np.testing.assert_array_equal(change[0][~inside], 0)
+    np.testing.assert_array_equal(change[0][source.volume[0] > 900], 0)
     manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
     assert manifest["model"]["target_kernel"] == "BL64"
     assert manifest["settings"]["fusion"] == "stan_ct"

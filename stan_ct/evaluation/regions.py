@@ -43,7 +43,7 @@ def measure_regions(compared: Settings, settings: RoiSettings) -> RoiRows:
     series: dict[str, list] = {}
     for place in find_pairs(compared.source_dir, compared.others).together:
         series.setdefault(str(place["source"].header.SeriesInstanceUID), []).append(place)
-    parts = {}
+    parts, patients = {}, {}
     for number, places in enumerate(series.values(), 1):
         images = {name: load_series(SeriesFiles(tuple(place[name] for place in places))) for name in places[0]}
         unreadable = [refusal for image in images.values() for refusal in image.refusals]
@@ -51,8 +51,9 @@ def measure_regions(compared: Settings, settings: RoiSettings) -> RoiRows:
             raise NotComparable(f"{unreadable[0].paths[0]}: {unreadable[0].reason}. Regions need every slice: export it again")
         volumes = {name: image.volume for name, image in images.items()}
         found = _masks(settings.masks, images["source"])
+        patients[f"series {number}"] = images["source"].files.patient
         parts[f"series {number}"] = measure_rois(volumes, found, bins, [settings.aggregation], settings.hu_range)
-    return join(parts) if len(parts) > 1 else next(iter(parts.values()))
+    return join(parts, patients) if len(parts) > 1 else next(iter(parts.values()))
 
 
 def _masks(paths: Sequence[Path], source: Series) -> dict:

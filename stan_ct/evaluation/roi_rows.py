@@ -13,12 +13,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import product
 from typing import NamedTuple
 
 import numpy as np
 
-from stan_ct.evaluation.agreement import concordance
+from stan_ct.evaluation.agreement import bootstrap_interval, concordance
 from stan_ct.evaluation.first_order import HISTOGRAM, STATISTICS, histogram_features, statistics
 from stan_ct.evaluation.glcm import ALL_FEATURES
 from stan_ct.evaluation.metrics import relative_error, summarize
@@ -46,6 +47,8 @@ ERRORS = (
     "Relative errors of {group} features of ROIs against the target (Eq. 8): mean ± standard deviation over {rois} ROIs. 0 is "
     "equal to the target; what is close to 0 in the target, such as the mean HU of water, has large errors."
 )
+INTERVALS = " In brackets, the 95 % confidence interval of the mean over {patients} patients, resampled with all their ROIs."
+ONE_PATIENT = "All ROIs are of one patient, so there are no confidence intervals."
 CONCORDANCE = "Concordance (Lin) of {group} features with the target over {rois} ROIs. 1 is equal to the target."
 
 
@@ -69,8 +72,9 @@ class RoiRows:
         values: (R, I, M) float64, NaN where undefined.
         voxels: (R, I) number of voxels measured, after re-segmentation.
         notes: (ROI, image, measure) -> why it is undefined, or what its mean leaves out.
+        patients: (R,) the patient of each ROI; empty if all are one's.
     Raises:
-        ValueError: If two ROIs have one name, or something is undefined without a note.
+        ValueError: If two ROIs have one name, or something is undefined without a note, or there is not a patient for each.
     """
 
     rois: tuple[str, ...]
@@ -79,8 +83,11 @@ class RoiRows:
     values: np.ndarray
     voxels: np.ndarray
     notes: Mapping[tuple[str, str, Measure], str]
+    patients: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        if self.patients and len(self.patients) != len(self.rois):
+            raise ValueError(f"expected a patient for each of {len(self.rois)} ROIs, got {len(self.patients)}")
         if len(set(self.rois)) < len(self.rois):
             raise ValueError(f"expected ROIs of different names, got {', '.join(self.rois)}")
         for r, i, m in np.argwhere(np.isnan(self.values)):
@@ -175,8 +182,8 @@ def _of_levels(name: str, levels: np.ndarray, mask: np.ndarray, aggregations: Se
     return found
 
 
-def join(parts: Mapping[str, RoiRows]) -> RoiRows:
-    """The ROIs of several series or patients as one, named "series, ROI".
+def join(parts: Mapping[str, RoiRows], patients: Mapping[str, str]) -> RoiRows:
+    """The ROIs of several series as one, named "series, ROI"; `patients` says of which patient a series is.
 
     Raises:
         ValueError: If they were not measured alike.
@@ -191,32 +198,45 @@ def join(parts: Mapping[str, RoiRows]) -> RoiRows:
         np.concatenate([part.values for part in parts.values()]),
         np.concatenate([part.voxels for part in parts.values()]),
         {(f"{s}, {roi}", *of): note for s, part in parts.items() for (roi, *of), note in part.notes.items()},
+        tuple(patients[series] for series, part in parts.items() for _ in part.rois),
     )
 
 
-def roi_tables(rows: RoiRows, title: str = "ROIs") -> list[Table]:
-    """Tables for each group of measures: errors and concordance, where there is a target, and the values of every ROI."""
+def roi_tables(rows: RoiRows, title: str = "ROIs", resamples: int = 10_000, seed: int = 0) -> list[Table]:
+    """Tables for each group of measures: errors and concordance, where there is a target, and the values of every ROI.
+
+    Errors have confidence intervals over patients, of so many `resamples`, where there are two patients or more.
+    """
     groups = dict.fromkeys(measure.group for measure in rows.measures)
     tables = []
     if TARGET in rows.images:
-        tables += [_compared(rows, group, f"{title}, errors", ERRORS, _error, "lower") for group in groups]
+        patients = len(set(rows.patients))
+        error = partial(_error, resamples=resamples, seed=seed) if patients > 1 else _error
+        caption, notes = (ERRORS + INTERVALS.format(patients=patients), ()) if patients > 1 else (ERRORS, (ONE_PATIENT,))
+        tables += [_compared(rows, group, f"{title}, errors", caption, error, "lower", notes) for group in groups]
         tables += [_compared(rows, group, f"{title}, concordance", CONCORDANCE, _concordance, "higher") for group in groups]
     return [*tables, *(_values(rows, group, f"{title}, values") for group in groups)]
 
 
-def _compared(rows: RoiRows, group: str, title: str, caption: str, cell: Callable[..., Cell], better: str) -> Table:
+def _compared(
+    rows: RoiRows, group: str, title: str, caption: str, cell: Callable[..., Cell], better: str, notes: tuple[str, ...] = ()
+) -> Table:
     """Images by features of a group, each image compared with the target."""
     measures = [m for m in rows.measures if m.group == group]
     cells = {image: tuple(cell(rows, image, m) for m in measures) for image in rows.images if image != TARGET}
     columns, reference = tuple(m.feature for m in measures), frozenset({"source"} & set(cells))
     caption = caption.format(rois=len(rows.rois), group=group)
-    return Table(f"{title}, {group}", caption, columns, cells, better=better, reference=reference)
+    return Table(f"{title}, {group}", caption, columns, cells, better=better, reference=reference, notes=notes)
 
 
-def _error(rows: RoiRows, image: str, measure: Measure) -> Cell:
+def _error(rows: RoiRows, image: str, measure: Measure, resamples: int = 0, seed: int = 0) -> Cell:
+    """The mean error; its interval over patients where there are `resamples`."""
     errors = relative_error(rows.column(image, measure), rows.column(TARGET, measure))
-    s = summarize(errors)
-    return Cell(s.mean, s.sd, n=s.n, undefined=s.undefined, reason=_why(rows, image, measure, np.isnan(errors)))
+    s, reason = summarize(errors), _why(rows, image, measure, np.isnan(errors))
+    if not resamples:
+        return Cell(s.mean, s.sd, n=s.n, undefined=s.undefined, reason=reason)
+    interval = bootstrap_interval(errors, np.array(rows.patients), resamples=resamples, seed=seed)
+    return Cell(s.mean, s.sd, interval.low, interval.high, s.n, s.undefined, "; ".join(filter(None, (reason, interval.reason))))
 
 
 def _concordance(rows: RoiRows, image: str, measure: Measure) -> Cell:

@@ -140,7 +140,7 @@ def evaluate(
         settings = replace(settings, real=False) if measured.simulated else settings
         sections += _series_sections(measured, settings)
         sections += _figure_4(compared, judge) if settings.table_2 and judge else []
-        sections += _region_sections(compared, settings.regions) if settings.regions else []
+        sections += _region_sections(compared, settings) if settings.regions else []
     return Report(f"STAN-CT: {settings.data}", (*sections, *figures), _provenance(settings))
 
 
@@ -176,8 +176,9 @@ def _series_sections(measured: Measurement, settings: Evaluation) -> Sections:
     return [Text("DICOM series", methods), *sections]
 
 
-def _region_sections(compared: Settings, regions: RoiSettings) -> Sections:
+def _region_sections(compared: Settings, settings: Evaluation) -> Sections:
     """Regions of interest instead of patches."""
+    regions = settings.regions
     rows = measure_regions(compared, regions)
     low, high = regions.hu_range
     text = (
@@ -185,7 +186,7 @@ def _region_sections(compared: Settings, regions: RoiSettings) -> Sections:
         f"{regions.bin_width:g} HU from {low:g} HU on (IBSI Q3RU); co-occurrence at distance 1, {regions.aggregation} "
         f"(IBSI {AGGREGATIONS[regions.aggregation].code}). No image was interpolated."
     )
-    return [Text("Regions of interest", text), *roi_tables(rows, "Regions")]
+    return [Text("Regions of interest", text), *roi_tables(rows, "Regions", settings.resamples, settings.seed)]
 
 
 def _compared(

@@ -12,6 +12,7 @@ from stan_ct.evaluation.comparison import Settings
 from stan_ct.evaluation.pairs import NotComparable
 from stan_ct.evaluation.regions import RoiSettings, measure_regions
 from stan_ct.evaluation.roi import fixed_bin_size, roi_features
+from stan_ct.evaluation.roi_rows import roi_tables
 
 nibabel = pytest.importorskip("nibabel", reason="nibabel is not installed: pip install 'stan-ct[masks]'")
 SCRIPT = Path(__file__).parents[2] / "evaluate.py"
@@ -46,6 +47,27 @@ def test_regions_are_those_of_the_mask(scan):
     target, copy = rows.images.index("target"), rows.images.index("copy")
     assert rows.values[0, target, texture["contrast"]] == pytest.approx(expected["contrast"], rel=1e-12)
     np.testing.assert_array_equal(rows.values[:, copy], rows.values[:, target])
+
+
+def test_regions_belong_to_their_patients(tmp_path, write_series):
+    """Two series of one patient and one of another: the regions go by the Patient ID."""
+    rng = np.random.default_rng(1)
+    (tmp_path / "masks").mkdir()
+    labels = np.zeros((24, 20, 2), np.uint8)  # x, y, z
+    labels[2:9, 3:12] = 1
+    affine = np.diag([-0.7, -0.7, 2.0, 1.0])  # LPS -> RAS
+    affine[:3, 3] = [50.0, 50.0, 0.0]
+    nibabel.save(nibabel.Nifti1Image(labels, affine), tmp_path / "masks/lesion.nii.gz")
+    for side in ("source", "target"):
+        for number, patient in enumerate(("Zoe", "Zoe", "Ann"), 1):
+            hu, study = rng.normal(0, 60, (2, 20, 24)).round().clip(-900, 800), f"1.2.826.0.1.3680043.8.498.{number}"
+            folder, series = tmp_path / side / str(number), 1 + (side == "target")
+            write_series(folder, hu, series, study, PatientID=patient, SliceThickness=2.0)
+    rows = measure_regions(Settings(tmp_path / "source", {}, tmp_path / "target"), RoiSettings((tmp_path / "masks",)))
+    assert sorted(rows.patients) == ["Ann", "Zoe", "Zoe"]
+    tables = roi_tables(rows, resamples=200)
+    assert "over 2 patients" in tables[0].caption
+    assert not any("Zoe" in name for table in tables for name in table.rows)
 
 
 def test_two_regions_of_one_name(scan):

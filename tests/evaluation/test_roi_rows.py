@@ -1,6 +1,7 @@
 """Features of ROIs are those of the cut volume, their tables those worked out by hand, and nothing is left out unsaid."""
 
 import math
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -196,7 +197,8 @@ def test_statistics_without_a_value():
 def test_rois_of_two_patients():
     """Joined, ROIs have their patient's name; numbers and notes stay with them. Means: 1, 0, 3 against 2, 3, 4 HU."""
     first, second = measured([[1, 1, 1]], [[2, 2, 2]]), measured([[-2, 2], [3, 3]], [[3, 3], [4, 4]])
-    both = join({"P1": first, "P2": second})
+    both = join({"P1": first, "P2": second}, {"P1": "a", "P2": "b"})
+    assert both.patients == ("a", "b", "b")
     assert both.rois == ("P1, roi 1", "P2, roi 1", "P2, roi 2")
     assert both.column("source", MEAN).tolist() == [1, 0, 3]
     assert both.voxels.tolist() == [[3, 3], [2, 2], [2, 2]]
@@ -204,7 +206,35 @@ def test_rois_of_two_patients():
     found = cells(roi_tables(both), "ROIs, concordance, first-order")["source"]["mean"]
     assert found.mean == pytest.approx(4 / 15)  # 2 * 2/3 / (14/9 + 2/3 + (4/3 - 3)**2)
     with pytest.raises(ValueError, match="expected the same images"):
-        join({"P1": first, "P2": measure_rois({"source": np.ones((1, 2, 2))}, {"a": np.ones((1, 2, 2), bool)}, {}, [])})
+        join({"P1": first, "P2": measure_rois({"source": np.ones((1, 2, 2))}, {"a": np.ones((1, 2, 2), bool)}, {}, [])}, {})
+
+
+def test_intervals_go_by_patients():
+    """Errors of the mean: 1/2 of the one patient, 0 and 1/4 of the other; two draws of one patient give 1/2 and 1/8."""
+    first, second = measured([[1, 1]], [[2, 2]]), measured([[3, 3], [5, 5]], [[3, 3], [4, 4]])
+    both = join({"s1": first, "s2": second}, {"s1": "a", "s2": "b"})
+    (table, *_) = roi_tables(both, resamples=2000)
+    mean = table.rows["source"][table.columns.index("mean")]
+    assert (mean.mean, mean.low, mean.high) == pytest.approx((0.25, 0.125, 0.5))
+    assert "95 % confidence interval of the mean over 2 patients" in table.caption
+    assert table.notes == ()
+    other = table.rows["source"][table.columns.index("variance")]  # of flat ROIs
+    assert (math.isnan(other.low), other.reason) == (
+        True,
+        "the target's feature is 0; patients with a defined value: 0, 2 needed",
+    )
+
+
+def test_one_patient_has_no_intervals_of_rois():
+    """Two series of a patient are one patient's: the mean stands alone, and a note says why."""
+    first, second = measured([[1, 1]], [[2, 2]]), measured([[3, 3], [5, 5]], [[3, 3], [4, 4]])
+    for rows in (second, join({"s1": first, "s2": second}, {"s1": "a", "s2": "a"})):
+        (table, *_) = roi_tables(rows)
+        assert table.rows["source"][table.columns.index("mean")].low is None
+        assert table.notes == ("All ROIs are of one patient, so there are no confidence intervals.",)
+        assert "interval" not in table.caption
+    with pytest.raises(ValueError, match="expected a patient for each of 2 ROIs, got 1"):
+        replace(second, patients=("a",))
 
 
 HU, MASK = np.ones((2, 3, 4)), np.ones((2, 3, 4), bool)

@@ -198,7 +198,8 @@ def test_inside():
     hu[:, :20] = -1020
     hu[:, 20:40] = -985 + np.random.default_rng(0).normal(0, 30, (20, 64, 1))
     hu[:, 50:52] = 950
-    judged = np.asarray(inside(WINDOW.to_network(hu), np.ones_like(hu), np.zeros_like(hu), WINDOW))[0, :, :, 0]
+    window = HUWindow()
+    judged = np.asarray(inside(window.to_network(hu), np.ones_like(hu), np.zeros_like(hu), window))[0, :, :, 0]
     assert (judged[:19] == 1).all()
     assert (judged[25:50] == 0).all()
     assert (judged[50:52] == 1).all()

@@ -25,6 +25,7 @@ def write_folder(folder, shards, split="train"):
         pairs.append({"split": split, "shard": f"{split}-{n}.tfrecord", "source": {"kernel": kernel}})
     index = {"pairs": pairs, "record_side": {split: np.shape(shards[0][1])[-1]}}
     index["images"] = ["source", "filtered", "target"] if np.shape(shards[0][1])[1] == 3 else ["source", "target"]
+    index["fingerprints"] = {}
     (folder / "records/index.json").write_text(json.dumps(index))
     return folder / "records"
 

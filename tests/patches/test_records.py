@@ -259,13 +259,13 @@ def test_totals(cohort, tmp_path):
     assert sorted(Counter(where).values()) == [1, 1, 2]  # even over the slices
 
 
-def records_of(path):
+def records_of(path, images=2):
     """The records of one file."""
     copy = path.parent / "one/records"
     copy.mkdir(parents=True)
     shutil.copy(path, copy / "x-0.tfrecord")
     try:
-        return records(copy.parent, "x")
+        return records(copy.parent, "x", images=images)
     finally:
         shutil.rmtree(copy.parent)
 
@@ -406,7 +406,7 @@ def test_one_filter_for_each_kernel(cohort, tmp_path):
     (one,) = [pair for pair in index["pairs"] if pair["source"]["series_uid"] == f"{STUDY_UID}.10"]  # B 3 mm
     (path,) = [path for path in shards(tmp_path, "train") if path.name == one["shard"]]
     slices = [np.rint(front_end(hu.astype(np.float32), SPACING, "B")) for hu in volume(3, 258, seed=10)]
-    for _, patch, _ in records_of(path):
+    for _, patch, _ in records_of(path, images=3):
         assert any((patch == hu[i : i + 256, j : j + 256]).all() for hu in slices for i in range(3) for j in range(3))
 
 

@@ -54,5 +54,7 @@ row slice --patch_layout=slice
 row mean --fusion_weights=mean
 row rescale_slice --hu_rescale=slice
 row rescale_patch --hu_rescale=patch
+row closed --mask=closed
+row filter_amplitude_closed --model="$out/model_amplitude" --mask=closed
 row pixel --mask=pixel
 row float32 --precision=float32

@@ -627,7 +627,7 @@ def test_standardized_series_on_request(tmp_path):
 
 def test_every_reason_has_advice_and_a_case():
     """No reason of `ADVICE` goes untested, and each says what to do; `unwritable` and `failed` are not the input's."""
-    elsewhere = {"unreadable", "undecodable", "conflicting_instances", "unwritable", "failed"}
+    elsewhere = {"unreadable", "undecodable", "conflicting_instances", "out_of_protocol", "unwritable", "failed"}
     assert {reason for reason, _ in REFUSED.values()} | elsewhere == set(ADVICE)
     message = str(Refused("no_rescale", "slope 0"))
     assert message == f"no_rescale: slope 0. {ADVICE['no_rescale']}"

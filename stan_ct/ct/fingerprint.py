@@ -15,7 +15,7 @@ MEASURED = 8
 """Slices of a series, evenly spread, on which its noise is measured."""
 ROOM, NOISE_ROOM = 1.1, 2.0
 """Ranges of slice thickness and pixel spacing, and of noise, reach beyond what was seen by these factors."""
-SPREADS, LEAST = 1.5, 0.1
+SPREADS, LEAST = 2.0, 0.1
 """A series is of a kernel if its spectrum is as near as `SPREADS` times the farthest one seen, or `LEAST`."""
 
 

@@ -60,9 +60,9 @@ def test_strangers_are_told(strange, told):
 
 
 def test_limit():
-    """Half as far again as the farthest that was seen, and at least `LEAST`."""
+    """Twice as far as the farthest that was seen, and at least `LEAST`."""
     assert SOFT.limit == LEAST
-    assert Fingerprint("X", (1, 1), (1, 1), (), spread=0.4).limit == pytest.approx(0.6)
+    assert Fingerprint("X", (1, 1), (1, 1), (), spread=0.4).limit == pytest.approx(0.8)
 
 
 def test_no_noise_was_measured():

@@ -183,9 +183,10 @@ def comparison() -> Settings:
 
 
 def method(name: str, folder: Path) -> Method:
-    """A model folder as a row of Table 1. TensorFlow is imported here."""
+    """A model folder, or one that ships by its name, as a row of Table 1. TensorFlow is imported here."""
     with quiet_start():
-        from stan_ct.networks.model_folder import model_hash, read_config
+        from stan_ct.networks.model_folder import find_model, model_hash, read_config
+    folder = find_model(folder)
     config = read_config(folder)
     front_end = config.front_end.to_json() if config.front_end else {}
     load = match_patches if config.method == "histogram" else load_synthesizer

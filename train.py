@@ -37,7 +37,7 @@ flags.DEFINE_enum("initialization", "normal", ["normal", "he"], "Where weights s
 flags.DEFINE_string("init_model", "", "Model folder, or name of one that ships (default), to start from: fine-tuning.")
 flags.DEFINE_integer("batch_size", 8, "Patches in a batch, over all GPUs.", 1)
 flags.DEFINE_float("learning_rate", 1e-4, "Of Adam.", 0)
-flags.DEFINE_integer("decay_steps", 0, "The learning rate falls to 0 over so many steps of a network; 0: it stays.", 0)
+flags.DEFINE_bool("decay", False, "The learning rate falls to 0 while the run uses up its epochs, steps or minutes.")
 flags.DEFINE_float("ema", 0, "Momentum of the moving average of G's weights that is measured and saved; 0: none.", 0, 0.99999)
 flags.DEFINE_integer("max_epochs", 100, "Passes over the training patches, in G's steps.", 1)
 flags.DEFINE_integer("max_steps", 0, "Stop after this many steps of G; 0: no limit.", 0)

@@ -21,11 +21,14 @@ flags.DEFINE_enum("pairing", "kernel", ["kernel", "standard"], "A change of kern
 flags.DEFINE_float("target_thickness", 0, "Slice thickness of the standard protocol in mm, for --pairing=standard.", 0)
 flags.DEFINE_list("thicknesses", [], "Slice thicknesses of sources to use, in mm, with commas; default: all.")
 flags.DEFINE_enum(
-    "split", "patient", ["patient", "folders", "blocks"], "Whole patients; folders train, validation, test; blocks."
+    "split",
+    "patient",
+    ["patient", "folders", "blocks", "halves"],
+    "Whole patients; folders train, validation, test; blocks of slices: every third is held back, or every second tests.",
 )
 flags.DEFINE_float("validation_fraction", 0.2, "Share of patients that validate, for --split=patient.", 0, 1)
 flags.DEFINE_float("test_fraction", 0, "Share of patients that test, for --split=patient.", 0, 1)
-flags.DEFINE_integer("block", 4, "Slices in a block of --split=blocks; every third block is held back.", 1)
+flags.DEFINE_integer("block", 4, "Slices in a block of --split=blocks and --split=halves.", 1)
 flags.DEFINE_integer("patches_per_slice", 40, "Random patches cut from each slice, where no total is given.", 1)
 flags.DEFINE_integer("train_patches", 0, "Training patches in all, shared out evenly; 0: --patches_per_slice.", 0)
 flags.DEFINE_integer("validation_patches", 0, "Validation patches for each source kernel; 0: --patches_per_slice.", 0)

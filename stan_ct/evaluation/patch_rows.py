@@ -30,6 +30,7 @@ APART = {
     "patient": "whole patients are either of the training or of the test",
     "folders": "patients of the training and of the test lie in different folders",
     "blocks": "blocks of slices of the same patients are held back from the training",
+    "halves": "every second block of slices of the same patients is held back from the training",
 }
 """How records are split, see `PatchSettings.split`, in words."""
 

@@ -33,10 +33,11 @@ class PatchSettings:
         target_thickness: Slice thickness of the standard protocol, mm, for the pairing `standard`.
         thicknesses: Slice thicknesses of sources to use, mm; empty for all.
         split: `patient` keeps whole patients apart, `folders` goes by the folders train, validation and test of each
-            tree, `blocks` holds back every third block of slices.
+            tree, `blocks` holds back every third block of slices; with `halves` every second block tests, and of the others
+            every third validates.
         validation_fraction: Share of patients that validate, for `patient`.
         test_fraction: Share of patients that test, for `patient`; 0 for none.
-        block: Slices in a block of the split `blocks`.
+        block: Slices in a block of the splits `blocks` and `halves`.
         patches_per_slice: Random patches cut from each slice, where no total is given.
         train_patches: Training patches in all, shared out evenly over pairs and their slices; 0: `patches_per_slice`.
         validation_patches: Validation patches for each source kernel, likewise.

@@ -28,7 +28,7 @@ from stan_ct.patches.pairs import PairingError, PairingRule, SeriesPair, pair_se
 from stan_ct.patches.plan import PatchSettings, asked, check_margin, make_shards, margin_of, patches_per_pair, plan_text
 from stan_ct.patches.protocol import protocol_of
 from stan_ct.patches.sampling import PATCH_SIZE
-from stan_ct.patches.splits import PARTS, Key, Parts, by_blocks, by_patient, check_leakage, find_trees, key_of
+from stan_ct.patches.splits import BLOCKS, PARTS, Key, Parts, by_blocks, by_patient, check_leakage, find_trees, key_of
 from stan_ct.patches.tfrecord import record_length
 from stan_ct.patches.workers import Workers
 
@@ -65,7 +65,7 @@ def make_patches(settings: PatchSettings, workers: int = 1) -> dict:
     with Workers(workers) as pool:
         seen = _survey(parts, settings.resized, pool)
         digests = {key: {z: digest for z, (digest, _) in slices.items()} for key, slices in seen.items()}
-        leakage = "blocks of one study on both sides" if settings.split == "blocks" else check_leakage(parts, digests)
+        leakage = "blocks of one study on both sides" if settings.split in BLOCKS else check_leakage(parts, digests)
         rooms = {part: [[seen[key_of(p.source)][z][1] for z, _ in p.slices] for p in pairs] for part, pairs in parts.items()}
         counts = {part: patches_per_pair(part, parts[part], rooms[part], settings) for part in parts}
         front_end, sharpens = _fit(parts["train"], settings.front_end)
@@ -136,8 +136,8 @@ def _split(found: dict[str, list[SeriesFiles]], rule: PairingRule, settings: Pat
             raise PairingError(f"--split=folders found no folder {' or '.join(sorted(missing))} in {settings.input_dir}")
         return {part: pair_series(found[part], rule) for part in PARTS if part in found}
     pairs = pair_series(found[""], rule)
-    if settings.split == "blocks":
-        return by_blocks(pairs, settings.block)
+    if settings.split in BLOCKS:
+        return by_blocks(pairs, settings.block, settings.split == "halves")
     return by_patient(pairs, settings.validation_fraction, settings.test_fraction, settings.seed)
 
 

@@ -12,7 +12,9 @@ from stan_ct.ct.refusal import Refusal
 from stan_ct.ct.series import SeriesFiles, find_series
 from stan_ct.patches.pairs import PairingError, SeriesPair, frame_of_reference
 
-Split = Literal["patient", "blocks", "folders"]
+Split = Literal["patient", "blocks", "halves", "folders"]
+BLOCKS = ("blocks", "halves")
+"""Splits that cut through patients."""
 PARTS = ("train", "validation", "test")
 
 Parts = dict[str, list[SeriesPair]]
@@ -98,14 +100,15 @@ def by_patient(pairs: Sequence[SeriesPair], validation: float, test: float, seed
     return {part: [p for p in pairs if part_of[p.source.patient] == part] for part in PARTS[:parts]}
 
 
-def by_blocks(pairs: Sequence[SeriesPair], block: int) -> Parts:
+def by_blocks(pairs: Sequence[SeriesPair], block: int, halves: bool = False) -> Parts:
     """Holds back every third block of slice positions of each study; all its series count along the same positions.
 
     Args:
         pairs: Series pairs.
         block: Slices in a block.
+        halves: Every second block tests, and of the others every third validates.
     Raises:
-        PairingError: If there are too few slices for a third block.
+        PairingError: If there are too few slices for a block in each part.
     Note:
         For data of a single patient. It leaks: neighbouring slices at the blocks' borders are alike.
     """
@@ -113,18 +116,25 @@ def by_blocks(pairs: Sequence[SeriesPair], block: int) -> Parts:
     for pair in pairs:
         positions.setdefault(pair.source.study_uid, set()).update(round(i.location, 1) for i in pair.source.instances)
     ranks = {study: {place: n for n, place in enumerate(sorted(places))} for study, places in positions.items()}
-    parts: Parts = {"train": [], "validation": []}
+    parts: Parts = {part: [] for part in PARTS[: 3 if halves else 2]}
     for pair in pairs:
-        rank, slices = ranks[pair.source.study_uid], {"train": [], "validation": []}
+        rank, slices = ranks[pair.source.study_uid], {part: [] for part in parts}
         for z, t in pair.slices:
-            third = rank[round(pair.source.instances[z].location, 1)] // block % 3 == 2
-            slices["validation" if third else "train"].append((z, t))
+            number = rank[round(pair.source.instances[z].location, 1)] // block
+            slices[_part_of_block(number, halves)].append((z, t))
         for part in parts:
             if slices[part]:
                 parts[part].append(SeriesPair(pair.source, pair.target, tuple(slices[part])))
     if not parts["validation"]:
-        raise PairingError(f"no series has a third block of {block} slices to hold back: choose a smaller --block")
+        needed = "fifth" if halves else "third"
+        raise PairingError(f"no series has a {needed} block of {block} slices to hold back: choose a smaller --block")
     return parts
+
+
+def _part_of_block(number: int, halves: bool) -> str:
+    if halves and number % 2:
+        return "test"
+    return "validation" if (number // 2 if halves else number) % 3 == 2 else "train"
 
 
 def check_leakage(parts: Parts, digests: Mapping[Key, Mapping[int, str]]) -> dict[str, int]:

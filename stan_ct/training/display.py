@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import time
 from pathlib import Path
 
 import numpy as np
@@ -23,8 +24,7 @@ class Display:
         networks: Number of generators and of discriminators.
         source_errors: Errors of the validation sources: the first row of `validation.csv`.
         rows: Rows to keep of each table.
-        total: Steps of G in the whole run.
-        step: Steps of G made before.
+        batch_size: Patches of a step.
     """
 
     def __init__(
@@ -33,8 +33,7 @@ class Display:
         networks: tuple[int, int],
         source_errors: dict[str, float],
         rows: dict[str, int],
-        total: int,
-        step: int,
+        batch_size: int,
     ) -> None:
         self._scratch = tempfile.TemporaryDirectory()
         root, self._source = folder or Path(self._scratch.name), float(np.mean(list(source_errors.values())))
@@ -43,8 +42,8 @@ class Display:
         if not rows["validation"]:
             self._tables["validation"].write(version=0, step=0, g="source", error=self._source, **source_errors)
         self._board = Board(root / "tensorboard")
-        self._bar = tqdm(total=total, initial=step, unit="step", disable=None if folder else True)
-        self._talks = folder is not None
+        self._bar = tqdm(total=1.0, bar_format="{percentage:3.0f} % |{bar:10}| {desc}", disable=None if folder else True)
+        self._talks, self._batch_size, self._shown, self._said = folder is not None, batch_size, time.monotonic(), ""
 
     @property
     def rows(self) -> dict[str, int]:
@@ -71,12 +70,27 @@ class Display:
         """
         due, phase = self.due, marks["phase"]
         self._tables["history"].write(step=step, **marks, **row)
-        self._bar.update(int(phase == "g"))
         if due:
             self._board.scalars(position, {**row, **more, "phase": float(phase == "g")}, "train/")
             shown = " ".join(f"{name} {value:.4f}" for name, value in terms.items() if not name.startswith("total"))
             judged = " ".join(f"{value:.3f}" for name, value in row.items() if name.startswith("p_real"))
-            self._bar.set_postfix_str(f"{phase.upper()}-phase, version {marks['version']} | {shown} | P(real) {judged}")
+            self._said = f"version {marks['version']}, step {step}, {phase.upper()}-phase | {shown} | P(real) {judged}"
+
+    def bar(self, used: float, seconds: float) -> None:
+        """The progress line, where it is due: time left, patches a second, and what the last step that it shows was like.
+
+        Args:
+            used: Share of the run that is used up.
+            seconds: That it took.
+        """
+        if not self._said:
+            return
+        now = time.monotonic()
+        speed = SHOWN_EVERY * self._batch_size / max(now - self._shown, 1e-9)
+        left = tqdm.format_interval(int(seconds / used * (1 - used))) if used else "?"
+        self._bar.n = used
+        self._bar.set_description_str(f"{left} left, {speed:.0f} patches/s | {self._said}")
+        self._shown, self._said = now, ""
 
     def version(
         self, version: int, step: int, minutes: float, judged: dict[int, Judgement], best: float, busy: float, patch: tuple

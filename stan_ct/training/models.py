@@ -30,10 +30,7 @@ def competition(settings: TrainSettings, config: ModelConfig) -> Competition:
 
     def optimizer() -> keras.optimizers.Optimizer:
         average = {"use_ema": True, "ema_momentum": settings.ema} if settings.ema else {}
-        rate = settings.learning_rate
-        if settings.decay_steps:
-            rate = keras.optimizers.schedules.CosineDecay(rate, settings.decay_steps)
-        adam = keras.optimizers.Adam(rate, beta_1=0.5, **average)
+        adam = keras.optimizers.Adam(settings.learning_rate, beta_1=0.5, **average)
         return keras.optimizers.LossScaleOptimizer(adam) if dtype == "mixed_float16" else adam
 
     number = settings.rules.number

@@ -55,7 +55,8 @@ class TrainSettings:
         init_model: Folder, or name, of a model whose networks training starts from; empty: they start anew.
         batch_size: B, over all replicas.
         learning_rate: Of Adam.
-        decay_steps: Steps of a network over which its learning rate falls to 0 along a cosine; 0: it stays.
+        decay: The learning rate falls to 0 along a cosine while the run uses up its epochs, steps or minutes, whichever ends
+            first; else it stays.
         ema: Momentum of the moving average of G's weights that is measured and saved in place of the weights; 0 for none.
         max_epochs: Passes over the training patches, counted in G's steps.
         max_steps: Steps of G, at most; 0 for no limit.
@@ -89,7 +90,7 @@ class TrainSettings:
     init_model: str = ""
     batch_size: int = 8
     learning_rate: float = 1e-4
-    decay_steps: int = 0
+    decay: bool = False
     ema: float = 0.0
     max_epochs: int = 100
     max_steps: int = 0

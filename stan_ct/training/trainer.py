@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import shutil
+import math
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from functools import cache
 from pathlib import Path
@@ -26,7 +25,8 @@ from stan_ct.training.settings import FREE, TrainSettings
 from stan_ct.training.stopping import Signals
 from stan_ct.training.strategy import choose_strategy, is_chief, mean_over_workers
 from stan_ct.training.stream import Stream
-from stan_ct.training.validation import Judgement, Metric, Validation, absolute_error
+from stan_ct.training.validation import Metric, Validation, absolute_error
+from stan_ct.training.versions import Versions
 
 CHECKPOINT = "checkpoints/last"
 
@@ -68,7 +68,7 @@ def train(settings: TrainSettings, metric: Metric = absolute_error, flags: str =
     if run.chief:
         _leave(settings, flags)
     run.go()
-    return run.config
+    return run.versions.config
 
 
 def _leave(settings: TrainSettings, flags: str) -> None:
@@ -89,11 +89,12 @@ class _Run:
         model: Competition,
         validation: Validation,
     ) -> None:
-        self.settings, self.config, self.strategy, self.model, self.validation = settings, config, strategy, model, validation
+        self.settings, self.strategy, self.model, self.validation = settings, strategy, model, validation
         self.folder, self.chief = Path(settings.output_dir), is_chief(strategy)
+        self.versions = Versions(settings, config, model, validation, self.chief)
         self.players, self.referee = checkpoints.Players(model), Referee(settings.rules, bool(model.discriminators))
         self.snapshots: dict[str, checkpoints.State] = {}
-        self.step, self.position, self.seconds, self.best, self.best_version = 0, 0, 0.0, float("inf"), 0
+        self.step, self.position, self.seconds = 0, 0, 0.0
         self._rows = {"history": 0, "validation": 0}
         self._loop = np.zeros(2)  # seconds of the loop, and of the networks' steps in it
         self._compiled = cache(self._compile)
@@ -108,16 +109,19 @@ class _Run:
             self.settings.batch_size,
             self.settings.seed,
             self.position,
-            self.config.front_end is not None,
+            self.versions.config.front_end is not None,
         )
         total, self._saved_at, before = self.settings.total_steps(stream.epoch_batches), time.monotonic(), self.seconds
         networks, folder = (len(self.model.generators), len(self.model.discriminators)), self.folder if self.chief else None
-        self.display = Display(folder, networks, self.validation.source_errors, self._rows, total, self.step)
+        self.display = Display(folder, networks, self.validation.source_errors, self._rows, self.settings.batch_size)
         started = time.monotonic()
         try:
             with Signals() as signals:
-                while not self._over(total):
+                while (used := self._used(total)) < 1 and not self._stuck:
+                    if self.settings.decay:
+                        self._set_learning_rate(used)
                     self._one_step(stream)
+                    self.display.bar(used, self.seconds)
                     self.seconds = before + time.monotonic() - started
                     if self._agreed(signals.told > 0):
                         self._checkpoint()
@@ -142,10 +146,22 @@ class _Run:
         within = referee.version % self.settings.phases_per_version or (referee.phase == "g" and referee.step + referee.attempt)
         return bool(self.version == 0 or within)
 
-    def _over(self, total: int) -> bool:
-        minutes, patience = self.settings.max_minutes, self.settings.patience
-        late = minutes > 0 and self.seconds >= 60 * minutes
-        return self.step >= total or self._agreed(late or bool(patience and self.version - self.best_version >= patience))
+    def _used(self, total: int) -> float:
+        """Share of the run's steps, or of its minutes, that is used up, whichever is more; all processes agree."""
+        minutes = self.settings.max_minutes
+        return max(self.step / total, mean_over_workers(self.strategy, self.seconds / (60 * minutes)) if minutes else 0.0)
+
+    @property
+    def _stuck(self) -> bool:
+        """Whether too many versions brought nothing."""
+        patience = self.settings.patience
+        return bool(patience) and self._agreed(self.version - self.versions.best_number >= patience)
+
+    def _set_learning_rate(self, used: float) -> None:
+        """Half a cosine from the first step to the end of the run."""
+        rate = self.settings.learning_rate * (1 + math.cos(math.pi * used)) / 2
+        for optimizer in self.model.g_optimizers + self.model.d_optimizers:
+            optimizer.learning_rate = rate
 
     def _agreed(self, wish: bool) -> bool:
         """Whether any process wishes so: all of them must make the same steps."""
@@ -230,47 +246,8 @@ class _Run:
             checkpoints.put(self.players.variables(phase, 1), self.snapshots["start-0"])
 
     def _measure_version(self, version: int) -> None:
-        """Measures the Gs that train; the best so far goes into the model folder."""
-        with self._averaged():
-            self._measure(version)
-
-    @contextmanager
-    def _averaged(self) -> Iterator[None]:
-        """While it is entered, Gs have the moving averages of their weights, where such are kept."""
-        model = self.model
-        kept = [checkpoints.take(generator.trainable_variables) for generator in model.generators if self.settings.ema]
-        for generator, optimizer, _ in zip(model.generators, model.g_optimizers, kept, strict=False):
-            optimizer.finalize_variable_values(generator.trainable_variables)
-        try:
-            yield
-        finally:
-            for generator, weights in zip(model.generators, kept, strict=False):
-                checkpoints.put(generator.trainable_variables, weights)
-
-    def _measure(self, version: int) -> None:
-        judged = {copy: self.validation(self.model, copy) for copy in self.settings.rules.trainable}
-        copy = min(judged, key=lambda c: judged[c].error)
-        window, batch = self.validation.window, self.validation.source[:1]
-        output = np.asarray(self.model.generators[copy](batch, training=False))
-        patch = tuple(window.to_hu(p[0, ..., 0]) for p in (batch, output, self.validation.target[:1]))
         busy = float(self._loop[1] / self._loop[0]) if self._loop[0] else 1.0
-        self.display.version(version, self.step, self.seconds / 60, judged, self.best, busy, patch)
-        if judged[copy].error < self.best or not self.best_version:  # the first in any case: a run leaves a model
-            self.best, self.best_version = judged[copy].error, version
-            self._save_model(self.folder, copy, judged[copy])
-        if self.settings.keep_versions and self.chief:
-            self._save_model(self.folder / "versions" / f"{version:04d}", copy, judged[copy])
-            for old in sorted((self.folder / "versions").iterdir())[: -self.settings.keep_versions]:
-                shutil.rmtree(old)
-
-    def _save_model(self, folder: Path, copy: int, judgement: Judgement) -> None:
-        """Writes a G, the D that is deceived least by it, and the threshold of the real/fake check."""
-        config = replace(self.config, qc_threshold=judgement.qc_threshold)
-        discriminator = self.model.discriminators[judgement.strictest] if self.model.discriminators else None
-        if folder == self.folder:
-            self.config = config
-        if self.chief:
-            save_model(folder, config, self.model.generators[copy], discriminator, self.settings.storage)
+        self.versions.measure(version, self.display, self.step, self.seconds / 60, busy)
 
     def _resume(self) -> None:
         """Goes on from the checkpoint, if there is one."""
@@ -290,18 +267,22 @@ class _Run:
         self.snapshots = checkpoints.restore(self.folder / CHECKPOINT, self.players)
         self.referee = Referee.from_state(counters["referee"])
         self._rows = counters["rows"]
-        for name in ("step", "position", "seconds", "best", "best_version"):
-            setattr(self, name, counters[name])
-        self.config = replace(self.config, qc_threshold=counters["qc_threshold"])
+        self.step, self.position, self.seconds = (counters[name] for name in ("step", "position", "seconds"))
+        self.versions.best, self.versions.best_number = counters["best"], counters["best_version"]
+        self.versions.config = replace(self.versions.config, qc_threshold=counters["qc_threshold"])
 
     def _checkpoint(self) -> None:
         if self.chief:
             self.display.flush()
-            counters = {name: getattr(self, name) for name in ("step", "position", "seconds", "best", "best_version")}
-            counters |= {
+            counters = {
+                "step": self.step,
+                "position": self.position,
+                "seconds": self.seconds,
+                "best": self.versions.best,
+                "best_version": self.versions.best_number,
+                "qc_threshold": self.versions.config.qc_threshold,
                 "referee": self.referee.state(),
                 "rows": self.display.rows,
-                "qc_threshold": self.config.qc_threshold,
                 "settings": self._fingerprint(),
             }
             checkpoints.save(self.folder / CHECKPOINT, self.players, self.snapshots, counters)

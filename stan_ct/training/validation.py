@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from stan_ct.ct.hounsfield import HUWindow
 from stan_ct.networks.discriminator import p_real
+from stan_ct.networks.generator import Generator
 from stan_ct.networks.losses import inside, mean_absolute
 from stan_ct.patches.dataset import read_patches
 from stan_ct.training.competition import Competition
@@ -95,27 +96,37 @@ class Validation:
         self.source, self.target = (np.stack([pair[k] for pair in chosen]) for k in (0, 1))
         self.window, self._inside_only = window, inside_only
         self._errors = metric(window.to_hu(self.target[..., 0]))
-        self.source_errors = self._errors(window.to_hu(np.asarray(self._taken(self.source, np.s_[:]))[..., 0]))
+        judged = inside(self.source, self.target, self.source, window) if inside_only else self.source
+        self.source_errors = self._errors(window.to_hu(np.asarray(judged)[..., 0]))
 
-    def latent(self, model: Competition, batch: int = 8) -> float:
+    def latent(self, model: Competition, batch: int = 4) -> float:
         """L_lat (Eq. 5) of the first G on one fixed batch: what falls in G-phases and rests in D-phases (Fig. 5)."""
-        generator = model.generators[0]
-        made = generator(tf.constant(self.source[:batch]), training=False)
-        return float(mean_absolute(generator.latent(tf.constant(self.target[:batch])), generator.latent(made)))
+        return float(_latent(model.generators[0], *(tf.constant(patches[:batch]) for patches in (self.source, self.target))))
 
     def __call__(self, model: Competition, copy: int, batch: int = 8) -> Judgement:
         """Errors of one generator, and what the discriminators think of what it makes."""
         made, judged = [], []
         for i in range(0, len(self.source), batch):
-            source = tf.constant(self.source[i : i + batch])
-            # Clipped as the pipeline does, which judges what can be written.
-            patches = tf.clip_by_value(model.generators[copy](source, training=False), -1.0, 1.0)
-            patches = self._taken(patches, np.s_[i : i + batch])
-            logits = [model.judge(d, source, patches)[1] for d in range(len(model.discriminators))]
+            source, target = (tf.constant(patches[i : i + batch]) for patches in (self.source, self.target))
+            patches, real = _judge(model, copy, source, target, self.window, self._inside_only)
             made.append(np.asarray(patches)[..., 0])
-            judged.append(np.stack([p_real(one) for one in logits]) if logits else np.zeros((0, len(patches))))
+            judged.append(np.asarray(real))
         return Judgement(self._errors(self.window.to_hu(np.concatenate(made))), np.concatenate(judged, axis=1))
 
-    def _taken(self, patches: np.ndarray | tf.Tensor, which: slice) -> np.ndarray | tf.Tensor:
-        """Patches of some sources as they are judged."""
-        return inside(self.source[which], self.target[which], patches, self.window) if self._inside_only else patches
+
+@tf.function
+def _judge(
+    model: Competition, copy: int, source: tf.Tensor, target: tf.Tensor, window: HUWindow, inside_only: bool
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """What one generator makes, (B, 256, 256, 1), as it is judged, and P(real) of it under each D, (Ds, B)."""
+    # Clipped as the pipeline does, which judges what can be written.
+    patches = tf.clip_by_value(model.generators[copy](source, training=False), -1.0, 1.0)
+    patches = inside(source, target, patches, window) if inside_only else patches
+    real = [p_real(model.judge(d, source, patches)[1]) for d in range(len(model.discriminators))]
+    return patches, tf.stack(real) if real else tf.zeros((0, tf.shape(source)[0]))
+
+
+@tf.function
+def _latent(generator: Generator, source: tf.Tensor, target: tf.Tensor) -> tf.Tensor:
+    made = generator(source, training=False)
+    return mean_absolute(generator.latent(target), generator.latent(made))

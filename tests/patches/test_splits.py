@@ -90,6 +90,19 @@ def test_blocks_of_series_with_other_spacing_hold_back_the_same_places():
     assert [2 * z for z, _ in every_second.slices] == [4, 10]
 
 
+def test_halves_split_tests_every_second_block():
+    """Of 12 slices in blocks of 2 the slices 2, 3, 6, 7, 10, 11 test; of the other three blocks the third validates."""
+    parts = by_blocks([patient_pair("P0", 12)], 2, halves=True)
+    found = {part: [z for z, _ in pairs[0].slices] for part, pairs in parts.items()}
+    assert found == {"train": [0, 1, 4, 5], "validation": [8, 9], "test": [2, 3, 6, 7, 10, 11]}
+
+
+def test_too_few_slices_for_halves():
+    """Of 16 slices there is no fifth block of 4."""
+    with pytest.raises(PairingError, match=r"fifth block of 4 slices .* smaller --block"):
+        by_blocks([patient_pair("P0", 16)], 4, halves=True)
+
+
 def test_too_few_slices_for_blocks():
     """Of 8 slices there is no third block of 4."""
     with pytest.raises(PairingError, match=r"third block of 4 slices .* smaller --block"):

@@ -1,16 +1,15 @@
 """The moving average of G's weights, which is measured and saved, and the learning rate that falls."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 
 from stan_ct.networks.model_folder import load_weights, read_config
-from stan_ct.patches.dataset import read_index
-from stan_ct.training.models import competition
+from stan_ct.training import trainer
 from stan_ct.training.phases import PhaseRules
 from stan_ct.training.settings import TrainSettings
 from stan_ct.training.trainer import train
+
+RULES = PhaseRules(number=1, d_phase_steps=2, g_phase_steps=4, max_rollbacks=0)
 
 
 def trained(records, output, **changes):
@@ -41,24 +40,59 @@ def test_momentum_out_of_range(records, tmp_path):
         trained(records, tmp_path, ema=1.5)
 
 
-def test_learning_rate_falls_along_a_cosine(records):
-    """With `decay_steps` a network's rate is half after half its steps, and 0 from then on; without, it stays."""
-    settings = TrainSettings(str(records), "unused", base_filters=2, learning_rate=1e-3, phases=PhaseRules(number=1))
-    for decay, expected in ((4, [1e-3, 0.5e-3, 0, 0]), (0, [1e-3] * 4)):
-        changed = replace(settings, decay_steps=decay)
-        (optimizer,) = competition(changed, changed.config(read_index(records))).g_optimizers
-        rates = []
-        for step in (0, 2, 4, 9):
-            optimizer.iterations.assign(step)
-            rates.append(float(optimizer.learning_rate))
-        np.testing.assert_allclose(rates, expected, atol=1e-9)
+def rates(records, output, monkeypatch, **changes):
+    """The learning rate of G and of D at every step of a run of four steps of G."""
+    seen, step = [], trainer._Run._one_step
+
+    def watching(run, stream):
+        seen.append([float(o.learning_rate.numpy()) for o in run.model.g_optimizers + run.model.d_optimizers])
+        step(run, stream)
+
+    monkeypatch.setattr(trainer._Run, "_one_step", watching)
+    trained(records, output, method="stan_ct", phases=RULES, **changes)
+    monkeypatch.undo()
+    return np.array(seen)
 
 
-def test_resuming_within_the_decay(records, tmp_path):
-    """A run that stops and goes on ends with the weights of one that did not: the rate goes by steps, which are kept."""
-    whole = trained(records, tmp_path / "whole", learning_rate=1e-2, decay_steps=8, max_epochs=2)
-    trained(records, tmp_path / "parts", learning_rate=1e-2, decay_steps=8)
-    parts = trained(records, tmp_path / "parts", learning_rate=1e-2, decay_steps=8, max_epochs=2)
+def test_learning_rate_falls_along_a_cosine(records, tmp_path, monkeypatch):
+    """With `decay` all rates follow half a cosine over the steps of G, and D's own steps do not count; without, they stay."""
+    falling = rates(records, tmp_path / "falls", monkeypatch, learning_rate=1e-3, decay=True)
+    used = np.array([0, 0, 0, 1, 2, 3]) / 4  # two steps of D come first
+    np.testing.assert_allclose(falling, np.repeat(5e-4 * (1 + np.cos(np.pi * used))[:, None], 2, 1), rtol=1e-6)
+    np.testing.assert_allclose(rates(records, tmp_path / "stays", monkeypatch, learning_rate=1e-3), 1e-3)
+
+
+def test_learning_rate_falls_with_the_minutes(records, tmp_path, monkeypatch):
+    """Where minutes end the run, the rate goes by them: small from the first step on if the time is nearly over."""
+    late = dict.fromkeys(("decay", "max_epochs"), 1) | {"max_minutes": 30.0, "learning_rate": 1e-3}
+    resume = trainer._Run._resume
+
+    def nearly_over(run):
+        resume(run)
+        run.seconds = 27 * 60.0
+
+    monkeypatch.setattr(trainer._Run, "_resume", nearly_over)
+    first, *_, last = rates(records, tmp_path, monkeypatch, **late)
+    assert last[0] < first[0]
+    assert first[0] == pytest.approx(5e-4 * (1 + np.cos(np.pi * 0.9)), rel=1e-3)
+
+
+def test_resuming_within_the_decay(records, tmp_path, monkeypatch):
+    """A run that stops and goes on ends with the weights of one that did not: the rate goes by what is used up."""
+    whole = trained(records, tmp_path / "whole", decay=True)
+    step = trainer._Run._one_step
+
+    def dying(run, stream):
+        if run.position == 2:
+            run._checkpoint()
+            raise KeyboardInterrupt
+        step(run, stream)
+
+    monkeypatch.setattr(trainer._Run, "_one_step", dying)
+    with pytest.raises(KeyboardInterrupt):
+        trained(records, tmp_path / "parts", decay=True)
+    monkeypatch.undo()
+    parts = trained(records, tmp_path / "parts", decay=True)
     assert all(np.array_equal(a, b) for a, b in zip(whole[1], parts[1], strict=True))
-    constant = trained(records, tmp_path / "constant", learning_rate=1e-2, max_epochs=2)
+    constant = trained(records, tmp_path / "constant")
     assert any(not np.array_equal(a, b) for a, b in zip(whole[1], constant[1], strict=True))

@@ -26,7 +26,7 @@ flags.DEFINE_enum("fusion", "stan_ct", ["straightforward", "overlap", "realfake"
 flags.DEFINE_enum("patch_layout", None, ["random", "grid", "slice", "tiles"], "Where patches lie; grid, or the method's own.")
 flags.DEFINE_enum("fusion_weights", None, ["hann", "mean"], "Weights of overlapping patches; hann, or the method's own.")
 flags.DEFINE_enum("hu_rescale", None, ["window", "patch", "slice"], "Gray scale -> HU, Eq. 7; window, or the method's own.")
-flags.DEFINE_enum("mask", None, ["air", "closed", "pixel"], "What is standardized; air, or the method's own.")
+flags.DEFINE_enum("mask", None, ["whole", "air", "closed", "pixel"], "What is standardized; whole, or the method's own.")
 flags.DEFINE_enum("on_unqualified", None, ["best", "source"], "Fills holes no qualified patch covers (default: best).")
 flags.DEFINE_float("qc_threshold", None, "P(real) a patch needs; default: the model's; 0.99 is the paper's.")
 flags.register_validator("qc_threshold", lambda p: p is None or 0 <= p <= 1, "--qc_threshold must be in [0, 1]")

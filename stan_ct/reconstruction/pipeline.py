@@ -59,8 +59,9 @@ class PipelineSettings:
         patch_layout: `grid`, `random` (the paper), `slice`, or `tiles` (of the straightforward method).
         fusion_weights: `hann` or `mean` (the paper's words).
         hu_rescale: `window`, `patch` (Eq. 7) or `slice`.
-        mask: What is standardized: `air`: everything up to the brightest soft tissue; `closed`: the soft-tissue mask with the
-            holes filled that noise makes in air and lung; or that mask, `pixel` (the paper).
+        mask: What is standardized: `whole`: the slice, of which what is brighter than soft tissue passes the whole-slice
+            step alone; `air`: everything up to the brightest soft tissue; `closed`: the soft-tissue mask with the holes
+            filled that noise makes in air and lung; or that mask, `pixel` (the paper).
         on_unqualified: What fills holes that no qualified patch covers: the `best` rejected patch, or the `source`.
         qc_threshold: A patch with P(real) below this is not qualified.
         rule: The numbers of Step 1.
@@ -71,7 +72,7 @@ class PipelineSettings:
     patch_layout: Layout = "grid"
     fusion_weights: Weighting = "hann"
     hu_rescale: HURescale = "window"
-    mask: Mask = "air"
+    mask: Mask = "whole"
     on_unqualified: Literal["best", "source"] = "best"
     qc_threshold: float = 0.99
     rule: SamplingRule = field(default_factory=SamplingRule)
@@ -186,7 +187,7 @@ def standardize_slice(
         rng: Of the random layout and of resampling.
         kernel: The model's source kernel as which the slice is treated.
     Returns:
-        The standardized slice; pixels outside the mask are the source's.
+        The standardized slice; pixels outside the mask are the source's, but for bright ones with the mask `whole`.
     """
     mask = _mask(source, padding, settings.mask)
     if not mask.any():
@@ -223,21 +224,23 @@ def standardize_slice(
     if missing:
         findings.append(Finding("missing_values", missing, 0))
     covered = coverage(size, kept.patches)[: source.shape[0], : source.shape[1]] > 0
-    hu = np.where(mask & covered & np.isfinite(fused), fused, source).astype(np.float32)
+    bright = (source > SOFT_TISSUE[1]) & ~padding if settings.mask == "whole" else np.False_
+    kept_hu = np.where(bright, prepared[: source.shape[0], : source.shape[1]], source)
+    hu = np.where(mask & covered & np.isfinite(fused), fused, kept_hu).astype(np.float32)
     p_real = float(np.mean(synthesized.p_real)) if patches else float("nan")
     return SliceResult(hu, made, made - len(rejected.patches), uncovered, unqualified, p_real, tuple(findings))
 
 
 def _mask(source: np.ndarray, padding: np.ndarray, kind: Mask) -> np.ndarray:
-    """What is standardized, (H, W) bool; never padding, nor what is brighter than soft tissue.
+    """What patches standardize, (H, W) bool; never padding, nor what is brighter than soft tissue.
 
-    With `air`, values far below air, which some scanners write around the field of view without calling them padding, are
+    With `whole` and `air`, values far below air, which some scanners write around the field of view without calling them padding, are
     left alone as with `closed`; noise below air is not.
     """
     soft_tissue = soft_tissue_mask(source, padding)
     if kind == "pixel" or not soft_tissue.any():
         return soft_tissue
-    low = AIR if kind == "air" else SOFT_TISSUE[0]
+    low = SOFT_TISSUE[0] if kind == "closed" else AIR
     return close_mask((source >= low) & ~padding) & ~padding & (source <= SOFT_TISSUE[1])
 
 

@@ -12,7 +12,7 @@ from scipy import ndimage
 from stan_ct.patches.fusion import Crop
 from stan_ct.patches.sampling import Patch, coverage, overlap
 
-Mask = Literal["air", "closed", "pixel"]
+Mask = Literal["whole", "air", "closed", "pixel"]
 
 PARALLEL = (*range(-8, -1), *range(2, 9))
 """Distances in pixels of the lines to which a patch's border line is compared."""

@@ -106,8 +106,8 @@ def test_the_whole_mask_filters_bone_and_lets_no_network_at_it():
     scripted = Scripted(25.0)
     scripted.prepare = lambda image, spacing, kernel="": image + np.float32(7)
     places = [(100, 100), (150, 150), (160, 160), (30, 100), (170, 170)]
-    for settings, bone in (({}, 7), ({"mask": "whole"}, 7), ({"mask": "air"}, 0)):
-        changed = run(hu, scripted, padding, **settings).hu - hu
+    for chosen, bone in (({}, 7), ({"mask": "whole"}, 7), ({"mask": "air"}, 0)):
+        changed = run(hu, scripted, padding, **chosen).hu - hu
         assert [round(float(changed[place])) for place in places] == [32, bone, bone, 0, 0]
 
 

@@ -1,6 +1,7 @@
 """What decides which G is best, and the threshold that goes with it."""
 
-from types import SimpleNamespace
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -14,6 +15,15 @@ from stan_ct.training.competition import Competition
 from stan_ct.training.validation import Judgement, Validation, absolute_error
 
 WINDOW = HUWindow()
+
+
+@dataclass(eq=False)
+class Played:
+    """A competition whose generators are plain functions."""
+
+    generators: list[Callable]
+    discriminators: list
+    judge: Callable
 
 
 def test_absolute_error():
@@ -63,7 +73,7 @@ def test_generators_are_judged_in_hu(numbered, conditional):
     generators = [lambda x, training: x * 0 + 0.5, lambda x, training: x * 0 + 3.0]
     networks = [build_discriminator(1 + conditional, base_filters=1, initialization="he") for _ in range(2)]
     model = Competition([], networks, LossSettings(), conditional=conditional)
-    model = SimpleNamespace(generators=generators, discriminators=networks, judge=model.judge)
+    model = Played(generators, networks, model.judge)
     validation = Validation(numbered, WINDOW, 0)
     target = WINDOW.to_hu(validation.target)
     for copy, hu in ((0, 1500 - 631), (1, 1500)):  # 0.5 is three quarters of -1024..1500

@@ -234,8 +234,8 @@ def standardize_slice(
 def _mask(source: np.ndarray, padding: np.ndarray, kind: Mask) -> np.ndarray:
     """What patches standardize, (H, W) bool; never padding, nor what is brighter than soft tissue.
 
-    With `whole` and `air`, values far below air, which some scanners write around the field of view without calling them padding, are
-    left alone as with `closed`; noise below air is not.
+    With `whole` and `air`, values far below air, which some scanners write around the field of view without calling them
+    padding, are left alone as with `closed`; noise below air is not.
     """
     soft_tissue = soft_tissue_mask(source, padding)
     if kind == "pixel" or not soft_tissue.any():

@@ -42,12 +42,15 @@ class NetworkSynthesizer:
         return hu if self.config.front_end is None else self.config.front_end(hu, pixel_spacing, kernel)
 
     def __call__(self, patches: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(N, h, w) float32 HU, h and w multiples of 256 -> (N, h, w) float32 HU, and P(real), (N,) in [0, 1]."""
+        """(N, h, w) float32 HU, h and w multiples of 256 -> (N, h, w) float32 HU, and P(real), (N,) in [0, 1].
+
+        HU above the window, which networks do not see, pass by: what is standardized is their part inside it.
+        """
         window, step = self.config.window, max(1, BATCH_PIXELS // (patches.shape[1] * patches.shape[2]))
         gray = window.to_network(patches)[..., None]
         parts = [self._run(gray[i : i + step]) for i in range(0, len(gray), step)]
         synthesized, judged = (np.concatenate([part[k].numpy() for part in parts]) for k in (0, 1))
-        return window.to_hu(synthesized[..., 0]), judged
+        return window.to_hu(synthesized[..., 0]) + np.maximum(patches - window.high, 0), judged
 
     def _networks(self, gray: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         synthesized = tf.clip_by_value(self.generator(gray, training=False), -1.0, 1.0)

@@ -58,6 +58,8 @@ def train(settings: TrainSettings, metric: Metric = absolute_error, flags: str =
         tf.config.experimental.enable_op_determinism()
     keras.utils.set_random_seed(settings.seed)
     strategy = choose_strategy()
+    # It fails on the gradients of leaky ReLUs, and says so at every step that is compiled.
+    tf.config.optimizer.set_experimental_options({"remapping": False})
     with strategy.scope():
         model = competition(settings, config)
     filtered = config.front_end is not None

@@ -1,0 +1,16 @@
+"""The pipeline's seam to networks."""
+
+import numpy as np
+
+from stan_ct.networks.model_folder import ModelConfig, save_model
+from stan_ct.reconstruction.synthesis import load_synthesizer
+
+
+def test_what_the_window_does_not_hold_passes_by(tmp_path):
+    """A residual G starts as the identity: bone and metal above 1500 HU come back too, not clipped; air is -1024 at least."""
+    config = ModelConfig("identity", "unet", "SOFT", "SHARP", True, base_filters=1, residual=True)
+    save_model(tmp_path, config, config.generator())
+    patches = np.random.default_rng(0).uniform(-1100, 3071, (2, 256, 256)).astype(np.float32)
+    made, p_real = load_synthesizer(tmp_path, "float32")(patches)
+    np.testing.assert_allclose(made, np.maximum(patches, -1024), atol=0.01)
+    assert p_real.tolist() == [1, 1]

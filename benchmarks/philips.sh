@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The numbers of docs/RESULTS.md: the shipped model, its rival and the switches, on the slices held back from training.
+# The numbers of docs/RESULTS.md: the shipped model, its rival and the switches, on the half of the slices that trained nothing.
 # benchmarks/philips.sh CT OUT      CT: folder that holds pair_philips_5mm (kernel_B, kernel_L); OUT: a new folder.
 set -euo pipefail
 ct=$1/pair_philips_5mm out=$2 python=${PYTHON:-.venv/bin/python}
@@ -30,7 +30,7 @@ row() { # NAME FLAGS...: reconstructs with FLAGS, prints the errors of the synth
   local name=$1 && shift
   $python reconstruct.py --input_dir="$ct/kernel_B" --output_dir="$out/$name" --model=philips_b_l "$@" >"$out/$name.log" 2>&1
   $python evaluate.py --source_dir="$ct/kernel_B" --synthesized_dir="$name=$out/$name/series" --target_dir="$ct/kernel_L" \
-    --only_instances="$out/records_amplitude/held_back.txt" --output_dir="$out/$name/errors" >>"$out/$name.log" 2>&1
+    --only_instances="$out/records_amplitude/test_instances.txt" --output_dir="$out/$name/errors" >>"$out/$name.log" 2>&1
   table "$out/$name/errors" "$name"
   $python - "$out/$name/manifest.json" <<'PY'
 import json, sys
@@ -54,6 +54,7 @@ row slice --patch_layout=slice
 row mean --fusion_weights=mean
 row rescale_slice --hu_rescale=slice
 row rescale_patch --hu_rescale=patch
+row air --mask=air
 row closed --mask=closed
 row filter_amplitude_closed --model="$out/model_amplitude" --mask=closed
 row pixel --mask=pixel

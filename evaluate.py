@@ -43,6 +43,7 @@ from stan_ct.evaluation.patch_rows import Method
 from stan_ct.evaluation.regions import RoiSettings
 from stan_ct.evaluation.report_files import summary, write_report
 from stan_ct.evaluation.run import Evaluation, evaluate, named
+from stan_ct.evaluation.wider import load_mirp
 from stan_ct.networks.quiet import quiet_start
 from stan_ct.reconstruction.quality import box_artefacts
 
@@ -59,6 +60,7 @@ flags.DEFINE_list("synthesized_dir", [], "NAME=DIR, or DIR: DICOM of series made
 flags.DEFINE_string("target_dir", None, "DICOM of the target series: the same scans in the standard protocol.")
 flags.DEFINE_string("table_2_model", None, "Reconstruct the source with this model in every way of Table 2.")
 flags.DEFINE_list("masks", [], "DICOM SEG or NIfTI, files or folders (of patients' folders): features of their regions.")
+flags.DEFINE_enum("features", "glcm", ["glcm", "mirp"], "Texture of regions: co-occurrence; MIRP's runs, zones ... as well.")
 flags.DEFINE_string("only_instances", None, "Text file, one SOP Instance UID a line: the source slices to compare.")
 flags.DEFINE_integer("patch_size", Settings.patch_size, "Side of a patch of a series, pixels.")
 flags.DEFINE_integer("stride", Settings.stride, "Distance of neighbouring patches of a series, pixels.")
@@ -123,6 +125,8 @@ def settings_from_flags() -> Evaluation:
         raise ValueError("nothing to evaluate: give --records_dir and --models, or --source_dir, or --histories; see --help")
     if bool(models) != bool(records):
         raise ValueError("Table 1 needs both --records_dir and --models")
+    if FLAGS.features == "mirp" and not FLAGS.masks:
+        raise ValueError("--features=mirp is of regions: give --masks")
     if FLAGS.table_2_model and not FLAGS.target_dir:
         raise ValueError("--table_2_model needs --source_dir and --target_dir")
     compared = comparison() if series else None
@@ -162,8 +166,10 @@ def regions() -> RoiSettings:
     """Regions of interest as the flags say."""
     if not FLAGS.source_dir:
         raise ValueError("--masks are regions of series: give --source_dir and what was made of it")
-    paths = tuple(map(Path, FLAGS.masks))
-    return RoiSettings(paths) if FLAGS.bin_width is None else RoiSettings(paths, FLAGS.bin_width)
+    if wider := FLAGS.features == "mirp":
+        load_mirp()  # or refuses, before anything is measured
+    width = RoiSettings.bin_width if FLAGS.bin_width is None else FLAGS.bin_width
+    return RoiSettings(tuple(map(Path, FLAGS.masks)), width, wider=wider)
 
 
 def comparison() -> Settings:

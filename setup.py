@@ -48,6 +48,8 @@ setup(
         "combat": COMBAT,
         # Regions of interest as DICOM SEG and NIfTI; both MIT.
         "masks": MASKS,
+        # Texture of regions beyond co-occurrence; EUPL-1.2 (copyleft), so no dependency, and not in dev.
+        "mirp": ["mirp>=2.7,<3", *MASKS],
         # A wheel that brings CUDA along.
         "gpu": ["tensorflow[and-cuda]>=2.21,<2.22"],
     },

@@ -16,8 +16,8 @@ from stan_ct.evaluation.report import Table
 PACKAGES = ("numpy", "scipy", "scikit-image", "opencv-python-headless", "pydicom", "matplotlib")
 """What measures, and draws."""
 
-NETWORKS, COMBAT = ("tensorflow", "keras"), ("neuroCombat",)
-"""What makes images of a model, and harmonizes features."""
+NETWORKS, COMBAT, WIDER = ("tensorflow", "keras"), ("neuroCombat",), ("mirp",)
+"""What makes images of a model, harmonizes features, and measures texture beyond co-occurrence."""
 
 RESIZED = "patches of other sides were resized to 256 x 256 pixels when the records were made, source and target alike"
 

@@ -25,19 +25,21 @@ class RoiSettings:
         bin_width: HU per gray level, from the lower end of `hu_range` on (IBSI Q3RU).
         hu_range: Pixels of other HU do not count (re-segmentation).
         aggregation: Of co-occurrence matrices, a key of `roi.AGGREGATIONS`.
+        wider: Whether texture beyond co-occurrence is measured, by MIRP.
     """
 
     masks: tuple[Path, ...]
     bin_width: float = 25.0
     hu_range: tuple[float, float] = SOFT_TISSUE
     aggregation: str = "2.5D merged"
+    wider: bool = False
 
 
 def measure_regions(compared: Settings, settings: RoiSettings) -> RoiRows:
     """Features of every region, in every image of every series.
 
     Raises:
-        NotComparable: If there are no pairs, a slice cannot be read, or a mask lies on no series.
+        NotComparable: If there are no pairs, a slice cannot be read, a mask lies on no series, or MIRP is wanted and missing.
     """
     bins = {f"{settings.bin_width:g} HU": partial(fixed_bin_size, bin_width=settings.bin_width, low=settings.hu_range[0])}
     series: dict[str, list] = {}
@@ -52,7 +54,8 @@ def measure_regions(compared: Settings, settings: RoiSettings) -> RoiRows:
         volumes = {name: image.volume for name, image in images.items()}
         found = _masks(settings.masks, images["source"])
         patients[f"series {number}"] = images["source"].files.patient
-        parts[f"series {number}"] = measure_rois(volumes, found, bins, [settings.aggregation], settings.hu_range)
+        ways = [settings.aggregation]
+        parts[f"series {number}"] = measure_rois(volumes, found, bins, ways, settings.hu_range, settings.wider)
     return join(parts, patients) if len(parts) > 1 else next(iter(parts.values()))
 
 

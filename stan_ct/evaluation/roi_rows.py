@@ -25,6 +25,7 @@ from stan_ct.evaluation.glcm import ALL_FEATURES
 from stan_ct.evaluation.metrics import relative_error, summarize
 from stan_ct.evaluation.report import Cell, Table
 from stan_ct.evaluation.roi import AGGREGATIONS, roi_features
+from stan_ct.evaluation.wider import FAMILIES, UNDEFINED, load_mirp, wider_features
 
 FEWEST_ROIS = 3
 """Of two ROIs any two features agree or disagree by chance, so there is no concordance of fewer."""
@@ -53,7 +54,7 @@ CONCORDANCE = "Concordance (Lin) of {group} features with the target over {rois}
 
 
 class Measure(NamedTuple):
-    """A feature and its settings, `group`: "first-order", "first-order, 25 HU" or "25 HU, 3D merged"."""
+    """A feature, and its settings: "first-order", "first-order, 25 HU", "25 HU, 3D merged", "25 HU, GLRLM, 3D merged"."""
 
     group: str
     feature: str
@@ -110,6 +111,7 @@ def measure_rois(
     discretizations: Mapping[str, ToLevels],
     aggregations: Sequence[str],
     hu_range: tuple[float, float] | None = None,
+    wider: bool = False,
 ) -> RoiRows:
     """Measures every ROI in every image: first-order statistics, and texture for each discretization and aggregation.
 
@@ -119,10 +121,12 @@ def measure_rois(
         discretizations: Name -> HU and mask to gray levels, such as `partial(fixed_bin_size, bin_width=25, low=-1000)`.
         aggregations: Of :data:`~stan_ct.evaluation.roi.AGGREGATIONS`.
         hu_range: Re-segmentation, HU: voxels outside [low, high] leave the ROI (IBSI); None for none.
+        wider: Whether texture is that of :mod:`~stan_ct.evaluation.wider` too.
     Returns:
         All measures; where a ROI has none (it is empty, or has HU that a discretization does not take), NaN and a note.
     Raises:
         ValueError: If images and masks are not of one shape, an aggregation is unknown, or a voxel in a ROI is NaN.
+        NotComparable: If wider features are wanted and MIRP is not installed.
     Note:
         Each image is re-segmented by its own HU, as in a study that has no other image; `voxels` shows what that changes.
     """
@@ -131,13 +135,15 @@ def measure_rois(
         raise ValueError(f"expected images and masks (bool) of one shape (Z, H, W), got {shapes}")
     if unknown := set(aggregations) - set(AGGREGATIONS):
         raise ValueError(f"expected aggregations of {', '.join(AGGREGATIONS)}, got {sorted(unknown)}")
+    if wider:
+        load_mirp()
     low, high = hu_range or (-np.inf, np.inf)
     empty = f"no voxel of the ROI lies in [{low:g}, {high:g}] HU" if hu_range else "the mask is empty"
     found, voxels = {}, {}
     for (roi, mask), (image, hu) in product(masks.items(), images.items()):
         box = _box(mask)
         kept = mask[box] & ~((hu[box] < low) | (hu[box] > high))  # so a NaN is kept, and refused
-        found[roi, image] = _measure(hu[box], kept, discretizations, aggregations, empty)
+        found[roi, image] = _measure(hu[box], kept, mask[box] if wider else None, discretizations, aggregations, empty)
         voxels[roi, image] = kept.sum()
     measures = tuple(next(iter(found.values())))
     values = np.array([[[found[roi, image][m][0] for m in measures] for image in images] for roi in masks])
@@ -153,9 +159,17 @@ def _box(mask: np.ndarray) -> tuple[slice, ...]:
 
 
 def _measure(
-    hu: np.ndarray, mask: np.ndarray, discretizations: Mapping[str, ToLevels], aggregations: Sequence[str], empty: str
+    hu: np.ndarray,
+    mask: np.ndarray,
+    outline: np.ndarray | None,
+    discretizations: Mapping[str, ToLevels],
+    aggregations: Sequence[str],
+    empty: str,
 ) -> Found:
-    """All measures of a ROI in an image; `empty` says why it has no voxel, where it has none."""
+    """All measures of a ROI in an image; `empty` says why it has no voxel, where it has none.
+
+    With the ROI before re-segmentation, `outline`, wider features too.
+    """
     values = (
         {f: value[0] for f, value in statistics(hu[mask][None]).items()} if mask.any() else dict.fromkeys(STATISTICS, np.nan)
     )
@@ -165,20 +179,27 @@ def _measure(
         try:
             if not mask.any():
                 raise ValueError(empty)
-            found |= _of_levels(name, to_levels(hu, mask), mask, aggregations)
+            found |= _of_levels(name, to_levels(hu, mask), mask, outline, aggregations)
         except ValueError as error:
             groups = {f"first-order, {name}": HISTOGRAM} | {f"{name}, {a}": ALL_FEATURES for a in aggregations}
+            wider = {} if outline is None else FAMILIES
+            groups |= {f"{name}, {family}, {a}": names.values() for a in aggregations for family, names in wider.items()}
             found |= {Measure(group, f): (np.nan, str(error)) for group, features in groups.items() for f in features}
     return found
 
 
-def _of_levels(name: str, levels: np.ndarray, mask: np.ndarray, aggregations: Sequence[str]) -> Found:
+def _of_levels(
+    name: str, levels: np.ndarray, mask: np.ndarray, outline: np.ndarray | None, aggregations: Sequence[str]
+) -> Found:
     """Histogram and texture in the gray levels of one discretization."""
     histogram = histogram_features(levels[mask][None])
     found = {Measure(f"first-order, {name}", f): (float(value[0]), "") for f, value in histogram.items()}
     for aggregation in aggregations:
         texture = roi_features(levels, mask, aggregation)
         found |= {Measure(f"{name}, {aggregation}", f): (texture.values[f], texture.notes.get(f, "")) for f in ALL_FEATURES}
+        for family, values in (wider_features(levels, mask, outline, aggregation) if outline is not None else {}).items():
+            group = f"{name}, {family}, {aggregation}"
+            found |= {Measure(group, f): (x, UNDEFINED if np.isnan(x) else "") for f, x in values.items()}
     return found
 
 

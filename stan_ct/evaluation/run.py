@@ -25,6 +25,7 @@ from stan_ct.evaluation.roi import AGGREGATIONS
 from stan_ct.evaluation.roi_rows import roi_tables
 from stan_ct.evaluation.training_figures import errors_by_version, latent_loss
 from stan_ct.evaluation.training_record import read_history, read_validation
+from stan_ct.evaluation.wider import FAMILIES
 
 OURS, STRAIGHTFORWARD = "STAN-CT (default)", "straightforward"
 """The row of Table 2 that the others are tested against, and the one it is compared with in Fig. 4."""
@@ -186,6 +187,7 @@ def _region_sections(compared: Settings, settings: Evaluation) -> Sections:
         f"{regions.bin_width:g} HU from {low:g} HU on (IBSI Q3RU); co-occurrence at distance 1, {regions.aggregation} "
         f"(IBSI {AGGREGATIONS[regions.aggregation].code}). No image was interpolated."
     )
+    text += f" {', '.join(FAMILIES)}: by MIRP, from the same gray levels." if regions.wider else ""
     return [Text("Regions of interest", text), *roi_tables(rows, "Regions", settings.resamples, settings.seed)]
 
 
@@ -264,14 +266,15 @@ def _history_sections(histories: Mapping[str, Path]) -> Sections:
 
 
 def _provenance(settings: Evaluation) -> Provenance:
-    networks = about.NETWORKS if settings.models else ()
+    more = about.NETWORKS if settings.models else ()
+    more += about.WIDER if settings.regions and settings.regions.wider else ()
     return Provenance(
         command=settings.command,
         data={"images": settings.data, "kind": KINDS[settings.real]},
         settings=about.settings_of(settings.flags) | {"gray levels": str(settings.discretization)},
         seeds={"bootstrap": settings.seed},
         models=settings.models,
-        versions=about.versions(*networks, *about.COMBAT),
+        versions=about.versions(*more, *about.COMBAT),
         created=settings.created,
     )
 

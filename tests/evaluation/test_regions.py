@@ -77,13 +77,34 @@ def test_two_regions_of_one_name(scan):
         measure_regions(compared, RoiSettings((masks, masks)))
 
 
+def run_script(compared, masks, out, **more):
+    """`evaluate.py` on the scan."""
+    flags = {"source_dir": compared.source_dir, "synthesized_dir": f"copy={compared.target_dir}", "masks": masks}
+    flags |= {"target_dir": compared.target_dir, "output_dir": out, "patch_size": 16, "stride": 8, "workers": 1, **more}
+    command = [sys.executable, SCRIPT, *(f"--{name}={value}" for name, value in flags.items())]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+
+
 def test_script(scan, tmp_path):
     """`--masks` adds the regions to the report."""
-    compared, masks = scan
-    flags = {"source_dir": compared.source_dir, "synthesized_dir": f"copy={compared.target_dir}", "masks": masks}
-    flags |= {"target_dir": compared.target_dir, "output_dir": tmp_path / "out", "patch_size": 16, "stride": 8, "workers": 1}
-    command = [sys.executable, SCRIPT, *(f"--{name}={value}" for name, value in flags.items())]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+    done = run_script(*scan, tmp_path / "out")
     assert done.returncode == 0, done.stderr
     assert "2 regions of the masks given" in (tmp_path / "out/report.md").read_text()
     assert list((tmp_path / "out").glob("*regions*.csv"))
+
+
+def test_script_with_mirp(scan, tmp_path):
+    """`--features=mirp` adds a table of errors, of concordance and of values for each of five families."""
+    pytest.importorskip("mirp", reason="MIRP is not installed: pip install 'stan-ct[mirp]'")
+    done = run_script(*scan, tmp_path / "out", features="mirp")
+    assert done.returncode == 0, done.stderr
+    report = (tmp_path / "out/report.md").read_text()
+    assert "GLRLM, GLSZM, GLDZM, NGTDM, NGLDM: by MIRP, from the same gray levels." in report
+    assert "short_runs_emphasis" in report
+    assert len(list((tmp_path / "out").glob("*glszm*.csv"))) == 3
+
+
+def test_features_of_regions_need_regions(scan, tmp_path):
+    """`--features=mirp` without `--masks` is refused."""
+    done = run_script(scan[0], "", tmp_path / "out", features="mirp")
+    assert (done.returncode, done.stderr) == (1, "evaluate: --features=mirp is of regions: give --masks\n")

@@ -157,7 +157,7 @@ class _Run:
     def _stuck(self) -> bool:
         """Whether too many versions brought nothing."""
         patience = self.settings.patience
-        return bool(patience) and self._agreed(self.version - self.versions.best_number >= patience)
+        return bool(patience) and self._agreed(self.version - (self.versions.best_number or 0) >= patience)
 
     def _set_learning_rate(self, used: float) -> None:
         """Half a cosine from the first step to the end of the run."""
@@ -258,6 +258,7 @@ class _Run:
         if self._agreed(mean_over_workers(self.strategy, position) != position):
             raise ValueError(f"not every process finds the same checkpoint: {self.folder} must be on a disk that all share")
         if counters is None:
+            self.versions.keep_start()
             return
         before, now = counters["settings"], self._fingerprint()
         if before != now:

@@ -33,14 +33,21 @@ class Versions:
     Attributes:
         config: The best version's.
         best: Its error.
-        best_number: Its number; 0 before the first.
+        best_number: Its number; None before the first.
     """
 
     def __init__(
         self, settings: TrainSettings, config: ModelConfig, model: Competition, validation: Validation, chief: bool
     ) -> None:
         self._settings, self.config, self._model, self._validation, self._chief = settings, config, model, validation, chief
-        self.best, self.best_number = float("inf"), 0
+        self.best, self.best_number = float("inf"), None
+
+    def keep_start(self) -> None:
+        """Keeps a residual G as it starts, version 0: the identity, as good as what it is given, unless a version beats it."""
+        if self._settings.residual and not self._settings.init_model:
+            judgement = Judgement(self._validation.source_errors, np.zeros((0, len(self._validation.source))))
+            if np.isfinite(judgement.error):
+                self._keep_best(0, 0, judgement)
 
     def measure(self, number: int, display: Display, step: int, minutes: float, busy: float) -> None:
         """Measures the copies that train, shows what they are worth, and keeps what is to be kept.
@@ -65,21 +72,25 @@ class Versions:
         return tuple(window.to_hu(patch[0, ..., 0]) for patch in (source, output, self._validation.target[:1]))
 
     def _keep(self, number: int, copy: int, judgement: Judgement) -> None:
-        config = replace(self.config, qc_threshold=judgement.qc_threshold)
-        if judgement.error < self.best or not self.best_number:  # the first in any case: a run leaves a model
-            self.best, self.best_number, self.config = judgement.error, number, config
-            self._save(Path(self._settings.output_dir), config, copy, judgement.strictest)
+        if judgement.error < self.best or self.best_number is None:  # the first in any case: a run leaves a model
+            self._keep_best(number, copy, judgement)
         if self._settings.keep_versions and self._chief:
             folder = Path(self._settings.output_dir) / "versions"
-            self._save(folder / f"{number:04d}", config, copy, judgement.strictest)
+            self._save(folder / f"{number:04d}", copy, judgement)
             for old in sorted(folder.iterdir())[: -self._settings.keep_versions]:
                 shutil.rmtree(old)
 
-    def _save(self, folder: Path, config: ModelConfig, copy: int, strictest: int) -> None:
-        """Writes a G and the D that it deceives least."""
+    def _keep_best(self, number: int, copy: int, judgement: Judgement) -> None:
+        self.best, self.best_number = judgement.error, number
+        self.config = self._save(Path(self._settings.output_dir), copy, judgement)
+
+    def _save(self, folder: Path, copy: int, judgement: Judgement) -> ModelConfig:
+        """Writes a G, the D that it deceives least, and the threshold of the real/fake check."""
+        config = replace(self.config, qc_threshold=judgement.qc_threshold)
         if self._chief:
-            discriminator = self._model.discriminators[strictest] if self._model.discriminators else None
+            discriminator = self._model.discriminators[judgement.strictest] if self._model.discriminators else None
             save_model(folder, config, self._model.generators[copy], discriminator, self._settings.storage)
+        return config
 
     @contextmanager
     def _averaged(self) -> Iterator[None]:

@@ -678,3 +678,23 @@ def test_half_precision_with_a_scaled_loss(records, tmp_path):
         moved[precision] = np.concatenate([w.ravel() for w in weights(tmp_path / precision)])
     apart = np.abs(moved["float32"] - moved["float16"])
     assert 0 < np.median(apart) < 2e-4  # four steps of Adam move a weight by about 4e-3
+
+
+def test_a_run_that_never_beats_its_start_leaves_its_start(records, tmp_path):
+    """A residual G starts as the identity; if every version is worse than that, the identity is the model."""
+    train(settings(records, tmp_path, residual=True, method="unet", learning_rate=1.0, max_steps=3))
+    first, *versions = (float(row["error"]) for row in table(tmp_path, "validation"))
+    assert min(versions) > first
+    patches = np.random.default_rng(0).uniform(-1000, 1400, (1, 256, 256)).astype(np.float32)
+    made, _ = load_synthesizer(tmp_path, "float32")(patches)
+    np.testing.assert_allclose(made, patches, atol=0.01)
+    assert read_config(tmp_path).qc_threshold == 0
+    assert counters(tmp_path)["best_version"] == 0
+
+
+def test_a_version_that_beats_the_start_is_the_model(records, tmp_path):
+    """With a sensible learning rate a residual G improves on what it is given."""
+    train(settings(records, tmp_path, residual=True, use_front_end=False, method="unet", learning_rate=1e-3, max_epochs=3))
+    first, *versions = (float(row["error"]) for row in table(tmp_path, "validation"))
+    assert counters(tmp_path)["best_version"] == 1 + int(np.argmin(versions)) > 0
+    assert min(versions) < first

@@ -620,7 +620,7 @@ def test_two_replicas(records, tmp_path):
         command = [sys.executable, "-c", TWO_REPLICAS, records, tmp_path / name, epochs]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=environment, timeout=300, check=False)
         assert done.returncode == 0, done.stderr
-        replicas, variables, same = done.stdout.split()
+        replicas, variables, same = done.stdout.splitlines()[-1].split()
         assert (replicas, int(variables) > 100, same) == ("2", True, "True")
     assert_same_run(tmp_path / "whole", tmp_path / "parts")
     assert {row["attempt"] for row in table(tmp_path / "whole")} == {"0", "1"}

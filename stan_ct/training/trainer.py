@@ -252,7 +252,7 @@ class _Run:
         self.versions.measure(version, self.display, self.step, self.seconds / 60, busy)
 
     def _resume(self) -> None:
-        """Goes on from the checkpoint, if there is one."""
+        """Goes on from the checkpoint, if there is one; else what G starts from is the first to be kept."""
         counters = checkpoints.read_counters(self.folder / CHECKPOINT)
         position = counters["position"] if counters else 0
         if self._agreed(mean_over_workers(self.strategy, position) != position):

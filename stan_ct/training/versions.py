@@ -21,8 +21,8 @@ from stan_ct.training.validation import Judgement, Validation
 class Versions:
     """Measures Gs; the best goes into the model folder, the last few lie beside it.
 
-    A G is kept at the end of a G-phase, with the D that it deceives least of those that it trained against, and with a QC
-    threshold that all but a few of its validation patches reach: its own judges accept what it makes.
+    A G is kept at the end of a G-phase, or of the run, with the D that it deceives least of those that it trained against,
+    and with a QC threshold that all but a few of its validation patches reach: its own judges accept what it makes.
 
     Args:
         settings: Of the run.

@@ -17,7 +17,8 @@ from stan_ct.networks.quiet import quiet_start
 from stan_ct.patches.fusion import extract, fuse, pad_to
 from stan_ct.patches.sampling import PATCH_SIZE, grid_patches, random_patches
 from stan_ct.reconstruction import quality
-from stan_ct.reconstruction.pipeline import method_settings, standardize_slice
+from stan_ct.reconstruction.pipeline import standardize_slice
+from stan_ct.reconstruction.settings import method_settings
 
 with quiet_start():
     from stan_ct.networks.model_folder import read_config

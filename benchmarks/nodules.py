@@ -24,7 +24,8 @@ from stan_ct.ct.kernels import KERNELS, Kernel
 from stan_ct.ct.series import Series, find_series, load_series
 from stan_ct.networks.model_folder import find_model, read_config
 from stan_ct.reconstruction.fidelity import fidelity
-from stan_ct.reconstruction.pipeline import method_settings, standardize_series
+from stan_ct.reconstruction.pipeline import standardize_series
+from stan_ct.reconstruction.settings import method_settings
 from stan_ct.reconstruction.synthesis import load_synthesizer
 
 LESIONS = {

@@ -24,9 +24,10 @@ from stan_ct.ct.refusal import Refusal, Refused
 from stan_ct.ct.series import Inventory, Series, SeriesFiles, load_series
 from stan_ct.reconstruction.fidelity import Fidelity, fidelity
 from stan_ct.reconstruction.guard import Guard
-from stan_ct.reconstruction.pipeline import PipelineSettings, SliceResult, Synthesizer, standardize_series
+from stan_ct.reconstruction.pipeline import SliceResult, Synthesizer, standardize_series
 from stan_ct.reconstruction.quality import Finding
 from stan_ct.reconstruction.report import Panel, panels, write_report
+from stan_ct.reconstruction.settings import PipelineSettings
 
 SERIES, MANIFEST, REPORT = "series", "manifest.json", "report.html"
 PACKAGES = ("numpy", "scipy", "pydicom", "opencv-python-headless", "scikit-image", "tensorflow", "keras")

@@ -11,7 +11,7 @@ from stan_ct.ct.series import Inventory, find_series
 from stan_ct.networks.quiet import quiet_start
 from stan_ct.reconstruction.cohort import REPORT, Model, Outcome, OutputError, Run, check_output, standardize_cohort
 from stan_ct.reconstruction.guard import Guard
-from stan_ct.reconstruction.pipeline import FusionMethod, method_settings
+from stan_ct.reconstruction.settings import FusionMethod, method_settings
 
 
 class UsageError(ValueError):

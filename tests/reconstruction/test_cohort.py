@@ -18,7 +18,7 @@ from synthetic import random_stored, write_ct
 
 from stan_ct.ct.series import find_series, load_series
 from stan_ct.reconstruction.cohort import Model, OutputError, Run, check_output, standardize_cohort
-from stan_ct.reconstruction.pipeline import method_settings
+from stan_ct.reconstruction.settings import method_settings
 
 MODEL = Model("scripted", "0" * 64, "B", "L", True)
 

@@ -13,7 +13,7 @@ from stan_ct.ct.fingerprint import Fingerprint, look_at
 from stan_ct.ct.series import find_series, load_series
 from stan_ct.reconstruction.cohort import Model, Run, standardize_cohort
 from stan_ct.reconstruction.guard import Guard
-from stan_ct.reconstruction.pipeline import method_settings
+from stan_ct.reconstruction.settings import method_settings
 
 BLUR = {"SOFT": 1.0, "MID": 0.6, "SHARP": 0.3}
 """Kernel -> standard deviation, px, of the Gaussian that stands for it."""

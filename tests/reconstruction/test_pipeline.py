@@ -101,15 +101,15 @@ def test_the_air_mask_leaves_what_is_no_air():
 
 
 def test_the_whole_mask_filters_bone_and_lets_no_network_at_it():
-    """By default bone passes the whole-slice step, +7 HU, and tissue the patches too, +25; with `air` bone is the source's."""
+    """By default bone passes the whole-slice step, +7 HU, tissue and air the patches too, +25; with `air` bone stays."""
     hu, padding = np.full((300, 300), 40.0, np.float32), np.zeros((300, 300), bool)
-    hu[150, 150], hu[160, 160], hu[20:40], padding[170, 170] = 901.0, 2900.0, -2000.0, True
+    hu[150, 150], hu[160, 160], hu[20:40], hu[200:], padding[170, 170] = 901.0, 2900.0, -2000.0, -1010.0, True
     scripted = Scripted(25.0)
     scripted.prepare = lambda image, spacing, kernel="": image + np.float32(7)
-    places = [(100, 100), (150, 150), (160, 160), (30, 100), (170, 170)]
+    places = [(100, 100), (250, 100), (150, 150), (160, 160), (30, 100), (170, 170)]
     for chosen, bone in (({}, 7), ({"mask": "whole"}, 7), ({"mask": "air"}, 0)):
         changed = run(hu, scripted, padding, **chosen).hu - hu
-        assert [round(float(changed[place])) for place in places] == [32, bone, bone, 0, 0]
+        assert [round(float(changed[place])) for place in places] == [32, 32, bone, bone, 0, 0]
 
 
 def test_networks_never_see_padding():

@@ -26,12 +26,13 @@ with quiet_start():
 
     MODEL = Path(__file__).resolve().parents[1] / "stan_ct" / "models" / "philips_b_l"
     CONFIG, NETWORK = read_config(MODEL), load_synthesizer(MODEL)
+    ((KERNEL, FILTER),) = CONFIG.front_end.filters.items()
 
 
 class Identity:
     """Changes nothing."""
 
-    def prepare(self, hu, pixel_spacing):
+    def prepare(self, hu, pixel_spacing, kernel=""):
         """(H, W) HU -> the same."""
         return hu
 
@@ -59,7 +60,7 @@ def of_straightforward(series: Series, z: int) -> float:
 def of_network(series: Series, z: int, layout: str) -> float:
     """After the shipped model, before any crop."""
     source, mask = series.volume[z], series.soft_tissue(z)
-    prepared = NETWORK.prepare(source, series.files.pixel_spacing)
+    prepared = NETWORK.prepare(source, series.files.pixel_spacing, KERNEL)
     patches = random_patches(mask, np.random.default_rng(0)) if layout == "random" else grid_patches(source.shape)
     cut = extract(prepared, patches, PATCH_SIZE)
     return strongest(fuse(prepared, patches, NETWORK(cut)[0] - cut)[0], source, mask, patches)
@@ -79,8 +80,7 @@ def main(folder: str) -> None:
         naive = [of_straightforward(series, z) for z in shown]
         network = [max(of_network(series, z, layout) for z in shown) for layout in ("grid", "random")]
         middle = series.volume[len(series.volume) // 2]
-        (response,) = CONFIG.front_end.filters.values()
-        mask, filters = soft_tissue_mask(middle), (replace(response, ceiling=()), response)
+        mask, filters = soft_tissue_mask(middle), (replace(FILTER, ceiling=()), FILTER)
         rms = [np.sqrt(np.mean((f(middle, files.pixel_spacing) - middle)[mask] ** 2)) for f in filters]
         print(
             f"{files.name[:20]:20} {files.kernel[:11]:11} {min(naive):14.1f} ..{max(naive):6.1f} "

@@ -34,18 +34,19 @@ from absl import app, flags
 from tqdm import tqdm
 
 from stan_ct import __version__
-from stan_ct.ct.processes import usable_cores
-from stan_ct.ct.refusal import Refused
-from stan_ct.evaluation.comparison import Settings
-from stan_ct.evaluation.glcm import Discretization
-from stan_ct.evaluation.pairs import NotComparable, read_instances
-from stan_ct.evaluation.patch_rows import Method
-from stan_ct.evaluation.regions import RoiSettings
-from stan_ct.evaluation.report_files import summary, write_report
+from stan_ct.dicom.refusal import Refused
+from stan_ct.errors import NotComparable
+from stan_ct.evaluation.measure.pairs import read_instances
+from stan_ct.evaluation.measure.patches import Method
+from stan_ct.evaluation.measure.regions import RoiSettings
+from stan_ct.evaluation.measure.series import Settings
 from stan_ct.evaluation.run import Evaluation, evaluate, named
-from stan_ct.evaluation.wider import load_mirp
-from stan_ct.networks.quiet import quiet_start
+from stan_ct.features.glcm import Discretization
+from stan_ct.features.mirp import load_mirp
+from stan_ct.parallel import usable_cores
+from stan_ct.quiet import quiet_start
 from stan_ct.reconstruction.quality import box_artefacts
+from stan_ct.report.files import summary, write_report
 
 FLAGS = flags.FLAGS
 
@@ -104,7 +105,7 @@ def main(argv: list[str]) -> int:
 
 def readers(output_dir: Path) -> str:
     """The reader study, or what came of it."""
-    from stan_ct.evaluation.reading import find_answers, make_study
+    from stan_ct.evaluation.readers.study import find_answers, make_study
 
     if FLAGS.reader_answers:
         return find_answers(FLAGS.reader_answers, FLAGS.reader_key, output_dir)
@@ -191,7 +192,7 @@ def comparison() -> Settings:
 def method(name: str, folder: Path) -> Method:
     """A model folder, or one that ships by its name, as a row of Table 1. TensorFlow is imported here."""
     with quiet_start():
-        from stan_ct.networks.model_folder import find_model, model_hash, read_config
+        from stan_ct.models.folder import find_model, model_hash, read_config
     folder = find_model(folder)
     config = read_config(folder)
     front_end = config.front_end.to_json() if config.front_end else {}

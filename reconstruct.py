@@ -40,7 +40,8 @@ def main(argv: list[str]) -> int:
     """Runs the script."""
     if len(argv) > 1:
         return fail(f"unexpected argument {argv[1]!r}: all arguments are flags, as in --input_dir=DIR")
-    from stan_ct.reconstruction.run import UsageError, reconstruct
+    from stan_ct.errors import UsageError
+    from stan_ct.reconstruction.run import reconstruct
 
     switches = ("patch_layout", "fusion_weights", "hu_rescale", "mask", "on_unqualified", "qc_threshold", "seed")
     try:

@@ -70,10 +70,10 @@ def main(argv: list[str]) -> int:
     """Runs the script."""
     if len(argv) > 1:
         raise app.UsageError(f"unexpected argument {argv[1]!r}: all arguments are flags")
-    from stan_ct.networks.quiet import quiet_start
+    from stan_ct.quiet import quiet_start
 
     with quiet_start():
-        from stan_ct.evaluation.metrics import texture_errors
+        from stan_ct.features.errors import texture_errors
         from stan_ct.training.stopping import Stopped
         from stan_ct.training.trainer import train
 

@@ -1,7 +1,7 @@
 """The five texture features of a 256 x 256 patch at 256 levels, here and by scikit-image: `python benchmarks/glcm.py`.
 
 Both start from HU and end with the mean over four angles of dissimilarity, contrast, homogeneity, energy and correlation:
-`stan_ct.evaluation.glcm` by sums over pairs, scikit-image by `graycomatrix` and `graycoprops` on the same gray levels. Both in
+`stan_ct.features.glcm` by sums over pairs, scikit-image by `graycomatrix` and `graycoprops` on the same gray levels. Both in
 one thread, in turns of five calls, `--rounds` times, on patches of a smooth texture, of white noise and of one value. The
 values must agree to 1e-9. The second line of a patch has all eight features (scikit-image: the seven that it knows).
 
@@ -21,7 +21,7 @@ import cv2
 import numpy as np
 from skimage.feature import graycomatrix, graycoprops
 
-from stan_ct.evaluation.glcm import FEATURES, Discretization, features, patch_features
+from stan_ct.features.glcm import FEATURES, Discretization, features, patch_features
 
 WANTED = 20.0
 SIDE = 256

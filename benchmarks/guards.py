@@ -12,16 +12,16 @@ from pathlib import Path
 import numpy as np
 
 from stan_ct.ct.hounsfield import soft_tissue_mask
-from stan_ct.ct.series import Series, find_series, load_series
-from stan_ct.networks.quiet import quiet_start
+from stan_ct.dicom.series import Series, find_series, load_series
 from stan_ct.patches.fusion import extract, fuse, pad_to
 from stan_ct.patches.sampling import PATCH_SIZE, grid_patches, random_patches
+from stan_ct.quiet import quiet_start
 from stan_ct.reconstruction import quality
 from stan_ct.reconstruction.pipeline import standardize_slice
 from stan_ct.reconstruction.settings import method_settings
 
 with quiet_start():
-    from stan_ct.networks.model_folder import read_config
+    from stan_ct.models.folder import read_config
     from stan_ct.reconstruction.synthesis import load_synthesizer
 
     MODEL = Path(__file__).resolve().parents[1] / "stan_ct" / "models" / "philips_b_l"

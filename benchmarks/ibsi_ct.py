@@ -4,8 +4,8 @@ python benchmarks/ibsi_ct.py DIR
 
 DIR holds IBSI's lung cancer CT, patient 1: a CT series and an RT Structure Set (doi:10.17195/candat.2016.08.1; CC BY-NC, so it
 is no part of this repository). The series is read, the contour GTV-1 becomes a mask of voxel centres, and for IBSI's
-configurations A - E the co-occurrence features of `stan_ct.evaluation.roi` and the statistics of
-`stan_ct.evaluation.first_order` are printed beside the published values. Resampling, which is no part of the package, is here
+configurations A - E the co-occurrence features of `stan_ct.features.glcm_region` and the statistics of
+`stan_ct.features.first_order` are printed beside the published values. Resampling, which is no part of the package, is here
 and as IBSI wants it: both grids have one centre, HU are rounded, a voxel half of which is in the mask is in it.
 
 A value is within if its first three digits, which IBSI publishes, are. Ends with 1 if any is not.
@@ -27,11 +27,11 @@ import pydicom
 from scipy.ndimage import affine_transform
 from skimage.draw import polygon2mask
 
-from stan_ct.ct.series import Series, find_series, load_series
-from stan_ct.evaluation.first_order import HISTOGRAM, STATISTICS, histogram_features, statistics
-from stan_ct.evaluation.glcm import IBSI
-from stan_ct.evaluation.pairs import ALONG_NORMAL
-from stan_ct.evaluation.roi import fixed_bin_number, fixed_bin_size, roi_features
+from stan_ct.dicom.series import Series, find_series, load_series
+from stan_ct.evaluation.measure.pairs import ALONG_NORMAL
+from stan_ct.features.first_order import HISTOGRAM, STATISTICS, histogram_features, statistics
+from stan_ct.features.glcm import IBSI
+from stan_ct.features.glcm_region import fixed_bin_number, fixed_bin_size, roi_features
 
 ROI = "GTV-1"
 PLANAR = ("2D averaged", "2D slice-merged", "2.5D direction-merged", "2.5D merged")

@@ -13,13 +13,13 @@ from pathlib import Path
 
 import numpy as np
 
-from stan_ct.networks.quiet import quiet_start
+from stan_ct.quiet import quiet_start
 
 with quiet_start():
     import tensorflow as tf
 
     from stan_ct.ct.hounsfield import HUWindow
-    from stan_ct.ct.processes import usable_cores
+    from stan_ct.parallel import usable_cores
     from stan_ct.patches.dataset import read_patches
     from stan_ct.patches.tfrecord import write_records
 

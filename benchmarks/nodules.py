@@ -21,8 +21,8 @@ from scipy import fft, ndimage
 
 from stan_ct.ct.filters import radial_frequency
 from stan_ct.ct.kernels import KERNELS, Kernel
-from stan_ct.ct.series import Series, find_series, load_series
-from stan_ct.networks.model_folder import find_model, read_config
+from stan_ct.dicom.series import Series, find_series, load_series
+from stan_ct.models.folder import find_model, read_config
 from stan_ct.reconstruction.fidelity import fidelity
 from stan_ct.reconstruction.pipeline import standardize_series
 from stan_ct.reconstruction.settings import method_settings

@@ -23,7 +23,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from stan_ct.networks.quiet import quiet_start
+from stan_ct.quiet import quiet_start
 
 try:
     import torch

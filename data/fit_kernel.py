@@ -33,7 +33,7 @@ def main(argv: list[str]) -> int:
     """Runs the script."""
     if len(argv) > 1:
         return fail(f"unexpected argument {argv[1]!r}: all arguments are flags")
-    from stan_ct.ct.refusal import Refused
+    from stan_ct.dicom.refusal import Refused
     from stan_ct.patches.pairs import PairingError
 
     try:
@@ -46,7 +46,7 @@ def fit() -> int:
     """Fits, prints and writes."""
     from stan_ct.ct.filters import fit_radial_filter
     from stan_ct.ct.kernels import KERNELS, Kernel, kernel_from_ratio, parse_kernel, read_kernels
-    from stan_ct.ct.series import find_series, load_series
+    from stan_ct.dicom.series import find_series, load_series
     from stan_ct.patches.pairs import PairingRule, pair_series
 
     path = Path(FLAGS.kernel_file)

@@ -44,7 +44,7 @@ def main(argv: list[str]) -> int:
     """Runs the script."""
     if len(argv) > 1:
         raise app.UsageError(f"unexpected argument {argv[1]!r}: all arguments are flags")
-    from stan_ct.ct.processes import usable_cores
+    from stan_ct.parallel import usable_cores
     from stan_ct.patches.pairs import PairingError
     from stan_ct.patches.plan import PatchSettings
     from stan_ct.patches.records import make_patches

@@ -154,7 +154,7 @@ def patients() -> tuple[int, int, int]:
 
 def workers() -> int:
     """As asked for, or as many as this process may use cores."""
-    from stan_ct.ct.processes import usable_cores
+    from stan_ct.parallel import usable_cores
 
     return FLAGS.workers or usable_cores()
 

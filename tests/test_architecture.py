@@ -5,11 +5,15 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 STAGES = (
-    ("ct",),
+    ("errors", "files", "parallel", "quiet"),
+    ("ct", "report"),
+    ("dicom", "features"),
     ("patches", "simulation", "networks"),
+    ("models",),
     ("training", "baselines"),
-    ("reconstruction", "evaluation"),
-    ("pacs",),
+    ("reconstruction",),
+    ("evaluation",),
+    ("cli",),
 )
 """A package may import itself and the stages before its own; packages of one stage do not import each other."""
 
@@ -33,10 +37,10 @@ def imports(tree: ast.AST) -> set[str]:
 
 
 def test_imports_point_one_way():
-    """ct -> patches, simulation, networks -> training, baselines -> reconstruction, evaluation -> pacs, and not back."""
+    """ct -> dicom -> patches, simulation, networks -> models -> training -> reconstruction -> evaluation -> cli, not back."""
     wrong = []
     for module, tree in TREES.items():
-        package = module.split("/")[0]
+        package = module.split("/")[0].removesuffix(".py")
         for name in imports(tree):
             other = name.removeprefix("stan_ct.").split(".")[0] if name.startswith("stan_ct.") else package
             earlier = STAGE.get(other, -1) < STAGE.get(package, -1) or other == "__version__"

@@ -1,1 +1,1 @@
-"""Reading, writing and measuring CT: Hounsfield units, DICOM series, reconstruction kernels."""
+"""CT images as arrays: Hounsfield units, tissues, noise, reconstruction kernels and their filters."""

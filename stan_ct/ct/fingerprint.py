@@ -8,11 +8,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from stan_ct.ct.noise import BANDS, noise_spectrum
-from stan_ct.ct.series import Series, SeriesFiles, load_series
+from stan_ct.ct.noise import BANDS
 
-MEASURED = 8
-"""Slices of a series, evenly spread, on which its noise is measured."""
 ROOM, NOISE_ROOM = 1.1, 2.0
 """Ranges of slice thickness and pixel spacing, and of noise, reach beyond what was seen by these factors."""
 SPREADS, LEAST = 2.0, 0.1
@@ -117,27 +114,6 @@ class Fingerprint:
             low, high = np.exp(self.level)
             found.append(f"{np.exp(level):.2g} times the mean noise of {self.kernel}, expected {low:.2g} to {high:.2g} times")
         return found
-
-
-def appearance(series: Series) -> Appearance:
-    """Measures a series on evenly spread slices."""
-    files, chosen = series.files, _spread(len(series.volume))
-    thickness = files.slice_thickness if files.slice_thickness > 0 else 0.0
-    return Appearance(thickness, max(files.pixel_spacing), noise_spectrum(series.volume[chosen], files.pixel_spacing))
-
-
-def look_at(files: SeriesFiles) -> Appearance:
-    """The same, reading no other slices than these.
-
-    Raises:
-        Refused: If none of them can be read.
-    """
-    few = tuple(files.instances[z] for z in _spread(len(files.instances)))
-    return appearance(load_series(SeriesFiles(few, files.grid), workers=1))
-
-
-def _spread(count: int) -> np.ndarray:
-    return np.unique(np.linspace(0, count - 1, MEASURED).round().astype(int))
 
 
 def _plain(kernel: str) -> str:

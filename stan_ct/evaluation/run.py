@@ -9,23 +9,25 @@ from pathlib import Path
 
 import numpy as np
 
-from stan_ct.evaluation import about, study
-from stan_ct.evaluation.comparison import Measurement, Settings, measure
-from stan_ct.evaluation.figure_4 import Judge, figure_4
-from stan_ct.evaluation.figures import concordance_plot, forest
-from stan_ct.evaluation.glcm import ALL_FEATURES, Discretization
-from stan_ct.evaluation.methods import methods_text
-from stan_ct.evaluation.methods_record import KINDS, Bootstrap, Patches, Regions
-from stan_ct.evaluation.pairs import NotComparable
-from stan_ct.evaluation.patch_rows import Method, TestPatches, measure_methods, read_test_patches
-from stan_ct.evaluation.quality_rows import quality_table
-from stan_ct.evaluation.regions import RoiSettings, measure_regions
-from stan_ct.evaluation.report import Figure, Provenance, Report, Table, Text
-from stan_ct.evaluation.roi import AGGREGATIONS
-from stan_ct.evaluation.roi_rows import roi_tables
-from stan_ct.evaluation.training_figures import errors_by_version, latent_loss
-from stan_ct.evaluation.training_record import read_history, read_validation
-from stan_ct.evaluation.wider import FAMILIES
+from stan_ct.errors import NotComparable
+from stan_ct.evaluation.measure.artefacts import Judge, figure_4
+from stan_ct.evaluation.measure.image_quality import quality_table
+from stan_ct.evaluation.measure.patches import Method, TestPatches, measure_methods, read_test_patches
+from stan_ct.evaluation.measure.region_features import roi_tables
+from stan_ct.evaluation.measure.regions import RoiSettings, measure_regions
+from stan_ct.evaluation.measure.series import Measurement, Settings, measure
+from stan_ct.evaluation.methods import provenance as about
+from stan_ct.evaluation.methods.facts import KINDS, Bootstrap, Patches, Regions
+from stan_ct.evaluation.methods.text import methods_text
+from stan_ct.evaluation.statistics.agreement import REPRODUCIBLE
+from stan_ct.evaluation.tables import study
+from stan_ct.evaluation.tables.training_figures import errors_by_version, latent_loss
+from stan_ct.evaluation.tables.training_record import read_history, read_validation
+from stan_ct.features.glcm import ALL_FEATURES, Discretization
+from stan_ct.features.glcm_region import AGGREGATIONS
+from stan_ct.features.mirp import FAMILIES
+from stan_ct.report.plots import concordance_plot, forest
+from stan_ct.report.sections import Figure, Provenance, Report, Table, Text
 
 OURS, STRAIGHTFORWARD = "STAN-CT (default)", "straightforward"
 """The row of Table 2 that the others are tested against, and the one it is compared with in Fig. 4."""
@@ -219,7 +221,7 @@ def _compared(
         hu,
         *more,
         concordance,
-        Figure(f"Concordance, {name}", agreement, concordance_plot(texture)),
+        Figure(f"Concordance, {name}", agreement, concordance_plot(texture, REPRODUCIBLE)),
         features,
     ]
 

@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from stan_ct.ct.filters import RadialFilter
-from stan_ct.ct.refusal import Refused
-from stan_ct.ct.series import Series, SeriesFiles, load_series
+from stan_ct.dicom.refusal import Refused
+from stan_ct.dicom.series import Series, SeriesFiles, load_series
 from stan_ct.patches.fusion import extract, pad_to
 from stan_ct.patches.pairs import PairingError, SeriesPair
 from stan_ct.patches.sampling import PATCH_SIZE, Patch, RectangleSums, SamplingRule

@@ -8,7 +8,8 @@ from typing import Literal
 
 import numpy as np
 
-from stan_ct.ct.series import Instance, SeriesFiles
+from stan_ct.dicom.series import Instance, SeriesFiles
+from stan_ct.errors import StanCTError
 from stan_ct.patches.protocol import Protocol, protocol_of, same_thickness
 
 POSITION_TOLERANCE = 0.1
@@ -17,7 +18,7 @@ POSITION_TOLERANCE = 0.1
 Pairing = Literal["kernel", "standard"]
 
 
-class PairingError(ValueError):
+class PairingError(StanCTError, ValueError):
     """The series found do not make pairs as asked; the message says what came and what to do."""
 
 

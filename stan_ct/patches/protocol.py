@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from stan_ct.ct.series import SeriesFiles
+from stan_ct.dicom.series import SeriesFiles
 
 THICKNESS_TOLERANCE = 0.015
 """Slice thicknesses that differ by no more than this are the same, mm: those of a `Protocol` are rounded to 0.01."""

@@ -21,8 +21,10 @@ from tqdm import tqdm
 
 from stan_ct import __version__
 from stan_ct.ct.filters import FrontEnd, fit_radial_filter
-from stan_ct.ct.fingerprint import Fingerprint, look_at
-from stan_ct.ct.series import SeriesFiles
+from stan_ct.ct.fingerprint import Fingerprint
+from stan_ct.dicom.appearance import look_at
+from stan_ct.dicom.series import SeriesFiles
+from stan_ct.parallel import Workers
 from stan_ct.patches.cutting import Shard, cut_shard, load_slice, survey
 from stan_ct.patches.pairs import PairingError, PairingRule, SeriesPair, pair_series
 from stan_ct.patches.plan import PatchSettings, asked, check_margin, make_shards, margin_of, patches_per_pair, plan_text
@@ -30,7 +32,6 @@ from stan_ct.patches.protocol import protocol_of
 from stan_ct.patches.sampling import PATCH_SIZE
 from stan_ct.patches.splits import BLOCKS, PARTS, Key, Parts, by_blocks, by_patient, check_leakage, find_trees, key_of
 from stan_ct.patches.tfrecord import record_length
-from stan_ct.patches.workers import Workers
 
 INDEX, PLAN = "index.json", "plan.json"
 INSTANCES = {"validation": "held_back.txt", "test": "test_instances.txt"}

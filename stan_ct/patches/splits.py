@@ -8,8 +8,8 @@ from typing import Literal
 
 import numpy as np
 
-from stan_ct.ct.refusal import Refusal
-from stan_ct.ct.series import SeriesFiles, find_series
+from stan_ct.dicom.refusal import Refusal
+from stan_ct.dicom.series import SeriesFiles, find_series
 from stan_ct.patches.pairs import PairingError, SeriesPair, frame_of_reference
 
 Split = Literal["patient", "blocks", "halves", "folders"]

@@ -18,10 +18,11 @@ from pathlib import Path
 import numpy as np
 
 from stan_ct import __version__
-from stan_ct.ct.derived import Derivation, write_series
-from stan_ct.ct.identity import creation_time, derived_series_uid, free_series_number
-from stan_ct.ct.refusal import Refusal, Refused
-from stan_ct.ct.series import Inventory, Series, SeriesFiles, load_series
+from stan_ct.dicom.derived import Derivation, write_series
+from stan_ct.dicom.identity import creation_time, derived_series_uid, free_series_number
+from stan_ct.dicom.refusal import Refusal, Refused
+from stan_ct.dicom.series import Inventory, Series, SeriesFiles, load_series
+from stan_ct.errors import StanCTError
 from stan_ct.reconstruction.fidelity import Fidelity, fidelity
 from stan_ct.reconstruction.guard import Guard
 from stan_ct.reconstruction.pipeline import SliceResult, Synthesizer, standardize_series
@@ -33,7 +34,7 @@ SERIES, MANIFEST, REPORT = "series", "manifest.json", "report.html"
 PACKAGES = ("numpy", "scipy", "pydicom", "opencv-python-headless", "scikit-image", "tensorflow", "keras")
 
 
-class OutputError(ValueError):
+class OutputError(StanCTError, ValueError):
     """The output directory cannot be used; the message says why and what to do."""
 
 

@@ -14,8 +14,8 @@ from scipy import ndimage
 from stan_ct.ct.filters import RadialFilter, fit_radial_filter
 from stan_ct.ct.hounsfield import AIR
 from stan_ct.ct.noise import SMOOTHING
-from stan_ct.ct.series import Series
 from stan_ct.ct.tissues import TISSUES
+from stan_ct.dicom.series import Series
 from stan_ct.reconstruction.quality import Finding
 
 FITTED = 12

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stan_ct.ct.fingerprint import Appearance, Fingerprint, appearance
-from stan_ct.ct.series import Series
+from stan_ct.ct.fingerprint import Appearance, Fingerprint
+from stan_ct.dicom.appearance import appearance
+from stan_ct.dicom.series import Series
 
 
 @dataclass(frozen=True)

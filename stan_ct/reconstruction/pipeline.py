@@ -10,7 +10,7 @@ from typing import Protocol
 import numpy as np
 
 from stan_ct.ct.hounsfield import AIR, SOFT_TISSUE, soft_tissue_mask
-from stan_ct.ct.series import Series
+from stan_ct.dicom.series import Series
 from stan_ct.patches.fusion import Crop, extract, fuse, pad_to, rescale_hu
 from stan_ct.patches.sampling import PATCH_SIZE, Layout, Patch, coverage, grid_patches, random_patches
 from stan_ct.reconstruction.quality import (

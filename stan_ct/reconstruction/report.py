@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from stan_ct.ct.filters import RadialFilter
-from stan_ct.ct.series import Series
+from stan_ct.dicom.series import Series
 from stan_ct.reconstruction.fidelity import residual
 
 WINDOWS = {"lung": (-600.0, 1500.0), "soft tissue": (40.0, 400.0)}

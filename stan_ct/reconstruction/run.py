@@ -7,15 +7,12 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from stan_ct.ct.series import Inventory, find_series
-from stan_ct.networks.quiet import quiet_start
+from stan_ct.dicom.series import Inventory, find_series
+from stan_ct.errors import UsageError
+from stan_ct.quiet import quiet_start
 from stan_ct.reconstruction.cohort import REPORT, Model, Outcome, OutputError, Run, check_output, standardize_cohort
 from stan_ct.reconstruction.guard import Guard
 from stan_ct.reconstruction.settings import FusionMethod, method_settings
-
-
-class UsageError(ValueError):
-    """What was asked for cannot be done; the message says what to do instead."""
 
 
 def reconstruct(
@@ -73,7 +70,7 @@ def _prepare(
 ) -> tuple:
     """The run and its synthesizer. TensorFlow is imported here, after the input has been checked."""
     with quiet_start():
-        from stan_ct.networks.model_folder import find_model, model_hash, read_config
+        from stan_ct.models.folder import find_model, model_hash, read_config
         from stan_ct.networks.precision import compute_dtype
         from stan_ct.reconstruction.synthesis import load_synthesizer
 

@@ -9,8 +9,8 @@ import tensorflow as tf
 
 from stan_ct.baselines.histogram import HistogramMatching
 from stan_ct.baselines.kernel_filter import KernelFilter
+from stan_ct.models.folder import ModelConfig, load_weights, read_config
 from stan_ct.networks.discriminator import p_real
-from stan_ct.networks.model_folder import ModelConfig, load_weights, read_config
 from stan_ct.networks.precision import Precision, compute_dtype
 from stan_ct.reconstruction.pipeline import Synthesizer
 

@@ -20,7 +20,7 @@ from scipy import fft, ndimage, special
 
 from stan_ct.ct.filters import radial_frequency
 from stan_ct.ct.kernels import Kernel
-from stan_ct.simulation.canvas import FIELD_OF_VIEW
+from stan_ct.simulation.phantom.canvas import FIELD_OF_VIEW
 
 Z_STEP = 0.5
 """Distance of the raw slices in which object and noise are made, mm."""

@@ -20,7 +20,8 @@ import cv2
 import numpy as np
 
 from stan_ct import __version__
-from stan_ct.ct.processes import end_with_parent
+from stan_ct.errors import StanCTError
+from stan_ct.parallel import end_with_parent
 from stan_ct.simulation.acquisition import Z_STEP, slice_sensitivity
 from stan_ct.simulation.study import Patient, Scan, acquire, dicom_slice
 
@@ -30,7 +31,7 @@ SPLITS = ("train", "validation", "test")
 IMAGE_BYTES = 2 * 512 * 512 + 2048
 
 
-class CohortError(ValueError):
+class CohortError(StanCTError, ValueError):
     """What was asked for cannot be made there; the message says why and what to do."""
 
 

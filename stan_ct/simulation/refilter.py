@@ -9,13 +9,13 @@ from pathlib import Path
 
 import numpy as np
 
-from stan_ct.ct.derived import Derivation, write_series
 from stan_ct.ct.filters import RadialFilter
-from stan_ct.ct.header import stored_range
-from stan_ct.ct.identity import creation_time, free_series_number
 from stan_ct.ct.kernels import Kernel
-from stan_ct.ct.refusal import Refused
-from stan_ct.ct.series import Series, SeriesFiles, find_series, load_series
+from stan_ct.dicom.derived import Derivation, write_series
+from stan_ct.dicom.header import stored_range
+from stan_ct.dicom.identity import creation_time, free_series_number
+from stan_ct.dicom.refusal import Refused
+from stan_ct.dicom.series import Series, SeriesFiles, find_series, load_series
 
 NO_CT_NUMBER = -1100.0
 """HU below this are padding, declared as such or not."""

@@ -12,9 +12,9 @@ from pydicom.dataset import Dataset
 from pydicom.uid import CTImageStorage
 
 from stan_ct import __version__
-from stan_ct.ct.derived import dicom_file
-from stan_ct.ct.identity import derived_uid
 from stan_ct.ct.kernels import Kernel
+from stan_ct.dicom.derived import dicom_file
+from stan_ct.dicom.identity import derived_uid
 from stan_ct.simulation.acquisition import (
     DOSES,
     FIELD_OF_VIEW,
@@ -27,7 +27,7 @@ from stan_ct.simulation.acquisition import (
     slice_sensitivity,
     to_stored_hu,
 )
-from stan_ct.simulation.phantom import ThoraxPhantom
+from stan_ct.simulation.phantom.thorax import ThoraxPhantom
 
 THICKNESSES = (0.5, 20.0)
 """Least and largest nominal slice thickness, mm."""

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from stan_ct import __version__
 from stan_ct.ct.hounsfield import quantiles
-from stan_ct.networks.model_folder import ModelConfig, find_model, load_weights, read_config
+from stan_ct.models.folder import ModelConfig, find_model, load_weights, read_config
 from stan_ct.networks.precision import compute_dtype
 from stan_ct.patches.dataset import read_patches
 from stan_ct.training.competition import Competition

@@ -8,9 +8,9 @@ from typing import Literal
 from stan_ct.ct.filters import FrontEnd
 from stan_ct.ct.fingerprint import Fingerprint
 from stan_ct.ct.hounsfield import HUWindow
+from stan_ct.models.folder import Method, ModelConfig, Storage
 from stan_ct.networks.blocks import Initialization, Normalization
 from stan_ct.networks.losses import LossSettings
-from stan_ct.networks.model_folder import Method, ModelConfig, Storage
 from stan_ct.networks.precision import Precision
 from stan_ct.training.phases import PhaseRules
 

@@ -13,7 +13,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from stan_ct.networks.model_folder import ModelConfig, save_model
+from stan_ct.models.folder import ModelConfig, save_model
 from stan_ct.patches.dataset import read_index
 from stan_ct.training import checkpoints
 from stan_ct.training.competition import Competition, full_matrix

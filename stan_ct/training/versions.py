@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from stan_ct.networks.model_folder import ModelConfig, save_model
+from stan_ct.models.folder import ModelConfig, save_model
 from stan_ct.training import checkpoints
 from stan_ct.training.competition import Competition
 from stan_ct.training.display import Display

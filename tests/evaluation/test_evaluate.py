@@ -11,7 +11,7 @@ import pytest
 from patch_folders import FILTER, write_folder
 from skimage.feature import graycomatrix, graycoprops
 
-from stan_ct.evaluation.glcm import FEATURES
+from stan_ct.features.glcm import FEATURES
 
 SCRIPT = Path(__file__).parents[2] / "evaluate.py"
 

@@ -10,8 +10,8 @@ import pytest
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
 
-from stan_ct.evaluation.first_order import HISTOGRAM, STATISTICS
-from stan_ct.evaluation.glcm import ALL_FEATURES
+from stan_ct.features.first_order import HISTOGRAM, STATISTICS
+from stan_ct.features.glcm import ALL_FEATURES
 
 SPEC = importlib.util.spec_from_file_location("ibsi_ct", Path(__file__).parents[2] / "benchmarks" / "ibsi_ct.py")
 ibsi_ct = importlib.util.module_from_spec(SPEC)

@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 from patch_folders import write_folder
 
-from stan_ct.evaluation import about, run
-from stan_ct.evaluation.comparison import Settings
-from stan_ct.evaluation.glcm import Discretization
-from stan_ct.evaluation.pairs import NotComparable
-from stan_ct.evaluation.patch_rows import Method
-from stan_ct.evaluation.report import Figure, Table, Text
+from stan_ct.errors import NotComparable
+from stan_ct.evaluation import run
+from stan_ct.evaluation.measure.patches import Method
+from stan_ct.evaluation.measure.series import Settings
+from stan_ct.evaluation.methods import provenance as about
 from stan_ct.evaluation.run import TABLE_2, Evaluation, evaluate, named
+from stan_ct.features.glcm import Discretization
+from stan_ct.report.sections import Figure, Table, Text
 
 RNG = np.random.default_rng(0)
 SOURCE, TARGET = (RNG.normal(0, sd, (3, 24, 24)).round() for sd in (30, 90))

@@ -8,7 +8,7 @@ import tensorflow as tf
 from scipy.ndimage import gaussian_filter
 
 from stan_ct.ct.hounsfield import HUWindow
-from stan_ct.evaluation.glcm import FEATURES, Discretization, features
+from stan_ct.features.glcm import FEATURES, Discretization, features
 from stan_ct.networks.losses import (
     FLOOR,
     LossSettings,

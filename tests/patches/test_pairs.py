@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from pydicom.dataset import Dataset
 from synthetic import random_stored, write_ct
 
-from stan_ct.ct.series import Instance, SeriesFiles, find_series
+from stan_ct.dicom.series import Instance, SeriesFiles, find_series
 from stan_ct.patches.pairs import PairingError, PairingRule, pair_series, pair_slices
 from stan_ct.patches.protocol import Protocol, protocol_of
 

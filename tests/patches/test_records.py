@@ -19,7 +19,7 @@ from pydicom.encaps import encapsulate
 from synthetic import STUDY_UID
 
 from stan_ct.ct.filters import FrontEnd, fit_radial_filter
-from stan_ct.ct.series import Instance, SeriesFiles
+from stan_ct.dicom.series import Instance, SeriesFiles
 from stan_ct.patches import cutting
 from stan_ct.patches.pairs import PairingError, SeriesPair
 from stan_ct.patches.plan import check_margin

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from paired_series import volume, write_series
 from pydicom.dataset import Dataset
 
-from stan_ct.ct.series import Instance, SeriesFiles
+from stan_ct.dicom.series import Instance, SeriesFiles
 from stan_ct.patches.pairs import PairingError, SeriesPair
 from stan_ct.patches.splits import by_blocks, by_patient, check_leakage, find_trees, key_of
 

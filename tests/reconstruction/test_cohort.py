@@ -16,7 +16,7 @@ import pytest
 from synthesizers import Scripted
 from synthetic import random_stored, write_ct
 
-from stan_ct.ct.series import find_series, load_series
+from stan_ct.dicom.series import find_series, load_series
 from stan_ct.reconstruction.cohort import Model, OutputError, Run, check_output, standardize_cohort
 from stan_ct.reconstruction.settings import method_settings
 

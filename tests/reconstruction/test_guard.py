@@ -9,8 +9,9 @@ from scipy import ndimage
 from synthesizers import Scripted
 from synthetic import write_ct
 
-from stan_ct.ct.fingerprint import Fingerprint, look_at
-from stan_ct.ct.series import find_series, load_series
+from stan_ct.ct.fingerprint import Fingerprint
+from stan_ct.dicom.appearance import look_at
+from stan_ct.dicom.series import find_series, load_series
 from stan_ct.reconstruction.cohort import Model, Run, standardize_cohort
 from stan_ct.reconstruction.guard import Guard
 from stan_ct.reconstruction.settings import method_settings

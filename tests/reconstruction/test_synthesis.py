@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from stan_ct.networks.model_folder import ModelConfig, save_model
+from stan_ct.models.folder import ModelConfig, save_model
 from stan_ct.reconstruction.synthesis import load_synthesizer
 
 

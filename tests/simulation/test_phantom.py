@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from stan_ct.simulation.phantom import FIELD_OF_VIEW, ThoraxPhantom
-from stan_ct.simulation.vessels import LEAF_RADIUS, MURRAY, grow, murray_radii
+from stan_ct.simulation.phantom.thorax import FIELD_OF_VIEW, ThoraxPhantom
+from stan_ct.simulation.phantom.vessels import LEAF_RADIUS, MURRAY, grow, murray_radii
 
 SEED = 5
 LEVELS = (-85.0, -60.0, -25.0, 0.0, 35.0)
@@ -41,7 +41,7 @@ def test_a_section_depends_on_seed_and_level_alone(phantoms, sections):
     for z in reversed(LEVELS):
         assert np.array_equal(phantoms[0].slice(z, PIXELS), sections[0, z])
     code = (
-        "import sys, hashlib; from stan_ct.simulation.phantom import ThoraxPhantom;"
+        "import sys, hashlib; from stan_ct.simulation.phantom.thorax import ThoraxPhantom;"
         f"print(hashlib.sha256(ThoraxPhantom({SEED}).slice(-60.0, 256).tobytes()).hexdigest())"
     )
     elsewhere = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from stan_ct.networks.model_folder import load_weights, read_config
+from stan_ct.models.folder import load_weights, read_config
 from stan_ct.training import trainer
 from stan_ct.training.phases import PhaseRules
 from stan_ct.training.settings import TrainSettings

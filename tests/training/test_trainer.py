@@ -18,8 +18,8 @@ from synthetic import STUDY_UID
 
 from stan_ct.ct.filters import FrontEnd
 from stan_ct.ct.hounsfield import HUWindow
+from stan_ct.models.folder import load_weights, read_config
 from stan_ct.networks.losses import LossSettings
-from stan_ct.networks.model_folder import load_weights, read_config
 from stan_ct.reconstruction.synthesis import load_synthesizer
 from stan_ct.training import checkpoints, trainer
 from stan_ct.training.phases import PhaseRules

@@ -1,0 +1,138 @@
+"""The pixels of a DICOM file: decoded stored values, or a refusal; never a crash, never bits that were silently dropped."""
+
+from __future__ import annotations
+
+import io
+import multiprocessing
+import os
+import tempfile
+import threading
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+
+import numpy as np
+import pydicom
+import pydicom.pixels
+from pydicom.dataset import Dataset, FileDataset
+from pydicom.uid import (
+    JPEG2000,
+    UID,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGBaseline8Bit,
+    JPEGExtended12Bit,
+    JPEGLossless,
+    JPEGLosslessSV1,
+    JPEGLSLossless,
+    JPEGLSNearLossless,
+)
+
+from stan_ct.dicom import header as dicom
+from stan_ct.dicom.refusal import Refused
+
+# GDCM ends the whole process at some damaged streams: used only where nothing else decodes (JPEG), and there apart.
+for _syntax in (JPEG2000, JPEG2000Lossless, JPEGLSLossless, JPEGLSNearLossless):
+    pydicom.pixels.get_decoder(_syntax).remove_plugin("gdcm")
+FRAGILE = {JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLossless, JPEGLosslessSV1}
+"""Transfer syntaxes that GDCM decodes, in a process of its own."""
+
+
+def decode(data: bytes) -> tuple[FileDataset, np.ndarray]:
+    """Decodes the pixels of one file.
+
+    Args:
+        data: The bytes of the whole file.
+    Returns:
+        The dataset without its pixels, and the stored values, (H, W) int32.
+    Raises:
+        Refused: `unreadable`, `truncated`, `undecodable` or `stored_value_overflow`.
+    """
+    try:
+        dataset = _read(data)
+    except Exception as error:
+        raise Refused("unreadable", dicom.first_line(error)) from error
+    syntax = dataset.file_meta.TransferSyntaxUID
+    if not isinstance(syntax, UID) or not syntax.is_transfer_syntax:
+        raise Refused("undecodable", f"Transfer Syntax {syntax}")
+    try:
+        stored = _apart(data) if syntax in FRAGILE else _stored_values(dataset)
+    except BaseException as error:  # a decoder written in Rust panics with one
+        if isinstance(error, KeyboardInterrupt | SystemExit):
+            raise
+        reason = "undecodable" if syntax.is_compressed else "truncated"
+        raise Refused(reason, f"{syntax.name}: {dicom.first_line(error)}") from error
+    if stored.shape != (dataset.Rows, dataset.Columns):
+        raise Refused("undecodable", f"decoded to {stored.shape}, not ({dataset.Rows}, {dataset.Columns})")
+    del dataset.PixelData
+    dataset.buffer = None  # would keep the whole file in memory
+    return dataset, _within_bits_stored(stored, dataset)
+
+
+def _read(data: bytes) -> FileDataset:
+    dataset = pydicom.dcmread(io.BytesIO(data), force=True)
+    if "TransferSyntaxUID" not in dataset.file_meta:
+        dataset.file_meta.TransferSyntaxUID = _native_syntax(dataset)
+    return dataset
+
+
+def _stored_values(dataset: FileDataset) -> np.ndarray:
+    # As they come: pydicom would clear the bits above Bits Stored, and with them the sign that something is wrong.
+    dataset.pixel_array_options(correct_unused_bits=False)
+    return dataset.pixel_array.astype(np.int32)
+
+
+_lock, _pool = threading.Lock(), None
+
+
+def _apart(data: bytes) -> np.ndarray:
+    """Decodes in a process of its own, one file at a time; a crash there is this file's alone."""
+    global _pool
+    with _lock:
+        if _pool is None:
+            _pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))
+        try:
+            return _pool.submit(_decode_here, data).result()
+        except BrokenProcessPool as error:
+            _pool = None
+            raise RuntimeError("the decoder crashed at this file") from error
+
+
+def _decode_here(data: bytes) -> np.ndarray:
+    """Decodes; GDCM only mutters on stderr when it fills a stream that ends too early with what it likes."""
+    with tempfile.TemporaryFile() as muttered, dicom.tolerant():
+        os.dup2(muttered.fileno(), 2)
+        stored = _stored_values(_read(data))
+        muttered.seek(0)
+        if b"premature end" in muttered.read():
+            raise RuntimeError("the compressed data end too early")
+    return stored
+
+
+def _native_syntax(dataset: FileDataset) -> str:
+    implicit, little = dataset.original_encoding
+    return ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian if little else ExplicitVRBigEndian
+
+
+def _within_bits_stored(stored: np.ndarray, dataset: Dataset) -> np.ndarray:
+    """Stored values as Bits Stored holds them; what the unused bits above may lawfully contain is removed.
+
+    That is overlay planes (60xx,0102), and, in signed pixels, zeros where the sign was not extended.
+
+    Raises:
+        Refused: `stored_value_overflow` for other values outside the range, unless they are padding.
+    """
+    low, high = dicom.stored_range(dataset)
+    if stored.min() >= low and stored.max() <= high:
+        return stored
+    overlay = any((g, 0x0102) in dataset and (g, 0x3000) not in dataset for g in range(0x6000, 0x6020, 2))
+    unextended = dataset.PixelRepresentation == 1 and stored.min() >= 0 and stored.max() < 2**dataset.BitsStored
+    if overlay or unextended:
+        bits = stored & (2**dataset.BitsStored - 1)
+        return np.where(bits > high, bits - 2**dataset.BitsStored, bits)
+    ends = dicom.padding_range(dataset)
+    outside = (stored < low) | (stored > high)
+    if ends and ((stored >= ends[0]) & (stored <= ends[1]))[outside].all():
+        return stored
+    raise Refused("stored_value_overflow", f"values {stored.min()}..{stored.max()} where Bits Stored holds {low}..{high}")

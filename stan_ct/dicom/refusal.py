@@ -1,0 +1,57 @@
+"""Why a slice or a series cannot be standardized: one name per reason, and what to do about it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from stan_ct.errors import StanCTError
+
+ADVICE = {
+    "unreadable": "The file is damaged or not valid DICOM: export it again, or repair it (dcmtk: dcmconv).",
+    "no_identity": "A CT slice needs SOP, Series and Study Instance UIDs: export it as CT Image Storage.",
+    "multi_frame": "Enhanced (multi-frame) CT is not read: export it as single-frame CT Image Storage.",
+    "no_pixel_data": "Only the header came: export the series with its images.",
+    "float_pixel_data": "CT Image Storage holds integers: export it with integer Pixel Data and a rescale.",
+    "truncated": "The file is shorter than its header says: copy or export it again.",
+    "undecodable": "No installed decoder reads this compression: decompress it first (dcmtk: dcmdjpeg; gdcmconv --raw).",
+    "no_rescale": "Without Rescale Slope and Intercept there are no HU: export from the scanner or PACS again.",
+    "not_hu": "The stored values are no Hounsfield units: choose the original CT series.",
+    "no_geometry": "Position, orientation or pixel spacing is missing or invalid: choose the original axial series.",
+    "bad_pixel_format": "CT Image Storage is one 16-bit sample of 12..16 bits stored per pixel: choose the original series.",
+    "stored_value_overflow": "Stored values exceed Bits Stored, so their HU are not certain: export the series again.",
+    "conflicting_instances": "Several different files claim one SOP Instance UID: keep the right one.",
+    "already_standardized": "STAN-CT wrote this series: standardize its source instead.",
+    "out_of_protocol": "The model was not made for this series: choose one that was; --allow_out_of_protocol goes on anyway.",
+    "unwritable": "The output could not be written: free space, or choose another --output_dir.",
+    "failed": "This is a fault of STAN-CT, not of your data: please report it with the message.",
+}
+"""Reason -> what the user can do. The names appear in the summary, `manifest.json` and the tests."""
+
+
+class Refused(StanCTError):
+    """A slice or series cannot be standardized.
+
+    Args:
+        reason: A key of `ADVICE`.
+        found: What came, in the user's words.
+    """
+
+    def __init__(self, reason: str, found: str) -> None:
+        super().__init__(f"{reason}: {found}. {ADVICE[reason]}")
+        self.reason, self.found = reason, found
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """One refused slice or series: the reason's name, what came, and the files it concerns."""
+
+    reason: str
+    found: str
+    paths: tuple[Path, ...]
+    series_uid: str = ""
+
+    @property
+    def advice(self) -> str:
+        """What the user can do."""
+        return ADVICE[self.reason]

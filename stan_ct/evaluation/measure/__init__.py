@@ -1,0 +1,1 @@
+"""Series, patches and regions -> measured rows."""

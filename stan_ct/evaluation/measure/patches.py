@@ -1,0 +1,224 @@
+"""Rows of Table 1: test patches of the records through every method, measured once and kept."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from stan_ct import __version__
+from stan_ct.ct.hounsfield import soft_tissue_mask
+from stan_ct.errors import NotComparable
+from stan_ct.evaluation.measure.measurement import MEASURES, Measured, measure_features, measure_hu
+from stan_ct.features.glcm import Discretization
+from stan_ct.parallel import Workers
+from stan_ct.patches.records import PLAN, read_index
+from stan_ct.patches.sampling import PATCH_SIZE
+from stan_ct.patches.tfrecord import read_records
+
+BATCH = 32
+"""Patches that a process measures at once."""
+
+CHUNK = 512
+"""Patches that a method makes before they are measured."""
+
+APART = {
+    "patient": "whole patients are either of the training or of the test",
+    "folders": "patients of the training and of the test lie in different folders",
+    "blocks": "blocks of slices of the same patients are held back from the training",
+    "halves": "every second block of slices of the same patients is held back from the training",
+}
+"""How records are split, see `PatchSettings.split`, in words."""
+
+
+@dataclass(frozen=True)
+class Method:
+    """A row of Table 1.
+
+    Attributes:
+        name: As the table prints it.
+        sha256: Of the model: what is measured once is kept for it.
+        front_end: The model's filters by source kernel, as the records' index writes them; empty without any.
+        load: Gives the synthesizer: (N, 256, 256) float32 HU -> the same, synthesized, and P(real), (N,).
+    """
+
+    name: str
+    sha256: str
+    front_end: dict[str, dict]
+    load: Callable[[], Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]]
+
+
+@dataclass(frozen=True)
+class TestPatches:
+    """The patches of one split and source kernel.
+
+    Attributes:
+        kernel: Of the source.
+        target_kernel: Of the standard protocol.
+        images: What a record holds, `source`, perhaps `filtered`, and `target`.
+        shards: (n, K, S, S) int16 HU each, on disk.
+        patients: (N,) number of the patient.
+        front_end: The filter that made `filtered`, or None.
+        digest: Of all that determines the patches.
+        described: What they are, for the report.
+        apart: How they are kept apart from those of training, in words; empty if the index does not say.
+        resized: Whether patches of other sides were resized.
+    """
+
+    kernel: str
+    target_kernel: str
+    images: tuple[str, ...]
+    shards: tuple[np.ndarray, ...]
+    patients: np.ndarray
+    front_end: dict | None
+    digest: str
+    described: str
+    apart: str = ""
+    resized: bool = False
+
+    __test__ = False  # pytest: this is no test
+
+    def chunks(self, image: str) -> Iterator[tuple[np.ndarray, ...]]:
+        """The image, the target and the source, (n, 256, 256) float32 HU each, some patches at a time.
+
+        Of patches with a margin, which those of training have, it is the middle.
+        """
+        places = [self.images.index(name) for name in (image, "target", "source")]
+        for shard in self.shards:
+            margin = max(0, (shard.shape[-1] - PATCH_SIZE) // 2)
+            middle = np.s_[margin : shard.shape[-1] - margin]
+            for start in range(0, len(shard), CHUNK):
+                some = shard[start : start + CHUNK, :, middle, middle]
+                yield tuple(some[:, place].astype(np.float32) for place in places)
+
+
+def read_test_patches(folder: Path, split: str = "test") -> list[TestPatches]:
+    """The patches of every source kernel.
+
+    Raises:
+        FileNotFoundError: If there are no records.
+        NotComparable: If they hold no patches of this split.
+    """
+    index = read_index(folder)
+    images, side = tuple(index["images"]), index["record_side"].get(split)
+    pairs = [pair for pair in index["pairs"] if pair["split"] == split and pair["shard"]]
+    if not pairs:
+        there = ", ".join(part for part, count in index["patches"].items() if count)
+        raise NotComparable(f"{folder} holds no {split} patches, it has {there}: choose one of these with --split")
+    plan, found = hashlib.sha256((folder / PLAN).read_bytes()).hexdigest(), []
+    target, apart, resized = index["settings"]["target_kernel"], _apart(index), index["settings"].get("resized", False)
+    for kernel in sorted({pair["source"]["kernel"] for pair in pairs}):
+        mine = [pair for pair in pairs if pair["source"]["kernel"] == kernel]
+        shards = tuple(read_records(folder / pair["shard"], len(images), side) for pair in mine)
+        patients = np.repeat([pair["patient"] for pair in mine], [len(shard) for shard in shards])
+        people, filtered = len(set(patients)), index["front_end"].get(kernel)
+        described = f"{len(patients):,} {split} patches of {people} patient{'s' if people > 1 else ''}, in {folder}"
+        key = _digest(plan, split, kernel, [len(shard) for shard in shards], _plain(filtered))
+        found.append(TestPatches(kernel, target, images, shards, patients, filtered, key, described, apart, resized))
+    return found
+
+
+def _apart(index: Mapping) -> str:
+    """How the patches are kept apart from those of training, and what was checked, in words."""
+    how, checked = APART.get(index["settings"].get("split"), ""), index.get("leakage")
+    shared = f"; no {', '.join(checked)} is in both" if isinstance(checked, Mapping) and how else ""
+    return f"In the records {how}{shared}; that the models were trained on these records was not checked" if how else ""
+
+
+def measure_methods(
+    test: TestPatches,
+    methods: Sequence[Method],
+    discretization: Discretization,
+    cache: Path,
+    workers: int = 1,
+    say: Callable[[str], None] = print,
+) -> dict[str, Measured]:
+    """Measures target, source and what every method makes of it: the same patches and gray levels for all.
+
+    Args:
+        test: The patches.
+        methods: The rows.
+        discretization: HU -> gray levels.
+        cache: Folder of what has been measured; a run that was stopped goes on after its last complete row.
+        workers: Processes that measure.
+        say: Prints a line.
+    Returns:
+        Name -> measurements: `target`, `source`, then the methods in their order.
+    Raises:
+        NotComparable: If a model has a front end that is not the records', or two rows have one name.
+    """
+    _check(test, methods)
+    rows: dict[str, Measured] = {}
+    with Workers(workers) as pool:
+        for name, sha256, image, load in (
+            ("target", "", "target", None),
+            ("source", "", "source", None),
+            *((m.name, m.sha256, "filtered" if m.front_end else "source", m.load) for m in methods),
+        ):
+            path = cache / f"{_digest(__version__, test.digest, str(discretization), sha256, image, *MEASURES)[:32]}.npz"
+            if not path.exists():
+                made = _measure(test.chunks(image), load() if load else None, discretization, pool, f"{name}, {test.kernel}")
+                _keep(path, made)
+                say(f"{test.kernel}: {name} measured")
+            with np.load(path) as kept:
+                rows[name] = Measured(**kept)
+    return rows
+
+
+def _check(test: TestPatches, methods: Sequence[Method]) -> None:
+    names = ["target", "source", *(method.name for method in methods)]
+    if len(set(names)) < len(names):
+        raise NotComparable(f"rows need different names, got {', '.join(names)}")
+    for method in methods:
+        if method.front_end and _plain(method.front_end.get(test.kernel)) != _plain(test.front_end):
+            raise NotComparable(
+                f"model {method.name!r} filters whole slices, and these records hold "
+                f"{'patches of another filter' if test.front_end else 'no filtered patches'}: test it on the records that it "
+                "was trained on (data/make_patches.py --front_end), or on DICOM series (reconstruct.py, --synthesized_dir)"
+            )
+
+
+def _measure(
+    chunks: Iterator[tuple[np.ndarray, ...]],
+    synthesize: Callable | None,
+    discretization: Discretization,
+    pool: Workers,
+    label: str,
+) -> Measured:
+    parts: list[tuple[np.ndarray, ...]] = []
+    for image, target, source in chunks:
+        made = synthesize(image)[0] if synthesize else image
+        batches = [slice(i, i + BATCH) for i in range(0, len(image), BATCH)]
+        tasks = [(made[batch], target[batch], source[batch], discretization) for batch in batches]
+        features, hu = zip(*pool.map(_measure_patches, tasks, [len(task[0]) for task in tasks], label), strict=True)
+        parts.append((np.concatenate(features), np.concatenate(hu)))
+    return Measured(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+
+
+def _measure_patches(
+    image: np.ndarray, target: np.ndarray, source: np.ndarray, discretization: Discretization
+) -> tuple[np.ndarray, np.ndarray]:
+    """Features, (n, len(MEASURES)), and differences in HU, (n, len(PLACES), 4), of patches (n, H, W)."""
+    masks = [soft_tissue_mask(patch) for patch in source]
+    return measure_features(image, discretization), np.stack(list(map(measure_hu, image, target, masks)))
+
+
+def _keep(path: Path, measured: Measured) -> None:
+    """Writes a row; it is there complete or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial.npz")
+    np.savez(partial, features=measured.features, hu=measured.hu)
+    partial.replace(path)
+
+
+def _digest(*parts: object) -> str:
+    return hashlib.sha256(json.dumps([str(part) for part in parts]).encode()).hexdigest()
+
+
+def _plain(mapping: dict | None) -> str:
+    """A mapping as JSON has it, in which tuples are lists."""
+    return json.dumps(mapping, sort_keys=True)

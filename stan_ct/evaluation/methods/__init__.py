@@ -1,0 +1,1 @@
+"""The methods paragraph of a report, and where its numbers come from."""

@@ -1,0 +1,249 @@
+"""Manual quality control (paper Step 4): radiologists compare two kinds of images blinded, in one HTML page.
+
+`write_reader_study` writes the page and its key; `read_answers` joins the page's CSV files and the key again.
+"""
+
+from __future__ import annotations
+
+import base64
+import csv
+import hashlib
+import json
+import secrets
+import zlib
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+
+from stan_ct.files import write_together
+
+TEMPLATE = Path(__file__).with_suffix(".html")
+WINDOWS = (("Lung", 1500, -600), ("Soft tissue", 400, 40), ("Bone", 1800, 400))
+"""Window presets of keys 1, 2, 3: name, width and level in HU."""
+
+SIDES = ("left", "right")
+QUALITY = ("1", "2", "3", "4", "5")
+ARTEFACTS = ("none", "minor", "major")
+CHOICES = {
+    "quality_left": QUALITY,
+    "quality_right": QUALITY,
+    "artefacts_left": ARTEFACTS,
+    "artefacts_right": ARTEFACTS,
+    "standard": (*SIDES, "cannot tell"),
+    "same": ("same", "different"),
+    "preference": (*SIDES, "none"),
+}
+"""Question -> the answers it can have."""
+
+COLUMNS = ("study", "reader", "case", *CHOICES, "comment")
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """Images of two kinds that a reader is to compare.
+
+    Args:
+        name: Known to the key only.
+        images: Kind, such as "synthesized" and "target", -> HU (Z, H, W) on one grid. Shown as whole HU: an error of at
+            most 0.5 HU, less than one gray level of any window of 256 HU and wider.
+        pixel_spacing: (row, column) in mm.
+    Raises:
+        ValueError: If there are not two images of one shape, finite and within 16 bits.
+    """
+
+    name: str
+    images: Mapping[str, np.ndarray]
+    pixel_spacing: tuple[float, float]
+
+    def __post_init__(self) -> None:
+        shapes = [np.shape(hu) for hu in self.images.values()]
+        if len(shapes) != 2 or len(set(shapes)) != 1 or len(shapes[0]) != 3 or 0 in shapes[0]:
+            raise ValueError(f"case {self.name!r}: expected two images (Z, H, W) of one shape, got {shapes}")
+        for kind, hu in self.images.items():
+            if not (np.isfinite(hu).all() and np.max(hu) <= 32767 and np.min(hu) >= -32768):
+                worst = hu.flat[np.abs(hu).argmax()]
+                raise ValueError(f"case {self.name!r}: {kind} holds values that are no HU, such as {worst}")
+        if min(self.pixel_spacing) <= 0:
+            raise ValueError(f"case {self.name!r}: expected a pixel spacing above 0 mm, got {self.pixel_spacing}")
+
+
+@dataclass(frozen=True, eq=False)
+class Trial:
+    """One page of the study: a case, its role ("trial", "repeat" or "catch"), and the kinds on the left and on the right."""
+
+    case: Case
+    role: str
+    kinds: tuple[str, str]
+
+
+def deal(cases: Sequence[Case], repeats: int, catch_trials: int, rng: np.random.Generator) -> list[Trial]:
+    """The pages of a study in the order they are shown.
+
+    Args:
+        cases: Half of them (within one) get their first kind on the left, the others on the right.
+        repeats: So many cases, drawn at random, come again with sides swapped.
+        catch_trials: So many cases, drawn at random, come again with one kind on both sides.
+        rng: Draws all of it.
+    Returns:
+        In random order, no case after itself where that can be had; a repeat may come before what it repeats.
+    Raises:
+        ValueError: If there are no cases, or fewer than repeats or catch trials.
+    """
+    if not 0 <= max(repeats, catch_trials) <= len(cases) or min(repeats, catch_trials) < 0 or not cases:
+        raise ValueError(f"{repeats} repeats and {catch_trials} catch trials need as many cases, got {len(cases)}")
+    swap = rng.permutation((np.arange(len(cases)) + rng.integers(2)) % 2)
+    trials = [Trial(c, "trial", tuple(c.images)[:: -1 if s else 1]) for c, s in zip(cases, swap, strict=True)]
+    repeated = [trials[i] for i in rng.choice(len(cases), repeats, replace=False)]
+    caught = [cases[i] for i in rng.choice(len(cases), catch_trials, replace=False)]
+    trials += [Trial(t.case, "repeat", t.kinds[::-1]) for t in repeated]
+    trials += [Trial(c, "catch", (tuple(c.images)[rng.integers(2)],) * 2) for c in caught]
+    for _ in range(1000):
+        order = [trials[i] for i in rng.permutation(len(trials))]
+        if all(a.case is not b.case for a, b in pairwise(order)):
+            break
+    return order
+
+
+def encode(hu: np.ndarray) -> str:
+    """HU (Z, H, W) -> base64 of raw deflate: differences along rows, signs folded, low bytes before high bytes."""
+    difference = np.diff(np.rint(hu).astype(np.int16), axis=2, prepend=np.int16(0))  # wraps, as its inverse does
+    folded = ((difference << 1) ^ (difference >> 15)).astype(np.uint16)  # 0, -1, 1, -2 ... -> 0, 1, 2, 3 ...
+    squeeze = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
+    planes = (folded & 255).astype(np.uint8).tobytes() + (folded >> 8).astype(np.uint8).tobytes()
+    return base64.b64encode(squeeze.compress(planes) + squeeze.flush()).decode()
+
+
+def write_reader_study(
+    cases: Sequence[Case],
+    output_dir: Path,
+    standard: str = "target",
+    repeats: int = 0,
+    catch_trials: int = 0,
+    seed: int | None = None,
+) -> tuple[Path, Path]:
+    """Writes the page for the readers, and the key to keep from them.
+
+    Args:
+        cases: What is compared; not all need to be of the same two kinds.
+        output_dir: Made if it does not exist.
+        standard: The kind that comes from the standard protocol.
+        repeats, catch_trials: As in :func:`deal`.
+        seed: Gives the same study again; None draws one. The key holds it: who knows it can work the key out.
+    Returns:
+        `reader-study-ID.html` and `reader-study-ID-key.json`.
+    Raises:
+        ValueError: If two cases share a name, no image is of the standard kind, or as in :func:`deal`.
+        OSError: If the directory cannot be written.
+    """
+    if repeated := [name for name, n in Counter(case.name for case in cases).items() if n > 1]:
+        raise ValueError(f"names of cases must differ, got twice: {', '.join(repeated)}")
+    if not any(standard in case.images for case in cases):
+        raise ValueError(f"no case holds an image of the standard kind {standard!r}")
+    seed = secrets.randbits(64) if seed is None else seed
+    rng = np.random.default_rng(seed)
+    trials = deal(cases, repeats, catch_trials, rng)
+    ids = [f"{number:06x}" for number in rng.choice(16**6, len(trials), replace=False)]
+    images = "\n".join(_images(trial, name) for trial, name in zip(trials, ids, strict=True))
+    study = hashlib.sha256(f"{seed} {images}".encode()).hexdigest()[:10]
+    shown = [_shown(trial, name) for trial, name in zip(trials, ids, strict=True)]
+    content = {"study": study, "windows": WINDOWS, "choices": CHOICES, "columns": COLUMNS, "cases": shown}
+    head, tail = TEMPLATE.read_text(encoding="utf-8").split("<!-- study -->")
+    page = f'{head}<script type="application/json" id="study">{json.dumps(content)}</script>\n{images}{tail}'
+    hidden = [{"name": trial.case.name, "role": trial.role, "kinds": trial.kinds} for trial in trials]
+    key = {"study": study, "standard": standard, "seed": seed, "cases": dict(zip(ids, hidden, strict=True))}
+    names = (f"reader-study-{study}.html", f"reader-study-{study}-key.json")
+    write_together(output_dir, dict(zip(names, (page, json.dumps(key, indent=2) + "\n"), strict=True)))
+    return output_dir / names[0], output_dir / names[1]
+
+
+def _images(trial: Trial, name: str) -> str:
+    pairs = zip(SIDES, trial.kinds, strict=True)
+    return "\n".join(f'<script type="text/plain" id="{name}-{s}">{encode(trial.case.images[k])}</script>' for s, k in pairs)
+
+
+def _shown(trial: Trial, name: str) -> dict:
+    return {"id": name, "shape": np.shape(trial.case.images[trial.kinds[0]]), "spacing": trial.case.pixel_spacing}
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a reader said of one page, with what the reader did not know.
+
+    `kinds` are those on the left and on the right; `truth` is the side of the standard kind, "" unless one side is it.
+    """
+
+    reader: str
+    case: str
+    name: str
+    role: str
+    kinds: tuple[str, str]
+    truth: str
+    said: Mapping[str, str]
+    comment: str
+
+    def of(self, question: str, kind: str) -> str:
+        """The answer to "quality" or "artefacts" of a kind."""
+        return self.said[f"{question}_{SIDES[self.kinds.index(kind)]}"]
+
+    def unblinded(self, question: str) -> str:
+        """The answer to any question but those of one side; a side stands as its kind."""
+        said = self.said[question]
+        return self.kinds[SIDES.index(said)] if said in SIDES else said
+
+
+def read_answers(csv_paths: Iterable[Path], key_path: Path) -> list[Answer]:
+    """Joins the answers that readers saved from the page and the key.
+
+    Args:
+        csv_paths: Files of the same study, one a reader.
+        key_path: The key that was written with the page.
+    Returns:
+        One answer per reader and case.
+    Raises:
+        ValueError: If a file is not of this study, a case is missing, unknown or there twice, or an answer not offered.
+        OSError: If a file cannot be read.
+    """
+    key = json.loads(Path(key_path).read_text(encoding="utf-8"))
+    if not {"study", "standard", "cases"} <= set(key):
+        raise ValueError(f"{key_path} is no key of a reader study: expected reader-study-ID-key.json")
+    answers = [answer for path in csv_paths for answer in _read_csv(Path(path), key)]
+    counts = Counter((answer.reader, answer.case) for answer in answers)
+    if twice := [f"{reader} {case}" for (reader, case), n in counts.items() if n > 1]:
+        raise ValueError(f"answered twice (reader, case): {', '.join(twice)}: keep one file per reader")
+    for reader in sorted({reader for reader, _ in counts}):
+        if missing := [case for case in key["cases"] if (reader, case) not in counts]:
+            raise ValueError(f"reader {reader} has no answer to {len(missing)} cases: {', '.join(missing)}")
+    return answers
+
+
+def _read_csv(path: Path, key: dict) -> list[Answer]:
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            rows = list(csv.DictReader(file, strict=True))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"{path} is no CSV of the reader study: {error}") from error
+    if not rows or set(rows[0]) != set(COLUMNS):
+        came = ",".join(map(str, rows[0])) if rows else "no rows"
+        raise ValueError(f"{path}: expected the columns {','.join(COLUMNS)}, got {came}")
+    return [_answer(row, f"{path}, row {number}", key) for number, row in enumerate(rows, 2)]
+
+
+def _answer(row: dict, place: str, key: dict) -> Answer:
+    if row["study"] != key["study"]:
+        raise ValueError(f"{place}: the answers are to study {row['study']!r}, the key is of {key['study']!r}")
+    if row["case"] not in key["cases"]:
+        raise ValueError(f"{place}: study {key['study']} has no case {row['case']!r}")
+    if not row["reader"]:
+        raise ValueError(f"{place}: the reader's initials are missing")
+    for question, choices in CHOICES.items():
+        if row[question] not in choices:
+            raise ValueError(f"{place}: {question} is {row[question]!r}, expected one of {', '.join(choices)}")
+    hidden = key["cases"][row["case"]]
+    sides = [side for side, kind in zip(SIDES, hidden["kinds"], strict=True) if kind == key["standard"]]
+    truth = sides[0] if len(sides) == 1 else ""
+    said, kinds = {question: row[question] for question in CHOICES}, tuple(hidden["kinds"])
+    return Answer(row["reader"], row["case"], hidden["name"], hidden["role"], kinds, truth, said, row["comment"] or "")

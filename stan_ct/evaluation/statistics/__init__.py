@@ -1,0 +1,1 @@
+"""Statistics of measured features: agreement, ComBat, image quality."""

@@ -1,0 +1,1 @@
+"""Measured rows -> the tables and figures of a report."""

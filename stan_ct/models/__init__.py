@@ -1,0 +1,1 @@
+"""Trained models as folders, and those that ship with STAN-CT."""

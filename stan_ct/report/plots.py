@@ -1,0 +1,160 @@
+"""Figures of tables and curves: errors with their intervals, agreement, noise power.
+
+Colours can be told apart by the colour-blind (Okabe and Ito), markers and strokes in black and white. No state of pyplot.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+from stan_ct.report.sections import Cell, Table
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#E69F00", "#56B4E9")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "h", "*")
+STROKES = ("-", (0, (5, 1.5)), (0, (1, 1)), (0, (4, 1, 1, 1)), (0, (8, 2)))
+GRAY = "#6b7280"
+
+STYLE = {
+    "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans"],
+    "font.size": 9.5,
+    "axes.titlesize": 10,
+    "axes.titleweight": "bold",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": "#9aa3ad",
+    "axes.labelcolor": "#1f2933",
+    "axes.axisbelow": True,
+    "axes.grid": True,
+    "grid.color": "#e6e9ed",
+    "grid.linewidth": 0.8,
+    "xtick.color": "#3b4651",
+    "ytick.color": "#3b4651",
+    "lines.linewidth": 1.8,
+    "lines.markersize": 5,
+    "legend.frameon": False,
+    "figure.facecolor": "white",
+    "savefig.facecolor": "white",
+}
+"""Settings of matplotlib, in force only while a figure is made."""
+
+
+def look(number: int) -> dict:
+    """Colour, marker and stroke of the method of this number; the first 84 differ in colour or marker."""
+    return {
+        "color": COLOURS[number % len(COLOURS)],
+        "marker": MARKERS[number % len(MARKERS)],
+        "linestyle": STROKES[number % len(STROKES)],
+    }
+
+
+def from_zero(ax: Axes) -> None:
+    """Lets the vertical axis start at 0 and end a little above the data."""
+    ax.set_ylim(0, 1.04 * ax.get_ylim()[1])
+
+
+def logarithmic(axis: Axis) -> None:
+    """Makes an axis logarithmic, with plain numbers at 1, 2 and 5, at 1 and 3, or at 1 as there is room."""
+    axis.axes.set(**{f"{axis.axis_name}scale": "log"})
+    low, high = sorted(axis.get_view_interval())
+    steps = next(steps for decades, steps in ((1.2, (1, 2, 5)), (2.5, (1, 3)), (np.inf, (1,))) if high < low * 10**decades)
+    axis.set_major_locator(LogLocator(subs=steps))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_locator(NullLocator())
+
+
+@matplotlib.rc_context(STYLE)
+def forest(table: Table, log: bool = False) -> Figure:
+    """A panel per column: the mean of each row with its confidence interval, and dashed the mean of the reference rows.
+
+    Args:
+        table: What is printed is what is drawn.
+        log: Whether the numbers are on a logarithmic axis.
+    """
+    columns, rows = table.columns, list(table.rows)
+    figure = Figure(figsize=(1.6 + 2.1 * len(columns), 0.9 + 0.32 * len(rows)), layout="constrained")
+    axes = figure.subplots(1, len(columns), sharey=True, squeeze=False)[0]
+    for place, (ax, column) in enumerate(zip(axes, columns, strict=True)):
+        for y, row in enumerate(rows):
+            _estimate(ax, y, table.rows[row][place], GRAY if row in table.reference else COLOURS[0])
+            if row in table.reference:
+                ax.axvline(table.rows[row][place].mean, color=GRAY, linestyle="--", linewidth=1)
+        ax.set_title(column)
+        ax.margins(x=0.12)
+        ax.tick_params(axis="y", length=0)
+        if log:
+            logarithmic(ax.xaxis)
+    axes[0].set_yticks(range(len(rows)), rows)
+    axes[0].set_ylim(len(rows) - 0.5, -0.5)  # first row on top
+    return figure
+
+
+def _estimate(ax: Axes, y: float, cell: Cell, colour: str) -> None:
+    """A mean and its interval, or the word that it is undefined."""
+    if math.isnan(cell.mean):
+        ax.text(0.5, y, "undefined", transform=ax.get_yaxis_transform(), ha="center", va="center", color=GRAY, fontsize=8)
+        return
+    if cell.low is not None and cell.high is not None:
+        ax.plot([cell.low, cell.high], [y, y], "|-", color=colour, linewidth=1.4, markersize=7)
+    ax.plot([cell.mean], [y], "o", color=colour, markersize=3.6)
+
+
+@matplotlib.rc_context(STYLE)
+def concordance_plot(table: Table, threshold: float) -> Figure:
+    """Dot plot of concordance: a line per column (feature), a mark per row, and the threshold of reproducibility.
+
+    Args:
+        table: Concordance coefficients; undefined ones are named at the left border.
+        threshold: The least concordance of a reproducible feature.
+    """
+    features, rows = table.columns, list(table.rows)
+    figure = Figure(figsize=(10, 1.4 + (0.25 + 0.085 * len(rows)) * len(features)), layout="constrained")
+    ax = figure.subplots()
+    low = min([0.0, *(cell.mean for cells in table.rows.values() for cell in cells if not math.isnan(cell.mean))])
+    for i, row in enumerate(rows):
+        shift = 0.75 * ((i + 0.5) / len(rows) - 0.5)  # marks of a feature stand below each other
+        for y, cell in enumerate(table.rows[row]):
+            if math.isnan(cell.mean):
+                ax.text(low, y + shift, f"{row}: undefined", va="center", fontsize=7, color=look(i)["color"])
+                continue
+            if cell.low is not None and cell.high is not None:
+                ax.plot([cell.low, cell.high], [y + shift] * 2, color=look(i)["color"], linewidth=1.1)
+            ax.plot([cell.mean], [y + shift], linestyle="", color=look(i)["color"], marker=look(i)["marker"])
+    ax.axvspan(threshold, 1.0, color="#e3f0e8", linewidth=0, zorder=0)
+    ax.axvline(threshold, color="#000000", linestyle="--", linewidth=1)
+    ax.set_yticks(range(len(features)), features)
+    ax.set_ylim(len(features) - 0.5, -0.5)
+    ax.set(xlabel="concordance correlation coefficient (Lin)", xlim=(low - 0.02, 1.01))
+    ax.tick_params(axis="y", length=0)
+    handles = [Line2D([], [], label=row, **{**look(i), "linestyle": ""}) for i, row in enumerate(rows)]
+    handles.append(Line2D([], [], color="#000000", linestyle="--", linewidth=1, label=f"reproducible: {threshold:g}"))
+    figure.legend(handles=handles, loc="outside lower center", ncols=5)
+    return figure
+
+
+@matplotlib.rc_context(STYLE)
+def nps_curves(curves: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> Figure:
+    """Noise power spectra.
+
+    Args:
+        curves: Name -> (frequency in lp/cm, power in HU^2 mm^2), the same length.
+    """
+    figure = Figure(figsize=(10, 4.2), layout="constrained")
+    ax = figure.subplots()
+    for i, (name, (frequency, power)) in enumerate(curves.items()):
+        every = max(1, len(frequency) // 12)
+        ax.plot(frequency, power, label=name, markevery=(i % every, every), **look(i))
+    ax.set(xlabel="spatial frequency (lp/cm)", ylabel="noise power (HU² mm²)")
+    ax.set_xlim(0, max(frequency[-1] for frequency, _ in curves.values()))
+    from_zero(ax)
+    ax.legend()
+    return figure

@@ -1,0 +1,226 @@
+"""A report as data: text, tables and figures in reading order, and how they came about. How they are measured is not known
+here; how they are written is in :mod:`~stan_ct.report.files`.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from matplotlib.figure import Figure as Drawing
+
+COLUMNS = ("table", "row", "column", "mean", "sd", "ci_low", "ci_high", "n", "undefined")
+"""Columns of a table's CSV; its identity follows."""
+
+BETTER = ("lower", "higher", "neither")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A number of a table.
+
+    Attributes:
+        mean: NaN if undefined.
+        sd: Standard deviation, where there is one.
+        low: Lower end of the confidence interval, where there is one; so `high`.
+        n: Number of values that were averaged, where it is an average.
+        undefined: Number of values that were not, because they are undefined.
+        reason: Why the mean, its interval (NaN) or some of the values are undefined: a footnote of the table.
+    Raises:
+        ValueError: If something is undefined without a reason, or the interval has one end only.
+    """
+
+    mean: float
+    sd: float | None = None
+    low: float | None = None
+    high: float | None = None
+    n: int | None = None
+    undefined: int = 0
+    reason: str = ""
+
+    def __post_init__(self) -> None:
+        if (self.low is None) != (self.high is None):
+            raise ValueError(f"expected both ends of a confidence interval or none, got [{self.low}, {self.high}]")
+        without = math.isnan(self.mean) or math.isnan(self.low or 0)
+        if (self.undefined or without) and not self.reason:
+            raise ValueError(f"say why, {self}: something is undefined and no reason is given")
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows and columns of numbers.
+
+    Attributes:
+        title: Names the table, and its file.
+        caption: What the numbers are, as one reads it above a table.
+        columns: Names of the columns.
+        rows: Name -> cells, as many as columns.
+        better: Which values are better, "lower", "higher" or "neither"; or column -> that.
+        reference: Rows that do not compete for the best, such as the source, or numbers of the paper.
+        decimals: Digits after the point; or column -> that.
+        notes: Printed below, one a line.
+        identity: Further columns of the CSV, the same in all lines, such as the kernel.
+    Raises:
+        ValueError: If rows and columns do not fit, or a name is unknown.
+    """
+
+    title: str
+    caption: str
+    columns: tuple[str, ...]
+    rows: Mapping[str, tuple[Cell, ...]]
+    better: str | Mapping[str, str] = "lower"
+    reference: frozenset[str] = frozenset()
+    decimals: int | Mapping[str, int] = 3
+    notes: tuple[str, ...] = ()
+    identity: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        wrong = {name: len(cells) for name, cells in self.rows.items() if len(cells) != len(self.columns)}
+        if wrong or len(set(self.columns)) < len(self.columns):
+            raise ValueError(f"table {self.title!r}: expected {len(self.columns)} different columns in every row, got {wrong}")
+        if self.reference - set(self.rows):
+            raise ValueError(f"table {self.title!r}: no such rows: {sorted(self.reference - set(self.rows))}")
+        unknown = {direction for column in self.columns if (direction := self.direction(column)) not in BETTER}
+        if unknown or set(self.identity) & set(COLUMNS):
+            raise ValueError(f"table {self.title!r}: better is one of {BETTER}, not {unknown}; identity is none of {COLUMNS}")
+
+    def direction(self, column: str) -> str:
+        """Which values of a column are better, one of `BETTER`."""
+        return self.better if isinstance(self.better, str) else self.better.get(column, "neither")
+
+    def printed(self, value: float, column: str) -> str:
+        """A number as the table prints it, with a true minus and without negative zero."""
+        digits = self.decimals if isinstance(self.decimals, int) else self.decimals.get(column, 3)
+        text = f"{value:.{digits}f}"
+        if math.isnan(value):
+            return "undefined"
+        return (text if float(text) else text.lstrip("-")).replace("-", "\N{MINUS SIGN}").replace("inf", "\N{INFINITY}")
+
+    def texts(self, cell: Cell, column: str) -> tuple[str, str]:
+        """A cell as printed: mean (and standard deviation), and the confidence interval; empty where there is none."""
+        mean, interval = self.printed(cell.mean, column), ""
+        if not (cell.sd is None or math.isnan(cell.sd)):
+            mean += f" \N{PLUS-MINUS SIGN} {self.printed(cell.sd, column)}"
+        if cell.low is not None and cell.high is not None and not math.isnan(cell.low + cell.high):
+            interval = f"[{self.printed(cell.low, column)}, {self.printed(cell.high, column)}]"
+        return mean, interval
+
+    def best(self, column: str) -> set[str]:
+        """The rows with the best value of a column at printed precision; none where fewer than two compete."""
+        place = self.columns.index(column)
+        means = {name: cells[place].mean for name, cells in self.rows.items() if name not in self.reference}
+        means = {name: mean for name, mean in means.items() if not math.isnan(mean)}
+        if len(means) < 2 or self.direction(column) == "neither":
+            return set()
+        best = min(means.values()) if self.direction(column) == "lower" else max(means.values())
+        return {name for name, mean in means.items() if self.printed(mean, column) == self.printed(best, column)}
+
+    @property
+    def footnotes(self) -> dict[str, str]:
+        """Reason that a cell gives -> the footnote, which counts the values left out; in reading order."""
+        found: dict[str, dict[str, list[str]]] = {}
+        for row, cells in self.rows.items():
+            for column, cell in zip(self.columns, cells, strict=True):
+                left_out = found.setdefault(cell.reason, {}) if cell.reason else {}
+                if cell.undefined:
+                    left_out.setdefault(f"{cell.undefined:,} in {column}", []).append(row)
+        return {reason: reason + _left_out(counts) for reason, counts in found.items()}
+
+
+def _left_out(counts: Mapping[str, list[str]]) -> str:
+    """The end of a footnote: how many values were not averaged, and where."""
+    places = [f"{count} ({rows[0] if len(rows) == 1 else f'each of {len(rows)} rows'})" for count, rows in counts.items()]
+    return f"; undefined and not averaged: {', '.join(places)}" if places else ""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A picture: a matplotlib figure, or the bytes of a PNG or SVG file.
+
+    Attributes:
+        name: Names the figure, and its files.
+        caption: What is to be seen, as one reads it below a figure; also for those who cannot see it.
+        image: Of matplotlib: written as PNG and SVG. Bytes: written as they are.
+    """
+
+    name: str
+    caption: str
+    image: Drawing | bytes
+
+
+@dataclass(frozen=True)
+class Text:
+    """A heading (may be empty) and paragraphs: blank lines part them, lines that start with "- " are a list, ** is strong."""
+
+    heading: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """How the report came about: all it takes to make it again.
+
+    Attributes:
+        command: The command line.
+        data: What was read: name -> description, such as a folder and its number of files.
+        settings: Flag or setting -> value.
+        seeds: What is random -> its seed.
+        models: Name -> SHA-256.
+        versions: Software -> version.
+        created: Date and time; the only time in the report.
+    """
+
+    command: str
+    data: Mapping[str, str]
+    settings: Mapping[str, Any]
+    seeds: Mapping[str, int]
+    models: Mapping[str, str]
+    versions: Mapping[str, str]
+    created: str
+
+    def parts(self) -> dict[str, dict[str, str]]:
+        """Heading -> name -> value, as printed; empty ones are left out."""
+        named = {"Data": self.data, "Settings": self.settings, "Seeds": self.seeds, "Models (SHA-256)": self.models}
+        named |= {"Software": self.versions, "Made": {"created": self.created}}
+        return {heading: {k: str(v) for k, v in values.items()} for heading, values in named.items() if values}
+
+
+@dataclass(frozen=True)
+class Report:
+    """A title, sections in reading order, and where they come from.
+
+    Raises:
+        ValueError: If two tables or figures would be written to the same file.
+    """
+
+    title: str
+    sections: tuple[Text | Table | Figure, ...]
+    provenance: Provenance
+
+    def __post_init__(self) -> None:
+        names = [file_name(s) for s in self.sections if not isinstance(s, Text)]
+        if twice := {name for name in names if names.count(name) > 1}:
+            raise ValueError(f"tables and figures need different titles: {sorted(twice)} would be written twice")
+
+
+def heading(section: Text | Table | Figure) -> str:
+    """What the contents list calls a section; empty for text without heading."""
+    if isinstance(section, Text):
+        return section.heading
+    return section.title if isinstance(section, Table) else section.name
+
+
+def file_name(section: Table | Figure) -> str:
+    """The name of a table's or figure's files, without suffix: letters and digits of its title, lower case."""
+    kind = "table" if isinstance(section, Table) else "figure"
+    words = re.sub(r"[^a-z0-9]+", "_", heading(section).lower()).strip("_")
+    return words if words.startswith((kind, "fig_")) else f"{kind}_{words}"
+
+
+def mark(number: int) -> str:
+    """The mark of a footnote: a, b ... z, aa, ab ..."""
+    letters = "abcdefghijklmnopqrstuvwxyz"
+    return (mark(number // 26 - 1) if number >= 26 else "") + letters[number % 26]

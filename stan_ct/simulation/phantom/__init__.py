@@ -1,0 +1,1 @@
+"""A random thorax whose axial sections can be computed at any level."""

@@ -1,0 +1,110 @@
+"""From masks on disk to the tables of regions."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from stan_ct.dicom.series import find_series, load_series
+from stan_ct.errors import NotComparable
+from stan_ct.evaluation.measure.region_features import roi_tables
+from stan_ct.evaluation.measure.regions import RoiSettings, measure_regions
+from stan_ct.evaluation.measure.series import Settings
+from stan_ct.features.glcm_region import fixed_bin_size, roi_features
+
+nibabel = pytest.importorskip("nibabel", reason="nibabel is not installed: pip install 'stan-ct[masks]'")
+SCRIPT = Path(__file__).parents[3] / "evaluate.py"
+
+
+@pytest.fixture
+def scan(tmp_path, write_series):
+    """Source and target of 4 slices of 20 x 24 pixels, and a NIfTI of two regions: the settings, and the masks' folder."""
+    rng = np.random.default_rng(1)
+    source, target = (rng.normal(0, scale, (4, 20, 24)).round().clip(-900, 800) for scale in (30, 90))
+    write_series(tmp_path / "source", source, series=1, SliceThickness=2.0)
+    write_series(tmp_path / "target", target, series=2, SliceThickness=2.0)
+    labels = np.zeros((24, 20, 4), np.uint8)  # x, y, z
+    labels[2:9, 3:12, 1:3], labels[12:20, 5:15, 0:4] = 1, 2
+    affine = np.diag([-0.7, -0.7, 2.0, 1.0])  # LPS -> RAS
+    affine[:3, 3] = [50.0, 50.0, 0.0]
+    (tmp_path / "masks").mkdir()
+    nibabel.save(nibabel.Nifti1Image(labels, affine), tmp_path / "masks/lesions.nii.gz")
+    return Settings(tmp_path / "source", {"copy": tmp_path / "target"}, tmp_path / "target"), tmp_path / "masks"
+
+
+def test_regions_are_those_of_the_mask(scan):
+    """Every feature of a region is that of its voxels, by the same definitions; a copy of the target has the target's."""
+    compared, masks = scan
+    rows = measure_regions(compared, RoiSettings((masks,)))
+    assert [name.split()[-1] for name in rows.rois] == ["1", "2"]
+    volume = load_series(find_series(compared.target_dir).series[0]).volume
+    mask = np.zeros(volume.shape, bool)
+    mask[1:3, 3:12, 2:9] = True
+    expected = roi_features(fixed_bin_size(volume, mask, 25.0, -1000.0), mask, "2.5D merged").values
+    texture = {m.feature: i for i, m in enumerate(rows.measures) if "2.5D" in m.group}
+    target, copy = rows.images.index("target"), rows.images.index("copy")
+    assert rows.values[0, target, texture["contrast"]] == pytest.approx(expected["contrast"], rel=1e-12)
+    np.testing.assert_array_equal(rows.values[:, copy], rows.values[:, target])
+
+
+def test_regions_belong_to_their_patients(tmp_path, write_series):
+    """Two series of one patient and one of another: the regions go by the Patient ID."""
+    rng = np.random.default_rng(1)
+    (tmp_path / "masks").mkdir()
+    labels = np.zeros((24, 20, 2), np.uint8)  # x, y, z
+    labels[2:9, 3:12] = 1
+    affine = np.diag([-0.7, -0.7, 2.0, 1.0])  # LPS -> RAS
+    affine[:3, 3] = [50.0, 50.0, 0.0]
+    nibabel.save(nibabel.Nifti1Image(labels, affine), tmp_path / "masks/lesion.nii.gz")
+    for side in ("source", "target"):
+        for number, patient in enumerate(("Zoe", "Zoe", "Ann"), 1):
+            hu, study = rng.normal(0, 60, (2, 20, 24)).round().clip(-900, 800), f"1.2.826.0.1.3680043.8.498.{number}"
+            folder, series = tmp_path / side / str(number), 1 + (side == "target")
+            write_series(folder, hu, series, study, PatientID=patient, SliceThickness=2.0)
+    rows = measure_regions(Settings(tmp_path / "source", {}, tmp_path / "target"), RoiSettings((tmp_path / "masks",)))
+    assert sorted(rows.patients) == ["Ann", "Zoe", "Zoe"]
+    tables = roi_tables(rows, resamples=200)
+    assert "over 2 patients" in tables[0].caption
+    assert not any("Zoe" in name for table in tables for name in table.rows)
+
+
+def test_two_regions_of_one_name(scan):
+    """The same mask given twice is refused, not overwritten."""
+    compared, masks = scan
+    with pytest.raises(NotComparable, match="two regions are called"):
+        measure_regions(compared, RoiSettings((masks, masks)))
+
+
+def run_script(compared, masks, out, **more):
+    """`evaluate.py` on the scan."""
+    flags = {"source_dir": compared.source_dir, "synthesized_dir": f"copy={compared.target_dir}", "masks": masks}
+    flags |= {"target_dir": compared.target_dir, "output_dir": out, "patch_size": 16, "stride": 8, "workers": 1, **more}
+    command = [sys.executable, SCRIPT, *(f"--{name}={value}" for name, value in flags.items())]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+
+
+def test_script(scan, tmp_path):
+    """`--masks` adds the regions to the report."""
+    done = run_script(*scan, tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    assert "2 regions of the masks given" in (tmp_path / "out/report.md").read_text()
+    assert list((tmp_path / "out").glob("*regions*.csv"))
+
+
+def test_script_with_mirp(scan, tmp_path):
+    """`--features=mirp` adds a table of errors, of concordance and of values for each of five families."""
+    pytest.importorskip("mirp", reason="MIRP is not installed: pip install 'stan-ct[mirp]'")
+    done = run_script(*scan, tmp_path / "out", features="mirp")
+    assert done.returncode == 0, done.stderr
+    report = (tmp_path / "out/report.md").read_text()
+    assert "GLRLM, GLSZM, GLDZM, NGTDM, NGLDM: by MIRP, from the same gray levels." in report
+    assert "short_runs_emphasis" in report
+    assert len(list((tmp_path / "out").glob("*glszm*.csv"))) == 3
+
+
+def test_features_of_regions_need_regions(scan, tmp_path):
+    """`--features=mirp` without `--masks` is refused."""
+    done = run_script(scan[0], "", tmp_path / "out", features="mirp")
+    assert (done.returncode, done.stderr) == (1, "evaluate: --features=mirp is of regions: give --masks\n")

@@ -1,0 +1,145 @@
+"""Slices meet by study and place, whatever their files are called; what does not meet is counted or refused."""
+
+import numpy as np
+import pydicom
+import pytest
+
+from stan_ct.errors import NotComparable
+from stan_ct.evaluation.measure.pairs import find_pairs, load_slices, read_instances
+
+OTHER_STUDY = "1.2.826.0.1.3680043.8.498.2"
+UID = "1.2.826.0.1.3680043.8.498.1"
+SOURCE, TARGET = (np.random.default_rng(seed).integers(-200, 200, (3, 6, 8)) for seed in (1, 2))
+
+
+@pytest.fixture
+def directories(tmp_path, write_series):
+    """Source, synthesized (as STAN-CT marks what it writes) and target."""
+    write_series(tmp_path / "source", SOURCE, series=1)
+    write_series(tmp_path / "made", TARGET, series=2, DerivationDescription="STAN-CT 1.0")
+    write_series(tmp_path / "target", TARGET, series=3)
+    return tmp_path / "source", {"made": tmp_path / "made", "target": tmp_path / "target"}
+
+
+def edit(path, **attributes):
+    """Changes the header of a file."""
+    dataset = pydicom.dcmread(path)
+    for keyword, value in attributes.items():
+        setattr(dataset, keyword, value)
+    dataset.save_as(path)
+
+
+def test_slices_meet_by_place_not_by_name_or_number(tmp_path, write_series):
+    """A target in reverse order, with slices beyond the source's, is found by position."""
+    write_series(tmp_path / "a", SOURCE)
+    write_series(tmp_path / "b", np.concatenate([TARGET, SOURCE + 5])[::-1], series=2)
+    for z in range(6):  # the volume was written upside down: mirror the positions
+        edit(tmp_path / f"b/2-{z}.dcm", ImagePositionPatient=[-50.0, -50.0, 2.0 * (5 - z)])
+    pairing = find_pairs(tmp_path / "a", {"target": tmp_path / "b"})
+    assert [place["source"].location for place in pairing.together] == [0, 2, 4]
+    assert [place["target"].path.name for place in pairing.together] == ["2-5.dcm", "2-4.dcm", "2-3.dcm"]
+    np.testing.assert_array_equal([load_slices(place)["target"].volume[0] for place in pairing.together], TARGET)
+    assert not +pairing.left_out
+
+
+@pytest.mark.parametrize(("shift", "paired"), [((0.009, 0, 0.09), 3), ((0.02, 0, 0), 0), ((0, 0.02, 0), 0), ((0, 0, 0.2), 0)])
+def test_tolerance_of_the_place(tmp_path, write_series, shift, paired):
+    """Slices meet within 0.01 mm in the plane and 0.1 mm along the normal, and no farther."""
+    write_series(tmp_path / "a", SOURCE)
+    write_series(tmp_path / "b", TARGET, series=2, shift=shift)
+    if paired:
+        assert len(find_pairs(tmp_path / "a", {"target": tmp_path / "b"}).together) == paired
+    else:
+        with pytest.raises(NotComparable, match="same matrix, pixel spacing, orientation and position"):
+            find_pairs(tmp_path / "a", {"target": tmp_path / "b"})
+
+
+@pytest.mark.parametrize(
+    ("attributes", "message"),
+    [
+        ({"PixelSpacing": [0.71, 0.71]}, "6 x 8 at 0.71/0.71 mm"),
+        ({"ImageOrientationPatient": [0, 1, 0, -1, 0, 0]}, "same matrix, pixel spacing, orientation"),
+        ({"study": OTHER_STUDY}, "give directories of the same study"),
+    ],
+)
+def test_other_grid_or_study_is_refused(tmp_path, write_series, attributes, message):
+    """Slices on another grid or of another study are never compared; the message says which."""
+    write_series(tmp_path / "a", SOURCE)
+    write_series(tmp_path / "b", TARGET, series=2, **attributes)
+    with pytest.raises(NotComparable, match=message):
+        find_pairs(tmp_path / "a", {"target": tmp_path / "b"})
+
+
+def test_two_candidates_are_refused(directories, write_series):
+    """Two target slices in one place are an error that names both files: no one is chosen silently."""
+    source, others = directories
+    write_series(others["target"], SOURCE, series=4)
+    with pytest.raises(NotComparable, match=r"2 slices in the place .*3-0\.dcm.*4-0\.dcm"):
+        find_pairs(source, others)
+
+
+def test_two_sources_in_one_place_are_refused(directories, write_series):
+    """Two source slices would share their partners, so that is an error too."""
+    source, others = directories
+    write_series(source, TARGET, series=4)
+    with pytest.raises(NotComparable, match="2 slices in the place"):
+        find_pairs(source, others)
+
+
+def test_missing_partners_are_counted_by_what_is_missing(directories):
+    """A slice without a partner in any one directory is compared with none, and the count says which one lacks it."""
+    source, others = directories
+    (others["made"] / "2-0.dcm").unlink()
+    (others["made"] / "2-1.dcm").unlink()
+    (others["target"] / "3-1.dcm").unlink()
+    pairing = find_pairs(source, others)
+    assert [place["source"].path.name for place in pairing.together] == ["1-2.dcm"]
+    assert pairing.left_out == {
+        "source slices without made in their place": 1,
+        "source slices without made and target in their place": 1,
+    }
+
+
+def test_stan_ct_is_neither_source_nor_target(directories):
+    """What STAN-CT wrote is read under any other name only."""
+    source, others = directories
+    with pytest.raises(NotComparable, match="already_standardized"):
+        find_pairs(others["made"], {"target": source})
+    with pytest.raises(NotComparable, match="already_standardized"):
+        find_pairs(source, {"target": others["made"]})
+    assert len(find_pairs(source, {"other": others["made"]}).together) == 3
+
+
+def test_only_the_instances_listed(directories):
+    """Only the listed source slices are compared; listed ones that are no source slices are counted."""
+    pairing = find_pairs(*directories, only_instances=[f"{UID}.1.2", "1.2.3"])
+    assert [place["source"].uid for place in pairing.together] == [f"{UID}.1.2"]
+    assert pairing.left_out == {
+        "source slices not among the instances to compare": 2,
+        "instances to compare that are no source slices": 1,
+    }
+    with pytest.raises(NotComparable, match="none of the 1 SOP Instances"):
+        find_pairs(*directories, only_instances=["1.2.3"])
+
+
+def test_an_empty_list_of_instances_is_refused(tmp_path):
+    """A file without UIDs would compare nothing; one a line, blank lines aside, are read."""
+    (tmp_path / "list.txt").write_text("\n")
+    with pytest.raises(NotComparable, match="lists no SOP Instance UID"):
+        read_instances(tmp_path / "list.txt")
+    (tmp_path / "list.txt").write_text("1.2\n\n1.3\n")
+    assert read_instances(tmp_path / "list.txt") == {"1.2", "1.3"}
+
+
+def test_stacks_end_where_a_slice_is_missing_and_where_a_series_ends(tmp_path, write_series):
+    """Neighbours stay together: five slices of which the third has no partner, then another series right above."""
+    write_series(tmp_path / "a", np.zeros((5, 6, 8)), series=1)
+    write_series(tmp_path / "a", np.zeros((2, 6, 8)), series=2, shift=(0, 0, 10))
+    write_series(tmp_path / "b", np.zeros((7, 6, 8)), series=3)
+    (tmp_path / "b/3-2.dcm").unlink()
+    stacks = find_pairs(tmp_path / "a", {"target": tmp_path / "b"}).stacks
+    assert [[place["source"].path.name for place in stack] for stack in stacks] == [
+        ["1-0.dcm", "1-1.dcm"],
+        ["1-3.dcm", "1-4.dcm"],
+        ["2-0.dcm", "2-1.dcm"],
+    ]

@@ -1,0 +1,196 @@
+"""A model folder gives back the networks that were put into it, always the same bytes, and says what it lacks."""
+
+import json
+import time
+from dataclasses import replace
+
+import keras
+import numpy as np
+import pytest
+
+from stan_ct.ct.filters import FrontEnd, RadialFilter
+from stan_ct.ct.hounsfield import HUWindow
+from stan_ct.models.folder import ModelConfig, load_weights, model_hash, read_config, save_model
+
+FILTERS = FrontEnd(
+    {"soft": RadialFilter((0.0, 1.0, 7.5), (1.0, 1.25, 0.1), (30.0, 20.5, 1.0)), "mid": RadialFilter((0.0, 5.0), (1.0, 1.5))}
+)
+CONFIG = ModelConfig(
+    name="lung to soft",
+    method="stan_ct",
+    source_kernel="BL64",
+    target_kernel="BR40",
+    sharpens=False,
+    window=HUWindow(-1100.0, 2000.0),
+    base_filters=2,
+    discriminator_filters=3,
+    normalization="batch",
+    residual=True,
+    spectral=True,
+    front_end=FILTERS,
+    qc_threshold=0.25,
+    training={"settings": {"seed": 7}, "data": {"pairs": [{"slices": 3}]}},
+)
+
+
+@pytest.fixture(scope="module")
+def networks():
+    """G and D of CONFIG, with every weight, moving averages too, away from where it starts."""
+    keras.utils.set_random_seed(1)
+    rng = np.random.default_rng(1)
+    pair = CONFIG.generator(initialization="he"), CONFIG.discriminator()
+    for network in pair:
+        network.set_weights([w + rng.uniform(0.01, 0.05, w.shape) for w in network.get_weights()])
+    return pair
+
+
+@pytest.fixture
+def folder(tmp_path, networks):
+    """A saved model."""
+    save_model(tmp_path / "models" / "lung", CONFIG, *networks)
+    return tmp_path / "models" / "lung"
+
+
+def reloaded(folder):
+    config = read_config(folder)
+    pair = config.generator(), config.discriminator()
+    for label, network in zip(("generator", "discriminator"), pair, strict=True):
+        load_weights(folder, label, network)
+    return pair
+
+
+def judged(networks):
+    """What G makes of a patch, and D's logits for it."""
+    x = np.random.default_rng(2).uniform(-1, 1, (1, 256, 256, 1)).astype(np.float32)
+    output = networks[0](x)
+    return np.asarray(output), np.asarray(networks[1](output)[1])
+
+
+def test_save_and_load(folder, networks):
+    """What is loaded computes bit for bit what was saved, from a configuration equal to the saved one."""
+    assert read_config(folder) == CONFIG
+    for before, after in zip(judged(networks), judged(reloaded(folder)), strict=True):
+        np.testing.assert_array_equal(after, before)
+        assert before.std() > 1e-3
+    assert sorted(p.name for p in folder.iterdir()) == ["config.json", "discriminator.npz", "generator.npz"]
+
+
+def test_float16_storage(tmp_path, folder, networks):
+    """float16 halves the files and moves the output by less than a thousandth of its range on average."""
+    save_model(tmp_path / "half", CONFIG, *networks, storage="float16")
+    values = sum(w.size for w in networks[0].get_weights())
+    saved = (folder / "generator.npz").stat().st_size - (tmp_path / "half/generator.npz").stat().st_size
+    assert saved == 2 * values
+    for before, after in zip(judged(networks), judged(reloaded(tmp_path / "half")), strict=True):
+        assert 0 < np.abs(after - before).mean() < 1e-3 * np.ptp(before)
+        assert after.dtype == np.float32
+
+
+def test_same_bytes(folder, tmp_path, networks, monkeypatch):
+    """Saving the same networks again, years later, writes the same bytes, and the hash is the same."""
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + 1e8)
+    save_model(tmp_path / "again", CONFIG, *networks)
+    for path in folder.iterdir():
+        assert path.read_bytes() == (tmp_path / "again" / path.name).read_bytes(), path.name
+    assert model_hash(folder) == model_hash(tmp_path / "again")
+    assert len(model_hash(folder)) == 64
+
+
+@pytest.mark.parametrize("name", ["config.json", "generator.npz", "discriminator.npz"])
+def test_hash_covers_every_file(folder, name):
+    """One byte more in any file of the model, or the file gone, is another hash; a log beside them is not."""
+    before = model_hash(folder)
+    (folder / "history.csv").write_text("step\n")
+    assert model_hash(folder) == before
+    content = (folder / name).read_bytes()
+    (folder / name).write_bytes(content + b"\n")
+    longer = model_hash(folder)
+    (folder / name).unlink()
+    assert len({before, longer, model_hash(folder)}) == 3
+
+
+def test_hash_covers_names(folder):
+    """The same bytes under another name are another model."""
+    (folder / "discriminator.npz").unlink()
+    before = model_hash(folder)
+    (folder / "generator.npz").rename(folder / "discriminator.npz")
+    assert model_hash(folder) != before
+
+
+def test_kernel_filter_needs_no_networks(tmp_path):
+    """A model of the front end alone is its configuration, filter curve and all."""
+    config = replace(CONFIG, method="kernel_filter", qc_threshold=0.0)
+    save_model(tmp_path, config)
+    assert [p.name for p in tmp_path.iterdir()] == ["config.json"]
+    assert read_config(tmp_path) == config
+    assert read_config(tmp_path).front_end == FILTERS
+
+
+def test_config_without_front_end(tmp_path):
+    """The paper's model has no front end, and comes back with none."""
+    save_model(tmp_path, replace(CONFIG, front_end=None))
+    assert read_config(tmp_path) == replace(CONFIG, front_end=None)
+
+
+def test_config_is_readable(folder):
+    """config.json is plain JSON with one line a key, in the order of the dataclass."""
+    text = (folder / "config.json").read_text()
+    values = json.loads(text)
+    assert [line.split('"')[1] for line in text.splitlines()[1:-1]] == list(values) == list(vars(CONFIG))
+    assert values["window"] == {"low": -1100.0, "high": 2000.0}
+
+
+def test_discriminator_initialization():
+    """`initialization` reaches both networks: He's kernels of D have variance 2 / fan-in, `normal` ones 0.02^2."""
+    config = replace(CONFIG, spectral=False, discriminator_filters=8)
+    spread = {kind: config.discriminator(initialization=kind).get_weights()[8].std() for kind in ("normal", "he")}
+    assert spread == pytest.approx({"normal": 0.02, "he": np.sqrt(2 / (16 * 64))}, rel=0.05)
+
+
+def test_no_model(tmp_path):
+    """A folder without a configuration is named, with what would have made one."""
+    with pytest.raises(FileNotFoundError, match=r"holds no model: expected config\.json, as train\.py writes it") as error:
+        read_config(tmp_path)
+    assert str(tmp_path) in str(error.value)
+
+
+def test_incomplete_model(folder):
+    """A missing weight file is named."""
+    (folder / "discriminator.npz").unlink()
+    with pytest.raises(FileNotFoundError, match=r"discriminator\.npz is missing: the model folder is incomplete"):
+        reloaded(folder)
+
+
+def test_weights_of_another_shape(folder):
+    """Weights of another width are refused rather than cut or repeated."""
+    with pytest.raises(ValueError, match="shape"):
+        load_weights(folder, "generator", replace(CONFIG, base_filters=3).generator())
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda v: {**v, "colour": "red"},
+        lambda v: {k: w for k, w in v.items() if k != "window"},
+        lambda v: {k: w for k, w in v.items() if k != "name"},
+        lambda v: {**v, "window": {"low": -1024, "top": 1500}},
+        lambda v: {**v, "front_end": {"frequency": 3, "gain": [1]}},
+        lambda v: [v],
+    ],
+    ids=["unknown key", "no window", "no name", "unknown window", "scalar curve", "a list"],
+)
+def test_config_of_another_version(folder, change):
+    """A configuration with keys too many, too few or of another kind names its file and what is wrong."""
+    path = folder / "config.json"
+    path.write_text(json.dumps(change(json.loads(path.read_text()))))
+    with pytest.raises(ValueError, match=r"config\.json is not a model configuration of this version: ."):
+        read_config(folder)
+
+
+@pytest.mark.parametrize("content", ["", "{", "model: lung"])
+def test_config_that_is_not_json(folder, content):
+    """A truncated or foreign config.json is named as such."""
+    (folder / "config.json").write_text(content)
+    with pytest.raises(ValueError, match=r"config\.json is not a model configuration of this version"):
+        read_config(folder)

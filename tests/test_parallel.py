@@ -1,0 +1,63 @@
+"""Processes that share work: they answer in order, and none outlives its parent."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from stan_ct.parallel import Workers, usable_cores
+
+ROOT = Path(__file__).parents[2]
+AT_WORK = r"""
+import os
+import time
+from stan_ct.parallel import Workers
+
+def work(number):
+    os.write(1, f"{number}\n".encode())  # whole, whoever else writes
+    time.sleep(90)
+
+if __name__ == "__main__":
+    with Workers(2) as pool:
+        pool.map(work, [(1,), (2,)], [1, 1], "work")
+"""
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_results_are_in_order(count):
+    """Whoever is done first, results come in the order of the tasks."""
+    with Workers(count) as pool:
+        assert pool.map(divmod, [(17, 5), (9, 3), (7, 4)], [1, 2, 3], "divide") == [(3, 2), (3, 0), (1, 3)]
+
+
+@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGTERM])
+def test_no_worker_outlives_its_parent(tmp_path, end):
+    """Workers in the middle of a task of 90 s are gone within 30 s of their parent's death: nobody holds their output."""
+    script = tmp_path / "at_work.py"
+    script.write_text(AT_WORK)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(
+        [sys.executable, script], stdout=subprocess.PIPE, text=True, env=environment, start_new_session=True
+    ) as parent:
+        try:
+            assert {parent.stdout.readline(), parent.stdout.readline()} == {"1\n", "2\n"}
+            parent.send_signal(end)
+            assert parent.communicate(timeout=30)[0] == ""
+            assert parent.returncode == -end
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(parent.pid, signal.SIGKILL)  # where the promise is broken, nobody stays either
+
+
+def test_usable_cores(monkeypatch):
+    """The cores of this process where the system tells them; all of the machine, at least one, where it does not."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {2, 5, 7}, raising=False)
+    assert usable_cores() == 3
+    monkeypatch.delattr(os, "sched_getaffinity")
+    for known, expected in ((12, 12), (None, 1)):
+        monkeypatch.setattr(os, "cpu_count", lambda known=known: known)
+        assert usable_cores() == expected

@@ -32,6 +32,7 @@ setup(
         "absl-py>=2.1,<3",
         "tqdm>=4.66,<5",
         "matplotlib>=3.9,<4",
+        "jinja2>=3.1,<4",
         "tensorboard>=2.20,<2.22",
         "google-crc32c>=1.5,<2",
         # DICOM, with decoders for compressed series, all BSD or MIT.
@@ -43,7 +44,15 @@ setup(
         "pylibjpeg-rle>=2.1,<3",
     ],
     extras_require={
-        "dev": ["pytest>=8.3,<10", "pytest-xdist>=3.6,<4", "hypothesis>=6.115,<7", "ruff>=0.8,<1", *COMBAT, *MASKS],
+        "dev": [
+            "pytest>=8.3,<10",
+            "pytest-xdist>=3.6,<4",
+            "hypothesis>=6.115,<7",
+            "ruff>=0.8,<1",
+            "mypy>=1.13,<3",
+            *COMBAT,
+            *MASKS,
+        ],
         # ComBat, the rival that harmonizes features; MIT.
         "combat": COMBAT,
         # Regions of interest as DICOM SEG and NIfTI; both MIT.

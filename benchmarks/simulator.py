@@ -13,6 +13,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from stan_ct.ct.display_windows import LUNG_WINDOW, SOFT_TISSUE_WINDOW
 from stan_ct.ct.hounsfield import SOFT_TISSUE, soft_tissue_mask
 from stan_ct.ct.kernels import KERNELS
 from stan_ct.dicom.series import find_series, load_series
@@ -24,7 +25,7 @@ KERNELS_MADE = tuple(KERNELS[name] for name in ("BR40", "BL57", "BL64"))
 RANGES = {"-1024 .. 3071 HU": (-1024, 3071), "soft tissue -1000 .. 900 HU": SOFT_TISSUE, "lung -1350 .. 150 HU": (-1350, 150)}
 REAL = {"Philips D 1 mm": "chest_philips_1mm", "Siemens B31f 2 mm": "chest_siemens_b31f_2mm"}
 PAIR = ("pair_philips_5mm/kernel_B", "pair_philips_5mm/kernel_L")
-WINDOWS = ((-1350, 150), (-160, 240))
+WINDOWS = (LUNG_WINDOW, SOFT_TISSUE_WINDOW)
 FIGURE = Path(__file__).resolve().parents[1] / "docs" / "simulated.png"
 
 
@@ -115,16 +116,15 @@ def draw(ct):
         right.append(next(acquire(Patient(seed, scan), [0]))[1][0])
     rows = []
     for one, other in zip(left, right, strict=True):
-        panels = [gray(image, *window) for window in WINDOWS for image in (one, other)]
+        panels = [gray(image, window) for window in WINDOWS for image in (one, other)]
         rows.append(np.hstack(panels))
     cv2.imwrite(str(FIGURE), np.vstack(rows), [cv2.IMWRITE_PNG_COMPRESSION, 9])
     print(f"\n{FIGURE}: rows: two real series, each beside a simulated patient; lung, then soft-tissue window")
 
 
-def gray(image, low, high):
-    """A window of HU as 8-bit gray, 384 x 384."""
-    small = cv2.resize(np.asarray(image, np.float32), (384, 384), interpolation=cv2.INTER_AREA)
-    return np.uint8(np.clip((small - low) / (high - low), 0, 1) * 255)
+def gray(image, window):
+    """A slice in a display window, 384 x 384."""
+    return window.to_gray(cv2.resize(np.asarray(image, np.float32), (384, 384), interpolation=cv2.INTER_AREA))
 
 
 if __name__ == "__main__":

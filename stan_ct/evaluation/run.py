@@ -27,7 +27,7 @@ from stan_ct.features.glcm import ALL_FEATURES, Discretization
 from stan_ct.features.glcm_region import AGGREGATIONS
 from stan_ct.features.mirp import FAMILIES
 from stan_ct.report.plots import concordance_plot, forest
-from stan_ct.report.sections import Figure, Provenance, Report, Table, Text
+from stan_ct.report.sections import FigureSection, Provenance, Report, Table, Text
 
 OURS, STRAIGHTFORWARD = "STAN-CT (default)", "straightforward"
 """The row of Table 2 that the others are tested against, and the one it is compared with in Fig. 4."""
@@ -50,7 +50,7 @@ TABLE_2: dict[str, dict[str, str]] = {
 }
 """Rows of Table 2: the paper's four methods, then one switch of the default at a time."""
 
-Sections = list[Text | Table | Figure]
+Sections = list[Text | Table | FigureSection]
 
 
 @dataclass(frozen=True)
@@ -216,12 +216,12 @@ def _compared(
     texture = study.feature_table("texture", values, ALL_FEATURES)
     return _methods(subject, settings, [errors, hu, *more, features], ours if tests else ""), [
         errors,
-        Figure(f"Errors, {name}", caption, forest(errors)),
+        FigureSection(f"Errors, {name}", caption, forest(errors)),
         *([tests] if tests else []),
         hu,
         *more,
         concordance,
-        Figure(f"Concordance, {name}", agreement, concordance_plot(texture, REPRODUCIBLE)),
+        FigureSection(f"Concordance, {name}", agreement, concordance_plot(texture, REPRODUCIBLE)),
         features,
     ]
 
@@ -260,10 +260,11 @@ def _history_sections(histories: Mapping[str, Path]) -> Sections:
         return []
     curves = {name: read_validation(folder / "validation.csv") for name, folder in histories.items()}
     caption = "Validation error (Eq. 8) of the source (version 0) and of every version of G."
-    figures: Sections = [Figure("Fig. 3, errors by version", caption, errors_by_version(curves))]
+    figures: Sections = [FigureSection("Fig. 3, errors by version", caption, errors_by_version(curves))]
     for name, folder in histories.items():
         caption = f"Latent loss (Eq. 5) of {name}, batch by batch, with the starts of D- and G-phases."
-        figures.append(Figure(f"Fig. 5, latent loss, {name}", caption, latent_loss(read_history(folder / "history.csv"))))
+        curve = latent_loss(read_history(folder / "history.csv"))
+        figures.append(FigureSection(f"Fig. 5, latent loss, {name}", caption, curve))
     return figures
 
 

@@ -16,7 +16,7 @@ import matplotlib
 
 from stan_ct.files import write_together
 from stan_ct.report.html import page
-from stan_ct.report.sections import COLUMNS, Cell, Figure, Report, Table, Text, file_name, mark
+from stan_ct.report.sections import COLUMNS, Cell, FigureSection, Report, Table, Text, file_name, mark
 
 PNG = b"\x89PNG\r\n\x1a\n"
 """How a PNG file begins."""
@@ -40,7 +40,7 @@ def write_report(report: Report, output_dir: Path, beside: Mapping[str, str] | N
         ValueError: If the bytes of a figure are no PNG or SVG.
         OSError: If the directory cannot be written.
     """
-    pictures = {s.name: render(s) for s in report.sections if isinstance(s, Figure)}
+    pictures = {s.name: render(s) for s in report.sections if isinstance(s, FigureSection)}
     files: dict[str, str | bytes] = {f"{file_name(s)}.csv": to_csv(s) for s in report.sections if isinstance(s, Table)}
     for of_figure in pictures.values():
         files |= of_figure
@@ -51,7 +51,7 @@ def write_report(report: Report, output_dir: Path, beside: Mapping[str, str] | N
     return [output_dir / name for name in files]
 
 
-def render(figure: Figure) -> dict[str, bytes]:
+def render(figure: FigureSection) -> dict[str, bytes]:
     """File name -> content: PNG and SVG of a matplotlib figure, or the bytes that are there."""
     name = file_name(figure)
     if isinstance(figure.image, bytes):
@@ -97,8 +97,8 @@ def to_json(report: Report, pictures: Pictures) -> str:
     return json.dumps(_plain(content), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def _section(section: Text | Table | Figure, pictures: Pictures) -> dict:
-    if isinstance(section, Figure):
+def _section(section: Text | Table | FigureSection, pictures: Pictures) -> dict:
+    if isinstance(section, FigureSection):
         return {"kind": "figure", "name": section.name, "caption": section.caption, "files": list(pictures[section.name])}
     if isinstance(section, Text):
         return {"kind": "text", **asdict(section)}
@@ -127,7 +127,7 @@ def to_markdown(report: Report, pictures: Pictures) -> str:
     for section in report.sections:
         if isinstance(section, Table):
             parts += _table(section)
-        elif isinstance(section, Figure):
+        elif isinstance(section, FigureSection):
             shown = sorted(pictures[section.name])[0]  # the PNG, where there are both
             parts += [f"## {section.name}", f"![{section.name}]({shown})", section.caption]
         else:

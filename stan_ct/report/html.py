@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from html import escape
 
-from stan_ct.report.sections import Cell, Figure, Provenance, Report, Table, Text, heading, mark
+from stan_ct.report.sections import Cell, FigureSection, Provenance, Report, Table, Text, heading, mark
 
 STYLE = """
 :root{color-scheme:light dark;--page:#fff;--ink:#1d2329;--soft:#5a6570;--line:#d9dfe5;--band:#f5f7f9;--best:#e3f0e8;
@@ -93,7 +93,7 @@ def page(report: Report, pictures: Mapping[str, Mapping[str, bytes]]) -> str:
     )
 
 
-def _section(section: Text | Table | Figure, pictures: Mapping[str, Mapping[str, bytes]]) -> str:
+def _section(section: Text | Table | FigureSection, pictures: Mapping[str, Mapping[str, bytes]]) -> str:
     title = f"<h2>{escape(heading(section))}</h2>" if heading(section) else ""
     if isinstance(section, Text):
         return title + paragraphs(section.text)

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.axis import Axis
+from matplotlib.axis import Axis, XAxis
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
@@ -20,10 +21,10 @@ from stan_ct.report.sections import Cell, Table
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#E69F00", "#56B4E9")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "h", "*")
-STROKES = ("-", (0, (5, 1.5)), (0, (1, 1)), (0, (4, 1, 1, 1)), (0, (8, 2)))
+STROKES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1, 1)), (0, (4, 1, 1, 1)), (0, (8, 2)))
 GRAY = "#6b7280"
 
-STYLE = {
+STYLE: dict[Any, Any] = {
     "font.family": "sans-serif",
     "font.sans-serif": ["DejaVu Sans"],
     "font.size": 9.5,
@@ -48,7 +49,7 @@ STYLE = {
 """Settings of matplotlib, in force only while a figure is made."""
 
 
-def look(number: int) -> dict:
+def look(number: int) -> dict[str, Any]:
     """Colour, marker and stroke of the method of this number; the first 84 differ in colour or marker."""
     return {
         "color": COLOURS[number % len(COLOURS)],
@@ -64,7 +65,7 @@ def from_zero(ax: Axes) -> None:
 
 def logarithmic(axis: Axis) -> None:
     """Makes an axis logarithmic, with plain numbers at 1, 2 and 5, at 1 and 3, or at 1 as there is room."""
-    axis.axes.set(**{f"{axis.axis_name}scale": "log"})
+    (axis.axes.set_xscale if isinstance(axis, XAxis) else axis.axes.set_yscale)("log")
     low, high = sorted(axis.get_view_interval())
     steps = next(steps for decades, steps in ((1.2, (1, 2, 5)), (2.5, (1, 3)), (np.inf, (1,))) if high < low * 10**decades)
     axis.set_major_locator(LogLocator(subs=steps))

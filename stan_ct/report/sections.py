@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from matplotlib.figure import Figure as Drawing
+from matplotlib.figure import Figure
 
 COLUMNS = ("table", "row", "column", "mean", "sd", "ci_low", "ci_high", "n", "undefined")
 """Columns of a table's CSV; its identity follows."""
@@ -137,7 +137,7 @@ def _left_out(counts: Mapping[str, list[str]]) -> str:
 
 
 @dataclass(frozen=True)
-class Figure:
+class FigureSection:
     """A picture: a matplotlib figure, or the bytes of a PNG or SVG file.
 
     Attributes:
@@ -148,7 +148,7 @@ class Figure:
 
     name: str
     caption: str
-    image: Drawing | bytes
+    image: Figure | bytes
 
 
 @dataclass(frozen=True)
@@ -197,7 +197,7 @@ class Report:
     """
 
     title: str
-    sections: tuple[Text | Table | Figure, ...]
+    sections: tuple[Text | Table | FigureSection, ...]
     provenance: Provenance
 
     def __post_init__(self) -> None:
@@ -206,14 +206,14 @@ class Report:
             raise ValueError(f"tables and figures need different titles: {sorted(twice)} would be written twice")
 
 
-def heading(section: Text | Table | Figure) -> str:
+def heading(section: Text | Table | FigureSection) -> str:
     """What the contents list calls a section; empty for text without heading."""
     if isinstance(section, Text):
         return section.heading
     return section.title if isinstance(section, Table) else section.name
 
 
-def file_name(section: Table | Figure) -> str:
+def file_name(section: Table | FigureSection) -> str:
     """The name of a table's or figure's files, without suffix: letters and digits of its title, lower case."""
     kind = "table" if isinstance(section, Table) else "figure"
     words = re.sub(r"[^a-z0-9]+", "_", heading(section).lower()).strip("_")

@@ -12,6 +12,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import CTImageStorage
 
 from stan_ct import __version__
+from stan_ct.ct.display_windows import LUNG_WINDOW, SOFT_TISSUE_WINDOW
 from stan_ct.ct.kernels import Kernel
 from stan_ct.dicom.derived import dicom_file
 from stan_ct.dicom.identity import derived_uid
@@ -253,6 +254,8 @@ def _set_pixels(ds: Dataset, image: np.ndarray) -> None:
     ds.Rows, ds.Columns = image.shape
     ds.BitsAllocated, ds.BitsStored, ds.HighBit, ds.PixelRepresentation = 16, 12, 11, 0
     ds.RescaleSlope, ds.RescaleIntercept, ds.RescaleType = "1", str(STORED_HU[0]), "HU"
-    ds.WindowCenter, ds.WindowWidth = ["-600", "40"], ["1500", "400"]
-    ds.WindowCenterWidthExplanation = ["LUNG", "SOFT TISSUE"]
+    windows = {"LUNG": LUNG_WINDOW, "SOFT TISSUE": SOFT_TISSUE_WINDOW}
+    ds.WindowCenter = [f"{window.center:g}" for window in windows.values()]
+    ds.WindowWidth = [f"{window.width:g}" for window in windows.values()]
+    ds.WindowCenterWidthExplanation = list(windows)
     ds.add_new(0x7FE00010, "OW", (image.astype(np.int32) - STORED_HU[0]).astype("<u2").tobytes())

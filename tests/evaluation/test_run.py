@@ -14,7 +14,7 @@ from stan_ct.evaluation.measure.series import Settings
 from stan_ct.evaluation.methods import provenance as about
 from stan_ct.evaluation.run import TABLE_2, Evaluation, evaluate, named
 from stan_ct.features.glcm import Discretization
-from stan_ct.report.sections import Figure, Table, Text
+from stan_ct.report.sections import FigureSection, Table, Text
 
 RNG = np.random.default_rng(0)
 SOURCE, TARGET = (RNG.normal(0, sd, (3, 24, 24)).round() for sd in (30, 90))
@@ -59,7 +59,7 @@ def test_patches_through_methods(records, tmp_path):
         "Concordance, A to SOFT",
         "Concordance by feature, A to SOFT",
     ]
-    assert titles(report, Figure) == ["Errors, A to SOFT", "Concordance, A to SOFT"]
+    assert titles(report, FigureSection) == ["Errors, A to SOFT", "Concordance, A to SOFT"]
     said = text(report)
     assert f"12 test patches of 2 patients, in {records}." in said
     assert "CT (not said to be real or simulated; 2 patients)." in said  # and no word of slices
@@ -130,7 +130,7 @@ def test_image_quality_of_series(series, tmp_path):
 def test_without_a_target_only_before_and_after(series, tmp_path):
     """One table, no figure, and a text without errors, intervals, concordance and tests."""
     report = evaluate(Evaluation(tmp_path, comparison=replace(series, target_dir=None)))
-    assert (titles(report, Table), titles(report, Figure)) == (["Features before and after"], [])
+    assert (titles(report, Table), titles(report, FigureSection)) == (["Features before and after"], [])
     assert "No errors against a target were calculated." in text(report)
     assert "PSNR and SSIM of the images were not measured." in text(report)
     nothing = "No confidence intervals were calculated. No concordance was calculated. No hypothesis was tested."
@@ -155,8 +155,8 @@ def test_table_2_reconstructs_every_row(series, tmp_path):
     paper = {"fusion": "stan_ct", "patch_layout": "random", "fusion_weights": "mean", "hu_rescale": "patch", "mask": "pixel"}
     assert (asked["STAN_CT_paper"], asked["STAN_CT_default"]) == (paper, {"fusion": "stan_ct"})
     assert "those of STAN-CT (default), patch by patch" in text(report)
-    assert titles(report, Figure)[-1] == "Fig. 4, artefacts"
-    assert "Fig. 4, artefacts" not in titles(evaluate(settings, reconstruct), Figure)
+    assert titles(report, FigureSection)[-1] == "Fig. 4, artefacts"
+    assert "Fig. 4, artefacts" not in titles(evaluate(settings, reconstruct), FigureSection)
 
 
 def test_a_row_that_is_not_there_is_refused_before_anything_is_measured(series, tmp_path):
@@ -175,7 +175,7 @@ def test_histories_are_figures_3_and_5(tmp_path):
         lines = ["phase,phases,attempt,version,latent,latent_validation", "d,0,0,0,,", "g,1,0,0,0.5,", "g,1,0,0,0.4,0.3"]
         (tmp_path / name / "history.csv").write_text("\n".join(lines) + "\n")
     report = evaluate(Evaluation(tmp_path, histories={name: tmp_path / name for name in ("a", "b")}))
-    assert titles(report, Figure) == ["Fig. 3, errors by version", "Fig. 5, latent loss, a", "Fig. 5, latent loss, b"]
+    assert titles(report, FigureSection) == ["Fig. 3, errors by version", "Fig. 5, latent loss, a", "Fig. 5, latent loss, b"]
 
 
 def test_names_of_directories():

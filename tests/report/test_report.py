@@ -7,10 +7,10 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
-from matplotlib.figure import Figure as Drawing
+from matplotlib.figure import Figure
 
 from stan_ct.report.files import PNG, render, to_csv, to_json, to_markdown, write_report
-from stan_ct.report.sections import Cell, Figure, Provenance, Report, Table, Text, file_name, mark
+from stan_ct.report.sections import Cell, FigureSection, Provenance, Report, Table, Text, file_name, mark
 
 NAN = float("nan")
 SVG = b'<?xml version="1.0"?><svg xmlns="http://www.w3.org/2000/svg"/>'
@@ -27,7 +27,7 @@ def table(*rows, columns=("contrast",), **options):
 
 def drawing():
     """A matplotlib figure with text, a line, and clipping, whose SVG has identifiers."""
-    figure = Drawing(figsize=(2, 1))
+    figure = Figure(figsize=(2, 1))
     figure.subplots().plot([0, 1], [0, 2])
     return figure
 
@@ -46,7 +46,7 @@ def example(image=None):
     sections = (
         Text("Summary", "All **good** & <well>.\n\n- one\n- two"),
         errors,
-        Figure("Curve", "A line.", image or drawing()),
+        FigureSection("Curve", "A line.", image or drawing()),
     )
     return Report("STAN-CT & <friends>", sections, PROVENANCE)
 
@@ -138,7 +138,7 @@ def test_tables_refuse_what_does_not_fit(options, words):
 def test_two_sections_cannot_have_the_same_file():
     """Titles that differ in signs only make the same file name."""
     assert file_name(table(0.1)) == "table_t_t"
-    assert file_name(Figure("Fig. 3: errors", "", PNG)) == "fig_3_errors"
+    assert file_name(FigureSection("Fig. 3: errors", "", PNG)) == "fig_3_errors"
     with pytest.raises(ValueError, match="table_t_t"):
         Report("", (table(0.1), table(0.2)), PROVENANCE)
 
@@ -276,10 +276,10 @@ def test_equal_reports_are_equal_bytes(tmp_path):
 
 def test_pictures_are_written_as_they_are():
     """Bytes keep their kind; other bytes are refused."""
-    assert render(Figure("a", "", PNG + b"1")) == {"figure_a.png": PNG + b"1"}
-    assert render(Figure("a", "", SVG)) == {"figure_a.svg": SVG}
+    assert render(FigureSection("a", "", PNG + b"1")) == {"figure_a.png": PNG + b"1"}
+    assert render(FigureSection("a", "", SVG)) == {"figure_a.svg": SVG}
     with pytest.raises(ValueError, match="PNG or SVG"):
-        render(Figure("a", "", b"GIF89a"))
+        render(FigureSection("a", "", b"GIF89a"))
 
 
 def test_files_appear_together_or_not_at_all(tmp_path):
@@ -385,7 +385,7 @@ def test_the_page_fits_phones_paper_and_the_dark(html):
 
 def test_pictures_of_pixels_are_shown_as_png(tmp_path):
     """An SVG full of pixels is larger and no sharper than the PNG."""
-    figure = Drawing(figsize=(1, 1))
+    figure = Figure(figsize=(1, 1))
     figure.subplots().imshow(np.eye(4))
     write_report(example(image=figure), tmp_path)
     assert 'src="data:image/png;base64,' in (tmp_path / "report.html").read_text()

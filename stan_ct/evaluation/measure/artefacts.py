@@ -11,9 +11,9 @@ import numpy as np
 
 from stan_ct.dicom.refusal import Refused
 from stan_ct.evaluation.measure.pairs import find_pairs, load_slices
+from stan_ct.evaluation.measure.slice_images import Box, artefacts
 from stan_ct.patches.sampling import PATCH_SIZE, Patch, grid_patches
-from stan_ct.report.sections import Figure
-from stan_ct.report.slice_images import Box, artefacts
+from stan_ct.report.sections import FigureSection
 
 BORDER = 12
 """Width of the box that is drawn around a border that shows, px."""
@@ -43,7 +43,7 @@ class _Slice:
 
 def figure_4(
     source_dir: Path, made: dict[str, Path], judge: Judge, only_instances: Iterable[str] | None = None
-) -> Figure | None:
+) -> FigureSection | None:
     """Both methods on the slice in which the straightforward one has the most findings.
 
     The straightforward method runs no check, so the third one (borders of patches that show) is run here on what it wrote,
@@ -94,7 +94,7 @@ def _box(patch: Patch, side: str) -> Box:
     return (row, patch.column, BORDER, patch.width) if along_row else (patch.row, column, patch.height, BORDER)
 
 
-def _drawn(shown: _Slice, number: int) -> Figure:
+def _drawn(shown: _Slice, number: int) -> FigureSection:
     counts = {name: len(boxes) for name, boxes in shown.found.items()}
     strongest = f" (the strongest stands out {shown.strongest:.0f} times above chance)" if counts["straightforward"] else ""
     caption = (
@@ -104,4 +104,4 @@ def _drawn(shown: _Slice, number: int) -> Figure:
     image = artefacts(
         shown.images["straightforward"], shown.images["stan_ct"], shown.images["source"], shown.found, shown.tiles
     )
-    return Figure("Fig. 4, artefacts", caption, image)
+    return FigureSection("Fig. 4, artefacts", caption, image)

@@ -19,10 +19,11 @@ from pathlib import Path
 
 import numpy as np
 
+from stan_ct.ct.display_windows import DISPLAY_WINDOWS
 from stan_ct.files import write_together
 
 TEMPLATE = Path(__file__).with_suffix(".html")
-WINDOWS = (("Lung", 1500, -600), ("Soft tissue", 400, 40), ("Bone", 1800, 400))
+WINDOWS = tuple((name.capitalize(), round(w.width), round(w.center)) for name, w in DISPLAY_WINDOWS.items())
 """Window presets of keys 1, 2, 3: name, width and level in HU."""
 
 SIDES = ("left", "right")

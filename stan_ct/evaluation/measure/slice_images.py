@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -12,25 +13,27 @@ from matplotlib.image import AxesImage
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
+from stan_ct.ct.display_windows import LUNG_WINDOW, SOFT_TISSUE_WINDOW, DisplayWindow
 from stan_ct.report.plots import COLOURS, STYLE
 
-LUNG, SOFT_TISSUE = (-600.0, 1500.0), (40.0, 400.0)
-"""Display windows: centre and width, HU."""
-WINDOWS = {"lung": LUNG, "soft tissue": SOFT_TISSUE}
-"""The windows of an image panel."""
+WINDOWS = {"lung": LUNG_WINDOW, "soft tissue": SOFT_TISSUE_WINDOW}
+"""Rows of an image panel: name -> display window."""
 DIFFERENCE = 0.2
-"""Differences are shown from minus to plus this part of the window's width."""
+"""Differences are shown from minus to plus this fraction of the window's width."""
 CROP = 128
 """Side of the magnified part of a slice, px."""
 
 Box = tuple[int, int, int, int]
 """Part of a slice: first row, first column, height, width, px."""
 
-BACK = "#6b747e"
-"""Behind a legend whose lines are drawn on slices."""
-FOUND = {"color": COLOURS[1], "linewidth": 1.8}
-BORDER = {"color": COLOURS[5], "linewidth": 1.2, "linestyle": (0, (1, 1.5))}
-MAGNIFIED = {"color": "#ffffff", "linewidth": 1.3, "linestyle": (0, (4, 2))}
+Style = dict[str, Any]
+"""Keyword arguments of matplotlib's lines."""
+
+LEGEND_BACKGROUND = "#6b747e"
+"""Gray on which lines that are drawn on slices show."""
+FOUND: Style = {"color": COLOURS[1], "linewidth": 1.8}
+BORDER: Style = {"color": COLOURS[5], "linewidth": 1.2, "linestyle": (0, (1, 1.5))}
+MAGNIFIED: Style = {"color": "#ffffff", "linewidth": 1.3, "linestyle": (0, (4, 2))}
 
 
 @matplotlib.rc_context(STYLE)
@@ -38,15 +41,17 @@ def image_panel(
     source: np.ndarray,
     output: np.ndarray,
     target: np.ndarray | None,
-    windows: Mapping[str, tuple[float, float]] = WINDOWS,
+    windows: Mapping[str, DisplayWindow] = WINDOWS,
 ) -> Figure:
     """Source | output | target | output - target, a row per window; without a target, output - source.
 
     Args:
-        source: (H, W) HU; so the others.
-        output: The standardized slice.
-        target: The slice in the standard protocol, where there is one.
-        windows: Name -> centre and width, HU.
+        source: Source slice, (H, W) HU.
+        output: Standardized slice, (H, W) HU.
+        target: Slice of the standard protocol, (H, W) HU, or None.
+        windows: Name -> display window.
+    Raises:
+        ValueError: If the slices differ in shape.
     """
     images = {"source": source, "output": output} | ({} if target is None else {"target": target})
     against = "source" if target is None else "target"
@@ -72,19 +77,21 @@ def artefacts(
     source_hu: np.ndarray,
     findings: Mapping[str, Sequence[Box]] | None = None,
     borders: Sequence[Box] = (),
-    window: tuple[float, float] = LUNG,
+    window: DisplayWindow = LUNG_WINDOW,
     crop: Box | None = None,
 ) -> Figure:
     """Fig. 4: source, straightforward and STAN-CT reconstruction; below a part of them magnified, and its differences.
 
     Args:
-        straightforward_hu: (H, W) HU; so the others.
-        stan_ct_hu: The same slice with all checks.
-        source_hu: The slice they were made of.
-        findings: "straightforward" or "stan_ct" -> boxes of what the quality control found.
+        straightforward_hu: Slice reconstructed without checks, (H, W) HU.
+        stan_ct_hu: The same slice reconstructed with all checks, (H, W) HU.
+        source_hu: Source slice, (H, W) HU.
+        findings: "straightforward" or "stan_ct" -> boxes around what the quality control found.
         borders: Patches of the straightforward method, drawn dotted.
-        window: Centre and width, HU.
-        crop: What is magnified; by default around the first finding, or where the two methods differ most.
+        window: Display window.
+        crop: Magnified part; by default around the first finding, or where the two methods differ most.
+    Raises:
+        ValueError: If the slices differ in shape, or `findings` has another key.
     """
     images = {"source": source_hu, "straightforward": straightforward_hu, "stan_ct": stan_ct_hu}
     _require_equal_shapes(images)
@@ -113,10 +120,17 @@ def artefacts(
 
 
 def _explain(ax: Axes, differences: AxesImage, handles: list[Line2D]) -> None:
-    """Fills an empty place with the legend and the scale of differences."""
+    """Draws the legend and the colour bar of the differences into empty axes."""
     ax.set_axis_off()
     ax.set_box_aspect(1)
-    ax.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, 0.85), facecolor=BACK, labelcolor="white", frameon=True)
+    ax.legend(
+        handles=handles,
+        loc="upper center",
+        bbox_to_anchor=(0.5, 0.85),
+        facecolor=LEGEND_BACKGROUND,
+        labelcolor="white",
+        frameon=True,
+    )
     scale = ax.inset_axes((0.1, 0.3, 0.8, 0.05))
     ax.figure.colorbar(differences, cax=scale, orientation="horizontal", label="difference, HU")
 
@@ -129,21 +143,21 @@ def _crop(images: Mapping[str, np.ndarray], found: Sequence[Box]) -> Box:
         center = (row + tall // 2, column + wide // 2)
     else:
         difference = np.abs(images["straightforward"] - images["stan_ct"])
-        center = np.unravel_index(np.argmax(difference), difference.shape)
+        peak = np.unravel_index(np.argmax(difference), difference.shape)
+        center = (int(peak[0]), int(peak[1]))
     tall, wide = min(CROP, height), min(CROP, width)
     row, column = (int(np.clip(c - s // 2, 0, n - s)) for c, s, n in zip(center, (tall, wide), (height, width), strict=True))
     return row, column, tall, wide
 
 
-def _show(ax: Axes, hu: np.ndarray, window: tuple[float, float]) -> None:
-    """A slice in a window of centre and width, HU."""
-    center, width = window
-    _bare(ax).imshow(hu, cmap="gray", vmin=center - width / 2, vmax=center + width / 2)
+def _show(ax: Axes, hu: np.ndarray, window: DisplayWindow) -> None:
+    """Draws a slice in gray."""
+    _bare(ax).imshow(hu, cmap="gray", vmin=window.low, vmax=window.high)
 
 
-def _difference(ax: Axes, hu: np.ndarray, window: tuple[float, float]) -> AxesImage:
-    """A difference: blue where it is negative, red where it is positive, white in between."""
-    return _bare(ax).imshow(hu, cmap="RdBu_r", vmin=-DIFFERENCE * window[1], vmax=DIFFERENCE * window[1])
+def _difference(ax: Axes, hu: np.ndarray, window: DisplayWindow) -> AxesImage:
+    """Draws a difference: blue where it is negative, red where it is positive, white in between."""
+    return _bare(ax).imshow(hu, cmap="RdBu_r", vmin=-DIFFERENCE * window.width, vmax=DIFFERENCE * window.width)
 
 
 def _bare(ax: Axes) -> Axes:
@@ -152,11 +166,11 @@ def _bare(ax: Axes) -> Axes:
     return ax
 
 
-def _label(ax: Axes, name: str, window: tuple[float, float]) -> None:
-    ax.set_ylabel(f"{name}\nL {window[0]:g} W {window[1]:g}")
+def _label(ax: Axes, name: str, window: DisplayWindow) -> None:
+    ax.set_ylabel(f"{name}\nL {window.center:g} W {window.width:g}")
 
 
-def _boxes(ax: Axes, boxes: Sequence[Box], style: Mapping) -> None:
+def _boxes(ax: Axes, boxes: Sequence[Box], style: Style) -> None:
     for row, column, height, width in boxes:
         ax.add_patch(Rectangle((column - 0.5, row - 0.5), width, height, fill=False, **style))
 

@@ -45,7 +45,7 @@ from stan_ct.features.glcm import Discretization
 from stan_ct.features.mirp import load_mirp
 from stan_ct.parallel import usable_cores
 from stan_ct.quiet import quiet_start
-from stan_ct.reconstruction.quality import box_artefacts
+from stan_ct.reconstruction.checks import box_artefacts
 from stan_ct.report.files import summary, write_report
 
 FLAGS = flags.FLAGS

@@ -1,6 +1,6 @@
 """Numbers behind two guards: `python benchmarks/guards.py CT` (CT: the folder with the real series).
 
-1. Strength of the strongest border line per slice (`stan_ct.reconstruction.quality`): the straightforward fusion of untouched
+1. Strength of the strongest border line per slice (`stan_ct.reconstruction.checks`): the straightforward fusion of untouched
    slices, and the shipped model's fusion by layout. The limit `BOX_SIGMAS` lies between.
 2. Change by the shipped radial filter in the middle slice of each series, with and without its ceiling.
 """
@@ -16,7 +16,7 @@ from stan_ct.dicom.series import Series, find_series, load_series
 from stan_ct.patches.fusion import extract, fuse, pad_to
 from stan_ct.patches.sampling import PATCH_SIZE, grid_patches, random_patches
 from stan_ct.quiet import quiet_start
-from stan_ct.reconstruction import quality
+from stan_ct.reconstruction import checks as quality
 from stan_ct.reconstruction.pipeline import standardize_slice
 from stan_ct.reconstruction.settings import method_settings
 

@@ -22,11 +22,7 @@ from scipy import fft, ndimage
 from stan_ct.ct.filters import radial_frequency
 from stan_ct.ct.kernels import KERNELS, Kernel
 from stan_ct.dicom.series import Series, find_series, load_series
-from stan_ct.models.folder import find_model, read_config
-from stan_ct.reconstruction.fidelity import fidelity
-from stan_ct.reconstruction.pipeline import standardize_series
-from stan_ct.reconstruction.settings import method_settings
-from stan_ct.reconstruction.synthesis import load_synthesizer
+from stan_ct.reconstruction.standardize import load_model
 
 LESIONS = {
     "lung 2 mm": ((-950, -780), 2.0, 880.0),
@@ -49,30 +45,29 @@ def main() -> int:
     parser.add_argument("--kernels", default="BR40,BL57")
     parser.add_argument("--slices", type=int, default=6)
     chosen = parser.parse_args()
-    folder = find_model(chosen.model)
-    synthesizer, config = load_synthesizer(folder), read_config(folder)
-    settings, kept = method_settings("stan_ct", qc_threshold=config.qc_threshold), True
+    model, kept = load_model(chosen.model), True
+    standard = model.identity.target_kernel
     for kernel in chosen.kernels.split(","):
         shown = {name: {"source": [], "output": [], "target": []} for name in LESIONS}
         noise = {name: {"source": [], "output": [], "target": []} for name in LESIONS}
         structures = {"without": 0, "with": 0}
         for patient in sorted(p for p in chosen.patients.iterdir() if p.is_dir()):
-            source, target = (load(patient / f"{name}_1mm", chosen.slices) for name in (kernel, config.target_kernel))
+            source, target = (load(patient / f"{name}_1mm", chosen.slices) for name in (kernel, standard))
             spacing, places = (
                 source.files.pixel_spacing[0],
                 [find_places(hu, source.files.pixel_spacing[0]) for hu in target.volume],
             )
             planted = {
                 "source": plant(source, places, KERNELS[kernel]),
-                "target": plant(target, places, KERNELS[config.target_kernel]),
+                "target": plant(target, places, KERNELS[standard]),
             }
-            bare, _ = standardize_series(source, synthesizer, settings)
+            bare = model.standardize(source)
             more = replace(source, volume=np.clip(source.volume + planted["source"], -1024, None))
-            full, _ = standardize_series(more, synthesizer, settings)
-            planted["output"] = full - bare
-            for name, series, output in (("without", source, bare), ("with", more, full)):
-                structures[name] += sum(len(found) for found in fidelity(series, output).slices)
-            images = {"source": source.volume, "output": bare, "target": target.volume}
+            full = model.standardize(more, allow_out_of_protocol=True)
+            planted["output"] = full.volume - bare.volume
+            for name, result in (("without", bare), ("with", full)):
+                structures[name] += sum(len(found) for found in result.fidelity.slices)
+            images = {"source": source.volume, "output": bare.volume, "target": target.volume}
             for z, found in enumerate(places):
                 for name, (row, column) in found:
                     window = np.s_[z, row - HALF : row + HALF + 1, column - HALF : column + HALF + 1]

@@ -1,3 +1,72 @@
-"""STAN-CT: CT images of any reconstruction kernel, standardized to one protocol, DICOM in and DICOM out."""
+"""STAN-CT: makes CT images of different reconstruction kernels comparable.
+
+    import stan_ct
+
+    model = stan_ct.load_model("default")
+    for files in stan_ct.find_series("DICOM").series:
+        result = model.standardize(stan_ct.load_series(files))
+        result.write("OUT/series/" + files.name)
+
+The names below are the public interface; each is imported when it is first used, so that `import stan_ct` is fast and loads
+neither TensorFlow nor matplotlib. Research use only, not for diagnosis.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from stan_ct.dicom.refusal import Refusal, Refused
+    from stan_ct.dicom.series import Inventory, Series, SeriesFiles, find_series, load_series
+    from stan_ct.errors import StanCTError, UsageError
+    from stan_ct.reconstruction.checks import Finding
+    from stan_ct.reconstruction.standardize import Model, Standardized, load_model
+
+_HOME = {
+    "find_series": "dicom.series",
+    "load_series": "dicom.series",
+    "Inventory": "dicom.series",
+    "SeriesFiles": "dicom.series",
+    "Series": "dicom.series",
+    "load_model": "reconstruction.standardize",
+    "Model": "reconstruction.standardize",
+    "Standardized": "reconstruction.standardize",
+    "Finding": "reconstruction.checks",
+    "Refused": "dicom.refusal",
+    "Refusal": "dicom.refusal",
+    "StanCTError": "errors",
+    "UsageError": "errors",
+}
+"""Public name -> module that defines it."""
+
+__all__ = [
+    "Finding",
+    "Inventory",
+    "Model",
+    "Refusal",
+    "Refused",
+    "Series",
+    "SeriesFiles",
+    "StanCTError",
+    "Standardized",
+    "UsageError",
+    "__version__",
+    "find_series",
+    "load_model",
+    "load_series",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'stan_ct' has no attribute {name!r}; it has {', '.join(__all__)}")
+    value = getattr(import_module(f"stan_ct.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -13,7 +13,7 @@ STAGES = (
     ("training", "baselines"),
     ("reconstruction",),
     ("evaluation",),
-    ("cli",),
+    ("cli", "__init__"),
 )
 """A package may import itself and the stages before its own; packages of one stage do not import each other."""
 

@@ -23,6 +23,7 @@ ADVICE = {
     "conflicting_instances": "Several different files claim one SOP Instance UID: keep the right one.",
     "already_standardized": "STAN-CT wrote this series: standardize its source instead.",
     "out_of_protocol": "The model was not made for this series: choose one that was; --allow_out_of_protocol goes on anyway.",
+    "standard_protocol": "It needs no standardization: use it as it is; --allow_out_of_protocol goes on anyway.",
     "unwritable": "The output could not be written: free space, or choose another --output_dir.",
     "failed": "This is a fault of STAN-CT, not of your data: please report it with the message.",
 }

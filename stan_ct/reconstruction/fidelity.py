@@ -16,7 +16,7 @@ from stan_ct.ct.hounsfield import AIR
 from stan_ct.ct.noise import SMOOTHING
 from stan_ct.ct.tissues import TISSUES
 from stan_ct.dicom.series import Series
-from stan_ct.reconstruction.quality import Finding
+from stan_ct.reconstruction.checks import Finding
 
 FITTED = 12
 """Slices, evenly spread, on which the filter is fitted."""
@@ -65,7 +65,7 @@ class Fidelity:
     explained: RadialFilter
 
 
-def fidelity(series: Series, volume: np.ndarray) -> Fidelity:
+def measure_fidelity(series: Series, volume: np.ndarray) -> Fidelity:
     """Compares a standardized series with its source.
 
     Args:
@@ -87,13 +87,13 @@ def fidelity(series: Series, volume: np.ndarray) -> Fidelity:
         slices.append(_structure_findings(*found))
     tissues = {name: float(total / n) for name, (n, total) in sums.items() if n >= TISSUE_PIXELS}
     rms = round(float(np.sqrt(squares[1] / max(squares[0], 1))), 2)
-    changed = [Finding(f"mean_{name.replace(' ', '_')}", round(c, 2), TISSUE_LIMITS[name]) for name, c in tissues.items()]
-    changed.append(Finding("low_pass_difference", rms, LOW_PASS_LIMIT))
+    limits = [(f"mean_{name.replace(' ', '_')}", round(c, 2), TISSUE_LIMITS[name]) for name, c in tissues.items()]
+    limits.append(("low_pass_difference", rms, LOW_PASS_LIMIT))
     return Fidelity(
         {name: round(change, 2) for name, change in tissues.items()},
         rms,
         round(strongest, 2),
-        tuple(finding for finding in changed if abs(finding.value) > finding.limit),
+        tuple(Finding(name, value, limit) for name, value, limit in limits if abs(value) > limit),
         tuple(slices),
         explained,
     )

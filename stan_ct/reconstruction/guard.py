@@ -13,13 +13,13 @@ from stan_ct.dicom.series import Series
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """What a series is to the model.
+class GuardVerdict:
+    """Whether a model was made for a series.
 
     Attributes:
-        kernel: The model's source kernel as which the series is treated.
-        standard: Whether it has the standard protocol already.
-        reasons: Why it is none of the model's series, in words; empty if it is one.
+        kernel: Source kernel of the model as which the series is treated.
+        standard: Whether the series has the standard protocol already.
+        reasons: Differences to the protocols that the model was made for, in words; empty if there are none.
     """
 
     kernel: str
@@ -29,34 +29,32 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Guard:
-    """Compares series with the fingerprints of a model.
+    """Comparison of series with the fingerprints of a model.
 
     Attributes:
-        sources: Of the kernels it standardizes; none lets everything pass.
-        standard: Of the standard protocol.
-        allow: Go on with series that it was not made for.
+        sources: Fingerprints of the supported source kernels; if empty, every series is accepted.
+        standard: Fingerprint of the standard protocol, None if unknown.
     """
 
     sources: Sequence[Fingerprint] = ()
     standard: Fingerprint | None = None
-    allow: bool = False
 
-    def __call__(self, series: Series) -> Verdict:
+    def __call__(self, series: Series) -> GuardVerdict:
         """Compares Convolution Kernel, slice thickness, pixel spacing and noise spectrum with what the model was made for."""
         kernel = series.files.kernel
         if not self.sources:
-            return Verdict(kernel)
+            return GuardVerdict(kernel)
         seen = appearance(series)
         if self.standard and self.standard.is_called(kernel):
             other = self.standard.outside(seen)
             if not other:
-                return Verdict(self._nearest(seen).kernel, standard=True)
-            return Verdict(self._nearest(seen).kernel, reasons=(f"kernel {kernel} is the standard one, but", *other))
+                return GuardVerdict(self._nearest(seen).kernel, standard=True)
+            return GuardVerdict(self._nearest(seen).kernel, reasons=(f"kernel {kernel} is the standard one, but", *other))
         named = [source for source in self.sources if source.is_called(kernel)]
         if named:
-            return Verdict(named[0].kernel, reasons=tuple(named[0].outside(seen)))
+            return GuardVerdict(named[0].kernel, reasons=tuple(named[0].outside(seen)))
         known = " and ".join(source.kernel for source in self.sources)
-        return Verdict(self._nearest(seen).kernel, reasons=(f"kernel {kernel}, the model standardizes {known}",))
+        return GuardVerdict(self._nearest(seen).kernel, reasons=(f"kernel {kernel}, the model standardizes {known}",))
 
     def _nearest(self, seen: Appearance) -> Fingerprint:
         """The source kernel with the most similar noise; the first one where noise cannot be measured."""

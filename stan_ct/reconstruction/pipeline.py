@@ -13,7 +13,7 @@ from stan_ct.ct.hounsfield import AIR, SOFT_TISSUE, soft_tissue_mask
 from stan_ct.dicom.series import Series
 from stan_ct.patches.fusion import Crop, extract, fuse, pad_to, rescale_hu
 from stan_ct.patches.sampling import PATCH_SIZE, Layout, Patch, coverage, grid_patches, random_patches
-from stan_ct.reconstruction.quality import (
+from stan_ct.reconstruction.checks import (
     BOX_SIGMAS,
     Finding,
     Mask,
@@ -81,7 +81,7 @@ class _Synthesized:
         return _Synthesized(self.patches + other.patches, *arrays)
 
 
-def standardize_series(
+def standardize_slices(
     series: Series,
     synthesizer: Synthesizer,
     settings: PipelineSettings,
@@ -144,7 +144,8 @@ def standardize_slice(
     synthesized = _synthesize(prepared, patches, synthesizer, settings)
     # Step 2: synthesis. Check 2: real or fake.
     kept, rejected, made = _qualify(prepared, framed_mask, synthesized, synthesizer, settings, rng)
-    findings, uncovered = [], 0.0
+    findings: list[Finding] = []
+    uncovered = 0.0
     if settings.checks >= 1:
         everything = [*kept.patches, *rejected.patches]
         findings, uncovered = overlap_findings(framed_mask, everything, settings.rule.min_overlap)
@@ -189,9 +190,10 @@ def _mask(source: np.ndarray, padding: np.ndarray, kind: Mask) -> np.ndarray:
 
 def _padded_size(shape: tuple[int, int], layout: Layout) -> tuple[int, int]:
     """Size to which a slice is extended: a patch at least; whole tiles for `tiles` and `slice`."""
+    height, width = shape
     if layout in ("tiles", "slice"):
-        return tuple(-(-n // PATCH_SIZE) * PATCH_SIZE for n in shape)
-    return tuple(max(n, PATCH_SIZE) for n in shape)
+        return -(-height // PATCH_SIZE) * PATCH_SIZE, -(-width // PATCH_SIZE) * PATCH_SIZE
+    return max(height, PATCH_SIZE), max(width, PATCH_SIZE)
 
 
 def _layout(mask: np.ndarray, settings: PipelineSettings, rng: np.random.Generator) -> list[Patch]:
@@ -273,7 +275,7 @@ def _fuse(
 ) -> tuple[np.ndarray, Finding | None]:
     """Fuses; where borders of patches show, crops them and fuses again, until none shows or the crops are used up."""
     crops = [Crop()] * len(patches)
-    fused, _ = fuse(prepared, patches, changes, settings.fusion_weights, crops, trusted)
+    fused, _ = fuse(prepared, patches, list(changes), settings.fusion_weights, crops, trusted)
     if settings.checks < 3:
         return fused, None
     artefacts = box_artefacts(fused, source, mask, patches)
@@ -281,7 +283,7 @@ def _fuse(
         if not artefacts:
             break
         crops = cropped(crops, patches, artefacts, pixels)
-        fused, _ = fuse(prepared, patches, changes, settings.fusion_weights, crops, trusted)
+        fused, _ = fuse(prepared, patches, list(changes), settings.fusion_weights, crops, trusted)
         # Borders can show where patches end, and where their crops do.
         inner = [cut(p, c) for p, c in zip(patches, crops, strict=True)]
         found = box_artefacts(fused, source, mask, [*patches, *inner])

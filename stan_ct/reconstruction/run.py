@@ -1,4 +1,4 @@
-"""What `reconstruct.py` does, from the input directory to the summary."""
+"""`reconstruct.py`, from the input directory to the summary."""
 
 from __future__ import annotations
 
@@ -10,9 +10,7 @@ from tqdm import tqdm
 from stan_ct.dicom.series import Inventory, find_series
 from stan_ct.errors import UsageError
 from stan_ct.quiet import quiet_start
-from stan_ct.reconstruction.cohort import REPORT, Model, Outcome, OutputError, Run, check_output, standardize_cohort
-from stan_ct.reconstruction.guard import Guard
-from stan_ct.reconstruction.settings import FusionMethod, method_settings
+from stan_ct.reconstruction.settings import FusionMethod
 
 
 def reconstruct(
@@ -29,34 +27,40 @@ def reconstruct(
     """Standardizes every CT series below a directory.
 
     Args:
-        input_dir: A series, a study, any tree; or one file.
-        output_dir: Where series, manifest and report go; left out of the search.
-        model: Model folder.
-        fusion: Method.
+        input_dir: Series, study, any tree; or one file.
+        output_dir: Directory for series, manifest and report; not searched for sources.
+        model: Model folder, or name of a model that ships.
+        fusion: Method, a row of the paper's Table 2.
         switches: Overrides of the method's settings; None leaves the method's own.
         precision: Number type of the networks' hidden layers.
-        dry_run: Only say what would be done.
-        allow_out_of_protocol: Go on with series that the model was not made for.
-        command: The command line, for the manifest.
+        dry_run: Whether to list only what would be done.
+        allow_out_of_protocol: Whether to go on with series that the model was not made for.
+        command: Command line, for the manifest.
     Returns:
-        The exit code: 0 all good, 2 some series or slices refused or failed, 3 no series has the standard protocol now.
+        Exit code: 0 all good, 2 some series or slices were refused or failed, 3 no series was standardized.
     Raises:
-        UsageError: If the input does not exist, the output cannot be used, or the model is none.
+        UsageError: If the input does not exist, the output cannot be used, or there is no such model.
     """
+    from stan_ct.reconstruction.cohort import REPORT, Outcome, Run, check_output, standardize_cohort
+
     try:
         inventory = find_series(input_dir, exclude=[output_dir], progress=lambda p: _bar(p, "reading headers", "file"))
-        check_output(output_dir, input_dir, inventory)
-    except (OutputError, OSError) as error:
+    except OSError as error:
         raise UsageError(str(error)) from error
+    check_output(output_dir, input_dir, inventory)
     print(f"{input_dir}: {len(inventory.series)} CT series, {inventory.slices} slices")
-    _print_left_out(inventory)
+    _print_skipped(inventory)
     if dry_run:
         for series in inventory.series:
             print(f"  {series.name}: kernel {series.kernel}, {' x '.join(map(str, series.shape))} -> {output_dir / 'series'}")
         return Outcome([], inventory.refusals).exit_code if not inventory.series else 2 if inventory.refusals else 0
-    run, synthesizer = _prepare(output_dir, model, fusion, switches or {}, precision, allow_out_of_protocol, command)
+    with quiet_start():
+        from stan_ct.reconstruction.standardize import load_model
+
+        loaded = load_model(model, precision=precision, fusion=fusion, **(switches or {}))
+    run = Run(output_dir, loaded, command, allow_out_of_protocol)
     try:
-        outcome = standardize_cohort(inventory, synthesizer, run, _bar, tqdm.write)
+        outcome = standardize_cohort(inventory, run, _bar, tqdm.write)
     except OSError as error:  # manifest or report
         raise UsageError(f"the output could not be written: {error}. Free space, or choose another --output_dir") from error
     written, alone = (sum(r.status == status for r in outcome.records) for status in ("written", "left_alone"))
@@ -65,32 +69,7 @@ def reconstruct(
     return outcome.exit_code
 
 
-def _prepare(
-    output_dir: Path, folder: Path, fusion: FusionMethod, switches: dict, precision: str, allow: bool, command: str
-) -> tuple:
-    """The run and its synthesizer. TensorFlow is imported here, after the input has been checked."""
-    with quiet_start():
-        from stan_ct.models.folder import find_model, model_hash, read_config
-        from stan_ct.networks.precision import compute_dtype
-        from stan_ct.reconstruction.synthesis import load_synthesizer
-
-        compute_dtype("auto")  # looks for GPUs
-
-    try:
-        folder = find_model(folder)
-        config = read_config(folder)
-        chosen = {"qc_threshold": config.qc_threshold, **{k: v for k, v in switches.items() if v is not None}}
-        settings = method_settings(fusion, **chosen)
-        resolved = compute_dtype(precision).removeprefix("mixed_")
-        synthesizer = load_synthesizer(folder, resolved)
-    except (FileNotFoundError, ValueError) as error:
-        raise UsageError(str(error)) from error
-    model = Model(config.name, model_hash(folder), config.source_kernel, config.target_kernel, config.sharpens)
-    guard = Guard(config.sources, config.standard, allow)
-    return Run(output_dir, model, settings, resolved, command, guard), synthesizer
-
-
-def _print_left_out(inventory: Inventory) -> None:
+def _print_skipped(inventory: Inventory) -> None:
     for kind, count in sorted(inventory.passed_over.items()):
         print(f"  passed over: {count} x {kind}")
     for refusal in inventory.refusals:

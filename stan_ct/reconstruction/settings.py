@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from stan_ct.patches.fusion import HURescale, Weighting
 from stan_ct.patches.sampling import Layout, SamplingRule
-from stan_ct.reconstruction.quality import Mask
+from stan_ct.reconstruction.checks import Mask
 
 FusionMethod = Literal["straightforward", "overlap", "realfake", "stan_ct"]
 
@@ -47,15 +47,16 @@ class PipelineSettings:
         return ("straightforward", "overlap", "realfake", "stan_ct").index(self.fusion)
 
 
-def method_settings(fusion: FusionMethod, **chosen: object) -> PipelineSettings:
+def method_settings(fusion: FusionMethod, **chosen: Any) -> PipelineSettings:
     """Settings of one of the four methods of Table 2; a switch that is not None overrides the method's own.
 
     Raises:
         ValueError: If `tiles` are combined with a method that checks overlap.
     """
     paper = {"patch_layout": "tiles", "hu_rescale": "patch", "fusion_weights": "mean", "mask": "pixel"}
-    own = paper if fusion == "straightforward" else {}
-    settings = PipelineSettings(**{"fusion": fusion, **own, **{k: v for k, v in chosen.items() if v is not None}})
+    own: dict[str, Any] = dict(paper) if fusion == "straightforward" else {}
+    own |= {name: value for name, value in chosen.items() if value is not None}
+    settings = PipelineSettings(fusion=fusion, **own)
     if settings.patch_layout == "tiles" and settings.checks:
         raise ValueError(f"patch_layout tiles does not overlap, which fusion {fusion} requires: choose grid or random")
     return settings

@@ -69,6 +69,8 @@ def load_synthesizer(folder: Path | str, precision: Precision = "auto") -> Synth
     """
     config = read_config(folder)
     if config.method == "kernel_filter":
+        if config.front_end is None:
+            raise ValueError(f"{folder}: a kernel_filter model needs a front end, and this one has none")
         return KernelFilter(config.front_end)
     if config.method == "histogram":
         return HistogramMatching(config.histogram)

@@ -13,22 +13,19 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
-from synthesizers import Scripted
+from synthesizers import Scripted, scripted_model
 from synthetic import random_stored, write_ct
 
 from stan_ct.dicom.series import find_series, load_series
-from stan_ct.reconstruction.cohort import Model, OutputError, Run, check_output, standardize_cohort
-from stan_ct.reconstruction.settings import method_settings
-
-MODEL = Model("scripted", "0" * 64, "B", "L", True)
+from stan_ct.reconstruction.cohort import OutputError, Run, check_output, standardize_cohort
 
 
 def run_cohort(source: Path, output: Path, synthesizer: object | None = None, **switches: object):
     """Standardizes a tree with a scripted synthesizer."""
     inventory = find_series(source, exclude=[output])
     check_output(output, source, inventory)
-    run = Run(output, MODEL, method_settings("stan_ct", **switches), "float32", "test")
-    return standardize_cohort(inventory, synthesizer or Scripted(), run, lambda s, _: s, lambda line: None)
+    run = Run(output, scripted_model(synthesizer, **switches), "test")
+    return standardize_cohort(inventory, run, lambda s, _: s, lambda line: None)
 
 
 def files_of(folder: Path) -> dict[str, bytes]:
@@ -146,7 +143,7 @@ def test_the_manifest_accounts_for_every_slice(tmp_path):
     assert entry["kept_fraction"] == 0
     assert entry["findings"] == {"low_pass_difference": 1, "mean_soft_tissue": 1, "unqualified_patches": 2}
     assert entry["mean_hu_change"] == pytest.approx(12, abs=0.01)
-    assert manifest["model"]["sha256"] == MODEL.sha256
+    assert manifest["model"]["sha256"] == "0" * 64
     report = (tmp_path / "out" / "report.html").read_text()
     assert "unqualified_patches" in report
     assert report.count("data:image/jpeg;base64,") == 4  # two of two slices, two windows
@@ -195,7 +192,7 @@ def test_a_killed_run_leaves_nothing_half_written_and_a_rerun_completes(tmp_path
     run_cohort(source, tmp_path / "undisturbed", Scripted(25.0))
     expected = files_of(tmp_path / "undisturbed")
     here = Path(__file__).parent
-    code = KILLED.format(tests=str(here), synthetic=str(here.parent / "ct"), source=str(source), output=str(output))
+    code = KILLED.format(tests=str(here), synthetic=str(here.parent / "dicom"), source=str(source), output=str(output))
     complete = []
     for delay in (0.0, 0.05, 0.1, 0.2, 0.4):
         process = subprocess.Popen([sys.executable, "-c", code], cwd=here, env=os.environ)

@@ -7,7 +7,7 @@ from synthetic import write_ct
 
 from stan_ct.ct.filters import RadialFilter
 from stan_ct.dicom.series import find_series, load_series
-from stan_ct.reconstruction.fidelity import STRUCTURE_LIMIT, TISSUE_LIMITS, fidelity
+from stan_ct.reconstruction.fidelity import STRUCTURE_LIMIT, TISSUE_LIMITS, measure_fidelity
 
 SHARPER = RadialFilter((0.0, 2.0, 4.0, 8.0), (1.0, 1.1, 1.6, 1.8))
 
@@ -49,7 +49,7 @@ def names(found) -> list[list[str]]:
 def test_a_change_of_kernel_is_no_finding(series):
     """A filter with fresh texture changes no tissue's mean, and leaves nothing that stands out; nor does the identity."""
     for output in (series.volume.copy(), sharpened(series)):
-        found = fidelity(series, output)
+        found = measure_fidelity(series, output)
         assert names(found) == [[]] * 4
         assert found.findings == ()
         assert found.strongest < STRUCTURE_LIMIT
@@ -60,7 +60,7 @@ def test_a_change_of_kernel_is_no_finding(series):
 @pytest.mark.parametrize(("height", "name"), [(120.0, "new_structure"), (-120.0, "lost_structure")])
 def test_an_invented_and_a_lost_nodule_are_found(series, height, name):
     """A nodule of 5 mm that is in the output alone, or in the source alone, is a finding, in its slice and in no other."""
-    found = fidelity(series, sharpened(series) + blob(series, 2, height))
+    found = measure_fidelity(series, sharpened(series) + blob(series, 2, height))
     assert names(found) == [[], [], [name], []]
     assert found.slices[2][0].value > STRUCTURE_LIMIT
 
@@ -70,7 +70,7 @@ def test_a_nodule_that_stays_is_no_finding(series):
     planted = blob(series, 1, 120.0)
     series.volume[:] += planted
     try:
-        assert names(fidelity(series, sharpened(series))) == [[]] * 4
+        assert names(measure_fidelity(series, sharpened(series))) == [[]] * 4
     finally:
         series.volume[:] -= planted
 
@@ -78,9 +78,9 @@ def test_a_nodule_that_stays_is_no_finding(series):
 def test_shifted_tissue_is_found(series):
     """A mean that moves by more than the limit is a finding of the series, of that tissue alone."""
     lung = (ndimage.gaussian_filter(series.volume, (0, 2, 2)) < -500) & (series.volume > -1000)
-    found = fidelity(series, sharpened(series) + np.float32(2 * TISSUE_LIMITS["lung"]) * lung)
+    found = measure_fidelity(series, sharpened(series) + np.float32(2 * TISSUE_LIMITS["lung"]) * lung)
     assert [f.name for f in found.findings] == ["mean_lung"]
-    before = fidelity(series, sharpened(series)).tissues["lung"]
+    before = measure_fidelity(series, sharpened(series)).tissues["lung"]
     assert found.tissues["lung"] - before == pytest.approx(2 * TISSUE_LIMITS["lung"], abs=0.5)
 
 
@@ -89,12 +89,12 @@ def test_bone_and_air_are_not_judged(series):
     output = sharpened(series)
     output[:, 125:135, 75:85] = series.volume[:, 125:135, 75:85]
     output[:, :8] += 300
-    assert names(fidelity(series, output)) == [[]] * 4
+    assert names(measure_fidelity(series, output)) == [[]] * 4
 
 
 def test_blurred_anatomy_is_found(series):
     """Waves of 40 HU and 12 mm all over the body, which no filter makes, are a finding of the series."""
     y, x = np.indices(series.volume.shape[1:]) * 0.7
     waves = 40 * np.sin(2 * np.pi * x / 12) * np.sin(2 * np.pi * y / 12)
-    found = fidelity(series, sharpened(series) + waves.astype(np.float32))
+    found = measure_fidelity(series, sharpened(series) + waves.astype(np.float32))
     assert "low_pass_difference" in [f.name for f in found.findings]

@@ -6,15 +6,14 @@ import numpy as np
 import pydicom
 import pytest
 from scipy import ndimage
-from synthesizers import Scripted
+from synthesizers import scripted_model
 from synthetic import write_ct
 
 from stan_ct.ct.fingerprint import Fingerprint
 from stan_ct.dicom.appearance import look_at
 from stan_ct.dicom.series import find_series, load_series
-from stan_ct.reconstruction.cohort import Model, Run, standardize_cohort
+from stan_ct.reconstruction.cohort import Run, standardize_cohort
 from stan_ct.reconstruction.guard import Guard
-from stan_ct.reconstruction.settings import method_settings
 
 BLUR = {"SOFT": 1.0, "MID": 0.6, "SHARP": 0.3}
 """Kernel -> standard deviation, px, of the Gaussian that stands for it."""
@@ -39,8 +38,8 @@ def model(tmp_path_factory):
     return {kernel: Fingerprint.of(kernel, seen) for kernel, seen in found.items()}
 
 
-def guard_of(model, **options):
-    return Guard((model["SOFT"], model["MID"]), model["SHARP"], **options)
+def guard_of(model):
+    return Guard((model["SOFT"], model["MID"]), model["SHARP"])
 
 
 def judged(model, folder):
@@ -82,9 +81,9 @@ def test_a_model_without_fingerprints_lets_everything_pass(tmp_path):
     assert (verdict.kernel, verdict.standard, verdict.reasons) == ("any", False, ())
 
 
-def run_cohort(source, output, guard):
-    run = Run(output, Model("scripted", "0" * 64, "SOFT", "SHARP", True), method_settings("stan_ct"), "float32", "test", guard)
-    return standardize_cohort(find_series(source), Scripted(), run, lambda s, _: s, lambda line: None)
+def run_cohort(source, output, guard, allow=False):
+    run = Run(output, scripted_model(guard=guard), "test", allow)
+    return standardize_cohort(find_series(source), run, lambda s, _: s, lambda line: None)
 
 
 def manifest_of(output):
@@ -121,7 +120,7 @@ def test_nothing_but_the_standard_is_all_good(model, tmp_path):
 def test_going_on_is_marked(model, tmp_path):
     """With `allow` the stranger is written, and manifest, headers and report say that it is one."""
     write_kernel(tmp_path / "in", "SOFT", "B31f")
-    outcome = run_cohort(tmp_path / "in", tmp_path / "out", guard_of(model, allow=True))
+    outcome = run_cohort(tmp_path / "in", tmp_path / "out", guard_of(model), allow=True)
     assert outcome.exit_code == 0
     (entry,) = manifest_of(tmp_path / "out")
     assert entry["out_of_protocol"] == ["kernel B31f, the model standardizes SOFT and MID"]

@@ -114,8 +114,8 @@ def test_real_series_pass_untouched_through_every_check(real_ct):
 
     from stan_ct.patches.fusion import pad_to
     from stan_ct.patches.sampling import grid_patches
+    from stan_ct.reconstruction.checks import box_artefacts
     from stan_ct.reconstruction.pipeline import standardize_slice
-    from stan_ct.reconstruction.quality import box_artefacts
     from stan_ct.reconstruction.settings import method_settings
 
     names = ("pair_philips_5mm", "chest_philips_1mm", "chest_siemens_b31f_2mm", "phantom_philips", "tilt_philips")

@@ -7,7 +7,7 @@ import pytest
 
 from stan_ct.patches.fusion import Crop
 from stan_ct.patches.sampling import Patch, grid_patches
-from stan_ct.reconstruction.quality import BOX_SIGMAS, BoxArtefact, box_artefacts, close_mask, cropped, overlap_findings
+from stan_ct.reconstruction.checks import BOX_SIGMAS, BoxArtefact, box_artefacts, close_mask, cropped, overlap_findings
 
 TILES = grid_patches((512, 512), 256, 256)
 EVERYWHERE = np.ones((512, 512), bool)

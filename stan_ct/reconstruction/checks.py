@@ -26,11 +26,21 @@ BOX_SIGMAS = 10.0
 
 @dataclass(frozen=True)
 class Finding:
-    """One failed check: its name, the value found, the limit it broke."""
+    """A failed check.
+
+    Attributes:
+        name: Name of the check, a stable key.
+        value: Measured value; None for checks that measure none.
+        limit: Limit that it broke.
+        detail: What came, in words, where a number does not say it.
+        slice: Index of the slice in the volume, None for the whole series.
+    """
 
     name: str
-    value: float
-    limit: float
+    value: float | None = None
+    limit: float | None = None
+    detail: str = ""
+    slice: int | None = None
 
 
 def close_mask(soft_tissue: np.ndarray) -> np.ndarray:

@@ -1,0 +1,189 @@
+"""The guarded way from a series to its standardized series: refusal, pipeline, fidelity and caution in one place."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+
+from stan_ct import __version__
+from stan_ct.dicom.derived import Derivation, write_series
+from stan_ct.dicom.identity import creation_time, derived_series_uid, free_series_number
+from stan_ct.dicom.refusal import Refused
+from stan_ct.dicom.series import Series
+from stan_ct.errors import UsageError
+from stan_ct.networks.precision import Precision
+from stan_ct.reconstruction.checks import Finding
+from stan_ct.reconstruction.fidelity import Fidelity, measure_fidelity
+from stan_ct.reconstruction.guard import Guard, GuardVerdict
+from stan_ct.reconstruction.pipeline import SliceResult, Synthesizer, standardize_slices
+from stan_ct.reconstruction.settings import FusionMethod, PipelineSettings, method_settings
+
+
+@dataclass(frozen=True)
+class ModelIdentity:
+    """A model as the manifest and the DICOM headers name it."""
+
+    name: str
+    sha256: str
+    source_kernel: str
+    target_kernel: str
+    sharpens: bool
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model that is ready to standardize series, with the switches of the pipeline; see :func:`load_model`.
+
+    Attributes:
+        identity: Name, hash and kernels.
+        synthesizer: Network or baseline that turns source patches into standard ones.
+        settings: Switches of the pipeline.
+        precision: Number type of the networks' hidden layers.
+        guard: Protocols that the model was made for.
+    """
+
+    identity: ModelIdentity
+    synthesizer: Synthesizer
+    settings: PipelineSettings
+    precision: str
+    guard: Guard
+
+    @property
+    def key(self) -> str:
+        """Everything that, with the source, determines the output; with the source's UIDs it determines the new UIDs."""
+        parts = {"stan_ct": __version__, "model": self.identity.sha256, "precision": self.precision, **asdict(self.settings)}
+        return json.dumps(parts, sort_keys=True)
+
+    def standardize(
+        self, series: Series, *, allow_out_of_protocol: bool = False, progress: Callable[[Iterable], Iterable] = iter
+    ) -> Standardized:
+        """Standardizes a series, as `reconstruct.py` does.
+
+        Args:
+            series: Source, from :func:`stan_ct.load_series`; only read.
+            allow_out_of_protocol: Whether to go on with a series that the model was not made for, or that has the standard
+                protocol already. The result and the DICOM that it writes say so.
+            progress: Wrapper of the iteration over slices, such as `tqdm`.
+        Returns:
+            The standardized series with the findings of every check.
+        Raises:
+            Refused: `out_of_protocol`, or `standard_protocol` for a series that needs no standardization.
+        """
+        verdict = self.guard(series)
+        if verdict.standard and not allow_out_of_protocol:
+            raise Refused("standard_protocol", f"kernel {series.files.kernel} is the standard one")
+        cautions = ("it had the standard protocol already",) if verdict.standard else verdict.reasons
+        if cautions and not allow_out_of_protocol:
+            raise Refused("out_of_protocol", "; ".join(cautions))
+        volume, results = standardize_slices(series, self.synthesizer, self.settings, progress, verdict.kernel)
+        fidelity = measure_fidelity(series, volume)
+        slices = tuple(
+            replace(result, findings=(*result.findings, *found)) for result, found in zip(results, fidelity.slices, strict=True)
+        )
+        return Standardized(series, volume, slices, fidelity, verdict, cautions, self)
+
+
+@dataclass(frozen=True)
+class Standardized:
+    """A standardized series, not written yet.
+
+    Attributes:
+        source: Series that it was made of.
+        volume: (Z, H, W) float32, HU.
+        slices: Quality control of each slice, in the order of `volume`, structures that came or went included.
+        fidelity: Comparison with the source.
+        verdict: The guard's verdict on the source.
+        cautions: Reasons why the model was not made for the source, in words; empty within its protocol.
+        model: Model that made it.
+    """
+
+    source: Series
+    volume: np.ndarray
+    slices: tuple[SliceResult, ...]
+    fidelity: Fidelity
+    verdict: GuardVerdict
+    cautions: tuple[str, ...]
+    model: Model
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """Every failed check: protocol first, then the whole series, then slice by slice; empty if all is well."""
+        protocol = (Finding("out_of_protocol", detail=caution) for caution in self.cautions)
+        of_slices = (replace(f, slice=z) for z, result in enumerate(self.slices) for f in result.findings)
+        return (*protocol, *self.fidelity.findings, *of_slices)
+
+    @property
+    def series_uid(self) -> str:
+        """Series Instance UID (0020,000E) of the derived series."""
+        return derived_series_uid(self.source.files, self.model.key)
+
+    def write(self, folder: Path | str, series_number: int | None = None, created: datetime | None = None) -> tuple[str, ...]:
+        """Writes the derived DICOM series, byte for byte as `reconstruct.py` does; it appears complete or not at all.
+
+        Args:
+            folder: Folder of the series; an existing one is replaced by the complete new one.
+            series_number: Series Number (0020,0011); by default 1000 above the source's.
+            created: Creation time with a time zone; by default now, or SOURCE_DATE_EPOCH.
+        Returns:
+            SOP Instance UIDs (0008,0018) in the order of the slices.
+        Raises:
+            Refused: `unreadable`, if a source file changed or went away after it was read.
+            OSError: If the folder cannot be written.
+        """
+        number = free_series_number(self.source.files.number, set()) if series_number is None else series_number
+        identity = self.model.identity
+        derivation = Derivation(
+            target=f"kernel {identity.target_kernel}",
+            model=f"{identity.name} {identity.sha256[:8]}",
+            key=self.model.key,
+            sharpening=identity.sharpens,
+            created=created or creation_time(),
+            caution=f"out of protocol: {'; '.join(self.cautions)}" if self.cautions else "",
+        )
+        return write_series(self.source, self.volume, Path(folder), derivation, number)
+
+
+def load_model(
+    name: Path | str = "default",
+    *,
+    precision: Precision = "auto",
+    fusion: FusionMethod = "stan_ct",
+    **switches: object,
+) -> Model:
+    """Loads a model; TensorFlow is imported here, if the model is a network.
+
+    Args:
+        name: Model folder, as `train.py` writes it, or the name of a model that ships: `default`, `philips_b_l`.
+        precision: Number type of the networks' hidden layers: `auto`, `float32`, `bfloat16`; HU are float32 in any case.
+        fusion: Row of the paper's Table 2: `stan_ct`, `realfake`, `overlap`, `straightforward`.
+        switches: Fields of :class:`~stan_ct.reconstruction.settings.PipelineSettings`; None leaves the method's own.
+    Raises:
+        UsageError: If there is no such model, or switches exclude each other.
+    """
+    from stan_ct.models.folder import find_model, model_hash, read_config
+
+    try:
+        folder = find_model(name)
+        config = read_config(folder)
+        chosen = {"qc_threshold": config.qc_threshold, **{k: v for k, v in switches.items() if v is not None}}
+        settings = method_settings(fusion, **chosen)
+        resolved = _resolved(precision)
+        from stan_ct.reconstruction.synthesis import load_synthesizer
+
+        synthesizer = load_synthesizer(folder, resolved)
+    except (FileNotFoundError, ValueError) as error:
+        raise UsageError(str(error)) from error
+    identity = ModelIdentity(config.name, model_hash(folder), config.source_kernel, config.target_kernel, config.sharpens)
+    return Model(identity, synthesizer, settings, resolved, Guard(config.sources, config.standard))
+
+
+def _resolved(requested: Precision) -> Precision:
+    from stan_ct.networks.precision import compute_dtype
+
+    return cast(Precision, compute_dtype(requested).removeprefix("mixed_"))

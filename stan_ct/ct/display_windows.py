@@ -27,8 +27,8 @@ class DisplayWindow(NamedTuple):
         """HU of any shape -> uint8 gray levels, 0 to 255.
 
         Example:
-            >>> DisplayWindow(40, 400).to_gray(np.array([-1000.0, -160.0, 40.0, 240.0, 1000.0]))
-            array([  0,   0, 128, 255, 255], dtype=uint8)
+            >>> DisplayWindow(40, 400).to_gray(np.array([-1000.0, -160.0, -60.0, 240.0, 1000.0]))
+            array([  0,   0,  64, 255, 255], dtype=uint8)
         """
         return np.clip(np.rint((hu - self.low) * (255 / self.width)), 0, 255).astype(np.uint8)
 

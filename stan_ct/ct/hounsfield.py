@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -35,15 +36,29 @@ class HUWindow:
                 f"[{SOFT_TISSUE[0]:g}, {SOFT_TISSUE[1]:g}] HU"
             )
 
+    def normalize(self, hu: Any) -> Any:
+        """HU -> network values, without clipping: [low, high] becomes [-1, 1].
+
+        Plain arithmetic, so that it maps numbers, NumPy arrays, and tensors of TensorFlow and Keras alike.
+
+        Args:
+            hu: HU, any shape, floating point.
+        Returns:
+            Network values, of the type and shape of `hu`.
+        """
+        return (hu - self.low) * (2.0 / (self.high - self.low)) - 1.0
+
+    def denormalize(self, gray: Any) -> Any:
+        """Network values -> HU, without clipping: the inverse of :meth:`normalize`, for the same types."""
+        return (gray + 1.0) * ((self.high - self.low) / 2.0) + self.low
+
     def to_network(self, hu: np.ndarray) -> np.ndarray:
         """HU of any shape -> float32 in [-1, 1]; values outside the window are clipped to it."""
-        scaled = (np.asarray(hu, np.float32) - self.low) * (2.0 / (self.high - self.low)) - 1.0
-        return np.clip(scaled, -1.0, 1.0).astype(np.float32)
+        return np.clip(self.normalize(np.asarray(hu, np.float32)), -1.0, 1.0).astype(np.float32)
 
     def to_hu(self, gray: np.ndarray) -> np.ndarray:
         """Network values of any shape -> float32 HU in [low, high]: the inverse of :meth:`to_network`."""
-        clipped = np.clip(np.asarray(gray, np.float32), -1.0, 1.0)
-        return ((clipped + 1.0) * ((self.high - self.low) / 2.0) + self.low).astype(np.float32)
+        return self.denormalize(np.clip(np.asarray(gray, np.float32), -1.0, 1.0)).astype(np.float32)
 
 
 def soft_tissue_mask(hu: np.ndarray, padding: np.ndarray | None = None) -> np.ndarray:

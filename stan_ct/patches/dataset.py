@@ -74,7 +74,7 @@ def read_patches(
 
     def to_network(pairs: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         hu = tf.cast(pairs, tf.float32)[..., None]
-        gray = tf.clip_by_value((hu - window.low) * (2.0 / (window.high - window.low)) - 1.0, -1.0, 1.0)
+        gray = tf.clip_by_value(window.normalize(hu), -1.0, 1.0)
         return gray[:, 0], gray[:, 1]
 
     pairs = tf.data.Dataset.zip(records, places).map(crop, num_parallel_calls=tf.data.AUTOTUNE)

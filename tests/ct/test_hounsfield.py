@@ -2,8 +2,10 @@
 
 import re
 
+import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
@@ -35,6 +37,19 @@ def test_window_there_and_back(hu):
 def test_whole_hu_come_back_exactly_when_rounded(hu):
     """Every whole HU survives the network's range, given as an integer too."""
     assert round(float(HUWindow().to_hu(HUWindow().to_network(np.array(hu))))) == hu
+
+
+@pytest.mark.parametrize("library", ["numpy", "tensorflow", "keras"])
+def test_one_formula_for_arrays_and_tensors(library):
+    """Arrays and tensors of each library keep their type and get the same float32 bits, beyond the window too."""
+    hu = np.linspace(-2000, 3000, 101, dtype=np.float32)
+    values = {"numpy": np.asarray, "tensorflow": tf.constant, "keras": keras.ops.convert_to_tensor}[library](hu)
+    gray = HUWindow().normalize(values)
+    back = HUWindow().denormalize(gray)
+    assert type(gray) is type(back) is type(values)
+    assert np.array_equal(np.clip(np.asarray(gray), -1, 1), HUWindow().to_network(hu))
+    assert np.asarray(back).dtype == np.float32
+    np.testing.assert_allclose(np.asarray(back), hu, rtol=0, atol=1e-3)
 
 
 def test_values_outside_the_window_are_clipped():

@@ -1,4 +1,4 @@
-"""Nothing invented: what a change of kernel cannot do to a series, and whether the output did it all the same.
+"""Nothing invented: comparison of a standardized series with its source, for changes that no change of kernel makes.
 
 A change of kernel is close to a radial filter. The filter that explains the output best is fitted to the series itself; what
 it leaves is texture, which averages out at the scale of a nodule, unless a structure came or went.
@@ -19,42 +19,42 @@ from stan_ct.dicom.series import Series
 from stan_ct.reconstruction.checks import Finding
 
 FITTED = 12
-"""Slices, evenly spread, on which the filter is fitted."""
+"""Number of evenly spread slices on which the filter is fitted."""
 SCALE = 1.5
 """Standard deviation, mm, of the Gaussian through which structures are looked for: half its response is at 1.25 lp/cm."""
 MARGIN = 3.0
-"""Pixels so near, mm, to air, bone or metal, whose values are cut off or kept, or to another tissue, do not count."""
+"""Distance from air, bone, metal or another tissue, mm, within which pixels are not judged: values are clipped or mixed."""
 BODY = -400.0
-"""Smoothed source above this, HU, is no air; the largest part of it is the body, not the table."""
+"""HU of the smoothed source above which a pixel is not air; the largest connected part is the body, not the table."""
 AIRY = -970.0
-"""Smoothed source below this, HU, counts as air."""
+"""HU of the smoothed source below which a pixel is air."""
 TISSUE_LIMITS = {"lung": 5.0, "fat": 5.0, "soft tissue": 5.0, "bone": 40.0}
-"""Mean HU of a tissue may change by so much; in bone, which is all edges, it does from kernel to kernel."""
+"""Largest change of a tissue's mean, HU; bone, which is all edges, changes from kernel to kernel."""
 TISSUE_PIXELS = 1000
-"""A tissue of fewer pixels in a series is not judged."""
+"""Fewest pixels of a tissue in a series on which its mean is judged."""
 LOW_PASS_LIMIT = 10.0
-"""Root mean square of what the filter leaves below about 2 lp/cm, HU: the whole series."""
+"""Largest root mean square of the residual of the fitted filter below about 2 lp/cm, over the series, HU."""
 STRUCTURE_LIMIT = 8.0
-"""Structures stand out from the texture of their slice by less than this, in standard deviations."""
+"""Largest height of a structure above the texture of its slice, in standard deviations."""
 EDGE = 0.3
-"""Of the source's own contrast around a pixel so much counts as texture: edges are changed by more than the filter."""
+"""Fraction of the local source contrast added to the noise estimate: edges change by more than a linear filter predicts."""
 BONE = 600.0
-"""Source above this, HU, is near values at which the window of the networks ends."""
+"""HU of the source above which pixels are not judged: the window of the networks ends near there."""
 FAINT = 15.0
-"""Structures fainter than this, HU after the Gaussian, are not judged."""
+"""Least height of a structure that is judged, HU after the Gaussian."""
 
 
 @dataclass(frozen=True)
 class Fidelity:
-    """What changed in a series that should not.
+    """Changes of a series that a change of kernel does not make.
 
     Attributes:
         tissues: Tissue -> mean change, HU; only tissues with enough pixels.
-        structure: Root mean square of what the filter leaves at the scale of a nodule, HU.
-        strongest: The strongest structure among the slices, in standard deviations.
-        findings: Of the series.
+        structure: Root mean square of the residual of the fitted filter at the scale of a nodule, HU.
+        strongest: Height of the strongest structure among the slices, in standard deviations.
+        findings: Findings of the whole series.
         slices: Findings of each slice.
-        explained: The filter that explains the output best.
+        explained: Radial filter that explains the output best.
     """
 
     tissues: dict[str, float]
@@ -69,8 +69,8 @@ def measure_fidelity(series: Series, volume: np.ndarray) -> Fidelity:
     """Compares a standardized series with its source.
 
     Args:
-        series: The source.
-        volume: (Z, H, W) float32 HU, the output.
+        series: Source series.
+        volume: Standardized series, (Z, H, W) float32 HU.
     """
     explained, reach = fit(series, volume), _reach(series.files.pixel_spacing)
     sums, squares, slices, strongest = {tissue: np.zeros(2) for tissue in TISSUES}, np.zeros(2), [], 0.0
@@ -84,7 +84,7 @@ def measure_fidelity(series: Series, volume: np.ndarray) -> Fidelity:
         squares += judged.sum(), np.square(rest[judged], dtype=np.float64).sum()
         found = structure(rest, judged, contrast(source, series.files.pixel_spacing))
         strongest = max(strongest, abs(found[0]))
-        slices.append(_structure_findings(*found))
+        slices.append(structure_findings(*found))
     tissues = {name: float(total / n) for name, (n, total) in sums.items() if n >= TISSUE_PIXELS}
     rms = round(float(np.sqrt(squares[1] / max(squares[0], 1))), 2)
     limits = [(f"mean_{name.replace(' ', '_')}", round(c, 2), TISSUE_LIMITS[name]) for name, c in tissues.items()]
@@ -100,7 +100,7 @@ def measure_fidelity(series: Series, volume: np.ndarray) -> Fidelity:
 
 
 def fit(series: Series, volume: np.ndarray) -> RadialFilter:
-    """The radial filter that makes the output of the source with the least error."""
+    """Fits the radial filter that turns the source into the output with the least squared error."""
     chosen = np.unique(np.linspace(0, len(volume) - 1, FITTED).round().astype(int))
     spacing = series.files.pixel_spacing
     fitted = fit_radial_filter(((series.volume[z], volume[z], spacing) for z in chosen), "wiener")
@@ -114,10 +114,10 @@ def residual(
     pixel_spacing: tuple[float, float],
     explained: RadialFilter,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """What the filter leaves of the change, at the scale of a nodule.
+    """Residual of the fitted filter at the scale of a nodule.
 
     Returns:
-        (H, W) HU, and where it is judged, (H, W) bool.
+        Residual, (H, W) HU, and the judged pixels, (H, W) bool.
     """
     sigma, smooth = [SCALE / spacing for spacing in pixel_spacing], ndimage.gaussian_filter(source, SMOOTHING)
     expected = np.maximum(explained(source, pixel_spacing), AIR)  # overshoots below air are cut off in the output too
@@ -127,7 +127,7 @@ def residual(
 
 
 def _body(smooth: np.ndarray) -> np.ndarray:
-    """The largest part of a slice that is no air, and what it encloses, (H, W) bool."""
+    """Largest connected part of a slice that is not air, with its holes filled, (H, W) bool."""
     parts, number = ndimage.label(smooth > BODY)
     if not number:
         return np.zeros(smooth.shape, bool)
@@ -136,12 +136,12 @@ def _body(smooth: np.ndarray) -> np.ndarray:
 
 
 def _reach(pixel_spacing: tuple[float, float]) -> list[int]:
-    """Side of a window that reaches `MARGIN` to every side, px."""
+    """Side of a window that extends `MARGIN` in every direction, px."""
     return [2 * round(MARGIN / spacing) + 1 for spacing in pixel_spacing]
 
 
 def contrast(source: np.ndarray, pixel_spacing: tuple[float, float]) -> np.ndarray:
-    """(H, W) HU: standard deviation of the source, at the scale of a nodule, over its neighbourhood."""
+    """Local contrast of the source: standard deviation at the scale of a nodule over the neighbourhood, (H, W) HU."""
     smooth = ndimage.gaussian_filter(source.astype(np.float64), [SCALE / spacing for spacing in pixel_spacing])
     around = [2 * SCALE / spacing for spacing in pixel_spacing]
     mean, square = (ndimage.gaussian_filter(values, around) for values in (smooth, smooth**2))
@@ -149,12 +149,12 @@ def contrast(source: np.ndarray, pixel_spacing: tuple[float, float]) -> np.ndarr
 
 
 def structure(rest: np.ndarray, judged: np.ndarray, edges: np.ndarray) -> tuple[float, float]:
-    """The strongest structure: its height in standard deviations of the texture (robust) around it, and in HU.
+    """Height of the strongest structure, in standard deviations of the texture and in HU; 0, 0 if nothing is judged.
 
     Args:
-        rest: (H, W) HU, of `residual`.
-        judged: (H, W) bool; 0 and 0 where nothing is judged.
-        edges: (H, W) HU, of `contrast`.
+        rest: Residual from :func:`residual`, (H, W) HU.
+        judged: Judged pixels, (H, W) bool.
+        edges: Local contrast from :func:`contrast`, (H, W) HU.
     """
     if not judged.any():
         return 0.0, 0.0
@@ -164,7 +164,13 @@ def structure(rest: np.ndarray, judged: np.ndarray, edges: np.ndarray) -> tuple[
     return float(strength[place]), float(rest[place])
 
 
-def _structure_findings(sigmas: float, height: float) -> tuple[Finding, ...]:
+def structure_findings(sigmas: float, height: float) -> tuple[Finding, ...]:
+    """`new_structure` or `lost_structure`, if the strongest structure stands out by `STRUCTURE_LIMIT` and is not `FAINT`.
+
+    Args:
+        sigmas: Height in standard deviations of the texture, negative for a structure that went.
+        height: Height after the Gaussian, HU.
+    """
     if abs(sigmas) <= STRUCTURE_LIMIT or abs(height) <= FAINT:
         return ()
     return (Finding("new_structure" if sigmas > 0 else "lost_structure", round(abs(sigmas), 2), STRUCTURE_LIMIT),)

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from synthesizers import Scripted, scripted_model
 from synthetic import random_stored, write_ct
 
 from stan_ct.dicom.series import find_series, load_series
+from stan_ct.reconstruction import standardize
 from stan_ct.reconstruction.cohort import OutputError, Run, check_output, standardize_cohort
 
 
@@ -176,6 +178,7 @@ def test_outputs_and_other_data_never_mix(tmp_path):
 
 KILLED = """
 import sys
+from dataclasses import replace
 from pathlib import Path
 sys.path[:0] = [{tests!r}, {synthetic!r}]
 from test_cohort import run_cohort, Scripted
@@ -255,3 +258,70 @@ def test_a_full_disk_is_named_and_leaves_no_half_series(tmp_path, monkeypatch):
     assert [r.refusals[0].reason for r in outcome.records] == ["unwritable"]
     assert files_of(tmp_path / "out") == {}
     assert not (tmp_path / "out" / ".incomplete").exists()
+
+
+def test_each_part_of_the_key_gives_other_uids():
+    """Two runs that differ in the model's hash, the precision, the version or one switch alone never share a UID."""
+    base = scripted_model()
+    identity = replace(base.identity, sha256="1" * 64)
+    others = {
+        "hash": replace(base, identity=identity),
+        "precision": replace(base, precision="bfloat16"),
+        "qc_threshold": scripted_model(qc_threshold=0.98),
+        "mask": scripted_model(mask="air"),
+        "seed": scripted_model(seed=1),
+        "fusion_weights": scripted_model(fusion_weights="mean"),
+        "hu_rescale": scripted_model(hu_rescale="patch"),
+        "patch_layout": scripted_model(patch_layout="random"),
+        "on_unqualified": scripted_model(on_unqualified="source"),
+    }
+    keys = {name: model.key for name, model in others.items()}
+    assert base.key not in keys.values()
+    assert len(set(keys.values())) == len(keys)
+    renamed = replace(base, identity=replace(base.identity, name="other"))
+    assert renamed.key == base.key, "a name decides no pixel"
+
+
+def test_the_version_is_part_of_the_key(monkeypatch):
+    """Another version of STAN-CT may give other pixels: other UIDs."""
+    before = scripted_model().key
+    monkeypatch.setattr(standardize, "__version__", "99.0")
+    assert scripted_model().key != before
+
+
+def test_structures_that_came_or_went_reach_manifest_report_and_summary(tmp_path):
+    """A lesion that the synthesizer plants in one slice is named, for that slice, wherever people look."""
+    rng = np.random.default_rng(0)
+    stored = np.full((3, 256, 256), 24)
+    stored[:, 20:236, 20:236] = 1064  # a body of soft tissue
+    write_ct(tmp_path / "in", stored + rng.normal(0, 8, stored.shape).round().astype(int).clip(-24))
+
+    class Planting(Scripted):
+        def __call__(self, patches):
+            made, p_real = super().__call__(patches)
+            if len(self.seen) == 2:  # the second slice
+                made = made.copy()
+                made[0, 120:132, 120:132] += 150
+            return made, p_real
+
+    lines: list[str] = []
+    run = Run(tmp_path / "out", scripted_model(Planting()), "test")
+    standardize_cohort(find_series(tmp_path / "in"), run, lambda s, _: s, lines.append)
+    (entry,) = json.loads((tmp_path / "out" / "manifest.json").read_text())["series"]
+    assert [[f["name"] for f in s["findings"]] for s in entry["slices"]] == [[], ["new_structure"], []]
+    assert entry["findings"]["new_structure"] == 1
+    assert "new_structure" in (tmp_path / "out" / "report.html").read_text()
+    assert "new_structure x 1" in lines[-1]
+
+
+def test_the_tool_fails_with_its_own_word(tmp_path):
+    """Only a fault of STAN-CT itself is called one, with the traceback in the manifest."""
+    write_ct(tmp_path / "in", random_stored((1, 40, 40)))
+
+    def broken(patches):
+        raise ZeroDivisionError("a bug")
+
+    assert run_cohort(tmp_path / "in", tmp_path / "out", Scripted(broken)).exit_code == 3
+    (entry,) = json.loads((tmp_path / "out" / "manifest.json").read_text())["series"]
+    assert entry["refusal"]["reason"] == "failed"
+    assert "ZeroDivisionError" in entry["traceback"]

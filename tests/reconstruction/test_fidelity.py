@@ -1,5 +1,7 @@
 """Nothing invented: what a change of kernel does is no finding, what it cannot do is one."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy import ndimage
@@ -7,7 +9,7 @@ from synthetic import write_ct
 
 from stan_ct.ct.filters import RadialFilter
 from stan_ct.dicom.series import find_series, load_series
-from stan_ct.reconstruction.fidelity import STRUCTURE_LIMIT, TISSUE_LIMITS, measure_fidelity
+from stan_ct.reconstruction.fidelity import STRUCTURE_LIMIT, TISSUE_LIMITS, measure_fidelity, structure_findings
 
 SHARPER = RadialFilter((0.0, 2.0, 4.0, 8.0), (1.0, 1.1, 1.6, 1.8))
 
@@ -98,3 +100,48 @@ def test_blurred_anatomy_is_found(series):
     waves = 40 * np.sin(2 * np.pi * x / 12) * np.sin(2 * np.pi * y / 12)
     found = measure_fidelity(series, sharpened(series) + waves.astype(np.float32))
     assert "low_pass_difference" in [f.name for f in found.findings]
+
+
+@pytest.mark.parametrize(
+    ("sigmas", "height", "name"),
+    [
+        (8.08, 20.0, ["new_structure"]),
+        (7.92, 20.0, []),
+        (20.0, 15.15, ["new_structure"]),
+        (20.0, 14.85, []),
+        (-8.08, -20.0, ["lost_structure"]),
+        (-7.92, -20.0, []),
+    ],
+)
+def test_limits_of_a_structure(sigmas, height, name):
+    """8 standard deviations and 15 HU: one percent above both is a finding, one percent below either is none."""
+    assert [f.name for f in structure_findings(sigmas, height)] == name
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_limits_of_the_mean_of_a_tissue(series, sign):
+    """README promises 5 HU for lung, fat and soft tissue: 1 % above is a finding of each tissue, 1 % below of none."""
+    for shift, expected in ((4.95, []), (5.05, ["mean_lung", "mean_soft_tissue"])):
+        found = measure_fidelity(series, series.volume + np.float32(sign * shift))
+        assert [f.name for f in found.findings] == expected
+        assert all(f.limit == 5 for f in found.findings)
+    assert TISSUE_LIMITS == {"lung": 5.0, "fat": 5.0, "soft tissue": 5.0, "bone": 40.0}
+
+
+def test_limit_of_the_low_pass_difference(series):
+    """10 HU root mean square: a residual of 1 % more is a finding of the series, one of 1 % less is none."""
+    unit = measure_fidelity(series, series.volume + np.float32(40)).structure / 40
+    for rms, expected in ((9.9, False), (10.1, True)):
+        found = measure_fidelity(series, series.volume + np.float32(rms / unit))
+        assert found.structure == pytest.approx(rms, abs=0.05)
+        assert ("low_pass_difference" in [f.name for f in found.findings]) == expected
+
+
+@pytest.mark.parametrize(("pixels", "judged"), [(990, False), (1010, True)])
+def test_a_tissue_of_few_pixels_is_not_judged(series, pixels, judged):
+    """Fewer than 1,000 pixels of a tissue say nothing about its mean."""
+    padding = np.ones_like(series.padding)
+    inside = np.argwhere(ndimage.minimum_filter(np.abs(series.volume - 40) < 400, (1, 25, 25)))[:pixels]
+    padding[tuple(inside.T)] = False
+    few = replace(series, padding=padding)
+    assert ("soft tissue" in measure_fidelity(few, few.volume).tissues) == judged

@@ -244,3 +244,19 @@ def test_the_random_layout_repeats_with_its_seed_and_keeps_the_overlap_rule():
     np.testing.assert_array_equal(first.hu, second.hu)
     assert first.findings == ()
     assert first.patches > 10
+
+
+@pytest.mark.parametrize(("p_real", "kept"), [(0.7, 1), (np.nextafter(np.float32(0.7), np.float32(0)), 0)])
+def test_check_2_rejects_just_below_the_threshold(p_real, kept):
+    """A patch is qualified at the threshold, and not below it by the smallest step."""
+    hu = np.random.default_rng(0).normal(40, 10, (256, 256)).astype(np.float32)
+    scripted = Scripted(5.0, lambda patches: np.full(len(patches), p_real, np.float32))
+    settings = method_settings("stan_ct", qc_threshold=float(np.float32(0.7)))
+    result = standardize_slice(hu, np.zeros(hu.shape, bool), (0.7, 0.7), scripted, settings, np.random.default_rng(0))
+    assert (result.qualified > 0) == bool(kept)
+    assert ("unqualified_patches" in [f.name for f in result.findings]) == (not kept)
+
+
+def test_the_papers_threshold_is_the_default():
+    """P(real) > 0.99, as the paper has it, where a model states none of its own."""
+    assert PipelineSettings().qc_threshold == 0.99

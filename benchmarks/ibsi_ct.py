@@ -27,8 +27,8 @@ import pydicom
 from scipy.ndimage import affine_transform
 from skimage.draw import polygon2mask
 
+from stan_ct.dicom.positions import POSITION_TOLERANCE
 from stan_ct.dicom.series import Series, find_series, load_series
-from stan_ct.evaluation.measure.pairs import ALONG_NORMAL
 from stan_ct.features.first_order import HISTOGRAM, STATISTICS, histogram_features, statistics
 from stan_ct.features.glcm import IBSI
 from stan_ct.features.glcm_region import fixed_bin_number, fixed_bin_size, roi_features
@@ -198,7 +198,7 @@ def rasterize(polygons: Iterable[np.ndarray], series: Series) -> np.ndarray:
     for points in polygons:
         offsets = np.stack([points - instance.position for instance in series.instances])  # (Z, points, 3) mm
         above = np.abs(offsets @ np.cross(right, down)).max(axis=1)
-        if above.min() > ALONG_NORMAL:
+        if above.min() > POSITION_TOLERANCE:
             raise ValueError(f"expected contours in the slices, got one {above.min():g} mm from the next")
         mask[above.argmin()] ^= polygon2mask(mask.shape[1:], offsets[above.argmin()] @ in_plane)  # rows, columns
     return mask

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
-
+from stan_ct.dicom.positions import SlicePositions
 from stan_ct.dicom.series import Instance, SeriesFiles
 from stan_ct.errors import StanCTError
 from stan_ct.patches.protocol import Protocol, protocol_of, same_thickness
-
-POSITION_TOLERANCE = 0.1
-"""Two slices show the same anatomy if their positions differ by less than this, mm."""
 
 Pairing = Literal["kernel", "standard"]
 
@@ -89,17 +86,20 @@ class PairingRule:
 
 
 def pair_slices(sources: Sequence[Instance], targets: Sequence[Instance]) -> tuple[tuple[int, int], ...]:
-    """Pairs slices whose Image Position (Patient) agrees; positions that occur twice in a series pair with nothing.
+    """Pairs slices on the same grid and at the same position; positions that occur twice in a series pair with nothing.
 
+    Args:
+        sources: Slices of the source series.
+        targets: Slices of the target series.
     Returns:
         (source index, target index), in the order of the sources.
     """
+    source_positions, target_positions = SlicePositions(sources), SlicePositions(targets)
     found = []
-    ours, theirs = (np.array([i.position for i in instances]).reshape(-1, 3) for instances in (sources, targets))
-    near = np.abs(ours[:, None] - theirs[None]).max(-1) < POSITION_TOLERANCE  # (sources, targets)
-    alone = np.abs(ours[:, None] - ours[None]).max(-1) < POSITION_TOLERANCE
-    for z in np.flatnonzero((near.sum(1) == 1) & (alone.sum(1) == 1)):
-        found.append((int(z), int(np.flatnonzero(near[z])[0])))
+    for z, source in enumerate(sources):
+        matches = target_positions.at(source)
+        if matches.size == 1 and source_positions.at(source).size == 1:
+            found.append((z, int(matches[0])))
     return tuple(found)
 
 
@@ -114,9 +114,10 @@ def pair_series(series: Sequence[SeriesFiles], rule: PairingRule) -> list[Series
     Raises:
         PairingError: If there is none.
     """
-    pairs, studies = [], {}
+    pairs: list[SeriesPair] = []
+    studies: dict[str, list[SeriesFiles]] = defaultdict(list)
     for one in series:
-        studies.setdefault(one.study_uid, []).append(one)
+        studies[one.study_uid].append(one)
     for source in series:
         for target in studies[source.study_uid]:
             if source is target or not rule(protocol_of(source), protocol_of(target)) or not _same_scan(source, target):
@@ -138,14 +139,7 @@ def frame_of_reference(series: SeriesFiles) -> str:
 
 
 def _same_scan(source: SeriesFiles, target: SeriesFiles) -> bool:
-    """Whether positions of two series mean the same, and pixels too; two contrast phases are two acquisitions."""
+    """Whether positions in two series share one coordinate system; two contrast phases are two acquisitions."""
     frames = {frame_of_reference(source), frame_of_reference(target)} - {""}
     acquisitions = {str(s.first.get("AcquisitionNumber", "") or "") for s in (source, target)} - {""}
-    orientations = [np.asarray(s.first.ImageOrientationPatient, float) for s in (source, target)]
-    return (
-        len(frames) < 2
-        and len(acquisitions) < 2
-        and source.shape[1:] == target.shape[1:]
-        and np.allclose(source.pixel_spacing, target.pixel_spacing)
-        and np.allclose(*orientations, atol=1e-3)
-    )
+    return len(frames) < 2 and len(acquisitions) < 2

@@ -10,7 +10,7 @@ from synthetic import random_stored, write_ct
 
 from stan_ct.dicom.series import Instance, SeriesFiles, find_series
 from stan_ct.patches.pairs import PairingError, PairingRule, pair_series, pair_slices
-from stan_ct.patches.protocol import Protocol, protocol_of
+from stan_ct.patches.protocol import Protocol, protocol_of, same_thickness
 
 
 def at(*locations: float | tuple[float, float, float]) -> list[Instance]:
@@ -19,6 +19,8 @@ def at(*locations: float | tuple[float, float, float]) -> list[Instance]:
     for n, location in enumerate(locations):
         header = Dataset()
         header.ImagePositionPatient = list(location) if isinstance(location, tuple) else [0, 0, location]
+        header.Rows, header.Columns, header.PixelSpacing = 512, 512, [0.7, 0.7]
+        header.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
         found.append(Instance(Path(f"{n}.dcm"), header))
     return found
 
@@ -29,9 +31,9 @@ def test_pairs_by_position():
 
 
 def test_pairs_need_all_three_coordinates():
-    """A shift of 0.2 mm in any direction is another place, one of 0.05 mm the same."""
+    """A shift of 0.101 mm in any direction is another place, one of 0.099 mm the same."""
     for axis in range(3):
-        for shift, expected in ((0.2, ()), (0.05, ((0, 0),))):
+        for shift, expected in ((0.101, ()), (0.099, ((0, 0),))):
             moved = tuple(shift if i == axis else 0.0 for i in range(3))
             assert pair_slices(at((0, 0, 0)), at(moved)) == expected
 
@@ -73,6 +75,37 @@ def test_series_pair_by_kernel(tmp_path):
     assert pair_series(series, PairingRule(("L",), "B"))[0].source.kernel == "L"
 
 
+@pytest.mark.parametrize(("shift", "pairs"), [(0.099, 4), (0.101, 0)])
+def test_series_pair_within_the_tolerance(tmp_path, shift, pairs):
+    """Series 0.099 mm apart in x pair slice by slice; at 0.101 mm they are other images."""
+    series = write_study(
+        tmp_path, edit=lambda ds, z: setattr(ds, "ImagePositionPatient", [f"{shift - 100:g}", "-90.5", 2.5 * z])
+    )
+    if pairs:
+        assert len(pair_series(series, PairingRule(("B",), "L"))[0].slices) == pairs
+    else:
+        with pytest.raises(PairingError, match="slices at the same positions"):
+            pair_series(series, PairingRule(("B",), "L"))
+
+
+@pytest.mark.parametrize(("other", "same"), [(1.0149, True), (0.9851, True), (1.0151, False), (0.9849, False), (0.0, False)])
+def test_tolerance_of_the_thickness(other, same):
+    """1 mm is the same as what differs by up to 0.015 mm, either way, and 0 (not stated) is the same as 0 alone."""
+    assert same_thickness(1.0, other) is same
+    assert same_thickness(0.0, 0.0)
+
+
+@pytest.mark.parametrize(("thickness", "pairs"), [(1.01, True), (1.02, False), (1.1, False)])
+def test_kernel_pairs_need_equal_thickness(thickness, pairs):
+    """1.01 mm pairs with 1 mm, as rounded headers have it; 1.02 mm and 1.1 mm are other thicknesses."""
+    series, rule = protocols(Protocol("BL57", 1.0), Protocol("BL64", thickness)), PairingRule(("BL57",), "BL64")
+    if pairs:
+        assert paired(series, rule) == [f"BL57 1 mm > BL64 {thickness:g} mm"]
+    else:
+        with pytest.raises(PairingError, match="of the same thickness"):
+            pair_series(series, rule)
+
+
 @pytest.mark.parametrize(
     "target",
     [
@@ -107,8 +140,7 @@ def protocols(*of_one_study: Protocol) -> list[SeriesFiles]:
         for instance in instances:
             header = instance.header
             header.StudyInstanceUID, header.SeriesInstanceUID = "1.1", f"1.1.{number}"
-            header.Rows, header.Columns, header.PixelSpacing = 512, 512, [0.7, 0.7]
-            header.ImageOrientationPatient, header.ConvolutionKernel = [1, 0, 0, 0, 1, 0], protocol.kernel
+            header.ConvolutionKernel = protocol.kernel
             if protocol.thickness:
                 header.SliceThickness = protocol.thickness
         found.append(SeriesFiles(tuple(instances)))

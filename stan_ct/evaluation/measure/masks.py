@@ -20,16 +20,13 @@ import numpy as np
 from pydicom.dataset import Dataset
 
 from stan_ct.dicom import header as dicom
+from stan_ct.dicom.positions import POSITION_TOLERANCE, same_position
 from stan_ct.dicom.refusal import Refused
 from stan_ct.dicom.series import Series
 from stan_ct.errors import NotComparable
-from stan_ct.evaluation.measure.pairs import ALONG_NORMAL
 
 SEGMENTATIONS = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")
 """SOP Classes: Segmentation Storage and Label Map Segmentation Storage."""
-
-PART_OF_A_PIXEL = 0.1
-"""How far a pixel of a mask may lie from the series' pixel, in the plane; along the normal it is `ALONG_NORMAL` mm."""
 
 ADVICE = "Masks are not resampled: draw it on this series, or resample it to its grid yourself and look at it"
 
@@ -53,7 +50,7 @@ def read_masks(path: Path | str, series: Series) -> dict[str, np.ndarray]:
         FileNotFoundError: If `path` does not exist.
         NotComparable: If a mask is of another study or grid, no mask, empty, or of a ROI seen before; or the extra is missing.
     """
-    masks = {}
+    masks: dict[str, np.ndarray] = {}
     for file in _mask_files(Path(path), series):
         found = _read_nifti(file, series) if _is_nifti(file) else _read_seg(file, series)
         if twice := sorted(set(found) & set(masks)):
@@ -81,7 +78,7 @@ def _is_nifti(path: Path) -> bool:
 def _is_seg_of(path: Path, series: Series) -> bool:
     try:
         with dicom.tolerant():
-            header = dicom.read_header(path) if dicom.looks_like_dicom(path) else {}
+            header = dicom.read_header(path) if dicom.looks_like_dicom(path) else Dataset()
     except Refused:
         return False
     return header.get("SOPClassUID") in SEGMENTATIONS and header.get("StudyInstanceUID") == series.files.study_uid
@@ -106,7 +103,6 @@ class _Grid:
         self.axes = np.stack([orientation[:3], orientation[3:], np.cross(orientation[:3], orientation[3:])])
         steps = _steps(orientation, np.array([down, right]))
         self.corners = np.stack([_corners(i.position, *steps, self.shape[1:]) for i in series.instances])  # (Z, 3, 3) mm
-        self.tolerance = np.array([PART_OF_A_PIXEL * right, PART_OF_A_PIXEL * down, ALONG_NORMAL])  # mm
         self.step = float(np.median(np.diff([i.location for i in series.instances]))) if self.shape[0] > 1 else np.nan  # mm
 
     def place(self, planes: Iterable[Plane], rois: Iterable[str], path: Path) -> dict[str, np.ndarray]:
@@ -120,8 +116,7 @@ class _Grid:
     def _slice_at(self, corners: np.ndarray | None, shape: tuple[int, ...], path: Path) -> int:
         fits = np.zeros(len(self.corners), bool)
         if shape == self.shape[1:] and corners is not None:
-            offset = (corners - self.corners) @ self.axes.T  # (Z, 3, 3) mm: along rows, along columns, along the normal
-            fits = (np.abs(offset) <= self.tolerance).all(axis=(1, 2))
+            fits |= same_position(corners, self.corners).all(axis=1)
         if fits.sum() != 1:
             raise NotComparable(
                 f"{path} is not on the grid of {self.name}. Expected: marked planes in the places of its {len(fits)} slices, "
@@ -132,7 +127,7 @@ class _Grid:
 
     def check_step(self, step: float, path: Path) -> None:
         """Refuses planes (`step` mm apart, NaN if that is not known) that do not follow each other as the slices do."""
-        if len(self.corners) > 1 and not abs(step - self.step) <= ALONG_NORMAL:
+        if len(self.corners) > 1 and not abs(step - self.step) <= POSITION_TOLERANCE:
             came = f"planes {step:.4g} mm apart (nan: it does not say)"
             raise NotComparable(f"{path} has {came}, expected {self.step:.4g} mm as the slices of {self.name}. {ADVICE}")
 

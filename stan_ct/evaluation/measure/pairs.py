@@ -3,21 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from stan_ct.dicom import header as dicom
+from stan_ct.dicom.positions import SlicePositions
 from stan_ct.dicom.series import Instance, Series, SeriesFiles, find_series, load_series
 from stan_ct.errors import NotComparable
-
-IN_PLANE, ALONG_NORMAL = 0.01, 0.1
-"""How far apart slices in one place may be, mm."""
-
-SAME_GRID = 1e-5, 1e-3
-"""How much pixel spacing (mm) and direction cosines of slices on one grid may differ."""
 
 
 @dataclass(frozen=True)
@@ -27,11 +20,11 @@ class Pairing:
     Attributes:
         stacks: Runs of neighbouring slices of one source series; of each place the slice of every image, by name, `source`
             first.
-        left_out: Reason -> how many slices or files were left out for it.
+        excluded: Reason -> number of slices or files excluded for it.
     """
 
     stacks: tuple[tuple[Mapping[str, Instance], ...], ...]
-    left_out: Counter
+    excluded: Counter[str]
 
     @property
     def together(self) -> tuple[Mapping[str, Instance], ...]:
@@ -48,47 +41,96 @@ def load_slices(together: Mapping[str, Instance]) -> dict[str, Series]:
     return {name: load_series(SeriesFiles((instance,)), workers=1) for name, instance in together.items()}
 
 
+@dataclass(frozen=True)
+class Headers:
+    """The headers of a directory, read once; several comparisons may share them.
+
+    Attributes:
+        root: The directory.
+        series: Its CT series.
+        rejected: Reason -> number of files that cannot be used.
+    """
+
+    root: Path
+    series: tuple[SeriesFiles, ...]
+    rejected: Mapping[str, int]
+
+    @property
+    def instances(self) -> list[Instance]:
+        """All slices."""
+        return [instance for files in self.series for instance in files.instances]
+
+
+def read_headers(root: Path, name: str, progress: Callable = lambda items: items) -> Headers:
+    """Reads the headers of a directory of series.
+
+    Args:
+        root: The directory.
+        name: `source`, `target`, or anything else for what was made of the source; only there are slices written by
+            STAN-CT accepted.
+        progress: Wraps the iteration over files, such as `tqdm`.
+    Raises:
+        FileNotFoundError: If the directory does not exist.
+        NotComparable: If it holds no CT series.
+    """
+    inventory = find_series(root, progress=progress, accept_standardized=name not in ("source", "target"))
+    rejected: Counter[str] = Counter()
+    for refusal in inventory.refusals:
+        rejected[refusal.reason] += len(refusal.paths)
+    if not inventory.series:
+        came = ", ".join(f"{count} x {what}" for what, count in (inventory.passed_over + rejected).items()) or "no files"
+        raise NotComparable(f"expected a CT series in the {name} directory {root}, found {came}: give another directory")
+    return Headers(Path(root), tuple(inventory.series), rejected)
+
+
 def find_pairs(
-    source_dir: Path,
-    others: Mapping[str, Path],
+    source: Path | Headers,
+    others: Mapping[str, Path | Headers],
     only_instances: Iterable[str] | None = None,
     progress: Callable = lambda items: items,
 ) -> Pairing:
     """Finds the slices of other directories that lie where each source slice does.
 
     All belong to one study, so the directories alone tell who is who. Slices belong together which share the Study
-    Instance UID, the matrix, the pixel spacing, the orientation, and the position within 0.01 mm in the plane and 0.1 mm
-    along its normal.
+    Instance UID, the pixel grid and the position (:mod:`stan_ct.dicom.positions`).
 
     Args:
-        source_dir: Directory of one or several series; so are the others.
+        source: Directory of one or several series, or its headers if they have been read; so are the others.
         others: Name -> directory: `target`, the standard protocol, and what was made of the source under any other name;
             in these alone slices written by STAN-CT are read.
         only_instances: SOP Instance UIDs of the source slices to compare (the held-back ones); None for all.
         progress: Wraps the iteration over files, such as `tqdm`.
     Returns:
-        At least one place.
+        The pairing, with at least one place.
     Raises:
         FileNotFoundError: If a directory does not exist.
         NotComparable: If no source slice has all partners, or one has several in the same directory.
     """
-    left_out = Counter()
-    series = _find(source_dir, "source", left_out, progress)
-    number = {i.uid: (n, z) for n, files in enumerate(series) for z, i in enumerate(files.instances)}
-    places = {name: _Places(_slices(_find(root, name, left_out, progress)), root) for name, root in others.items()}
-    sources = _restrict(_slices(series), only_instances, source_dir, left_out)
-    own_places, together = _Places(sources, source_dir), []
-    for source in sources:
-        own_places.partner(source)  # two source slices in one place would share their partners
-        found = {"source": source} | {name: of.partner(source) for name, of in places.items()}
-        missing = [name for name, instance in found.items() if instance is None]
-        if missing:
-            left_out[f"source slices without {' and '.join(missing)} in their place"] += 1
-        else:
-            together.append(found)
+    named = {"source": source, **others}
+    headers = {name: d if isinstance(d, Headers) else read_headers(d, name, progress) for name, d in named.items()}
+    excluded: Counter[str] = Counter()
+    for name, read in headers.items():
+        excluded.update({f"{name} files refused: {reason}": count for reason, count in read.rejected.items()})
+    number = {i.uid: (n, z) for n, files in enumerate(headers["source"].series) for z, i in enumerate(files.instances)}
+    sources = _restrict(headers["source"], only_instances, excluded)
+    places = {name: _Places(read.root, read.instances) for name, read in headers.items()}
+    places["source"] = _Places(headers["source"].root, sources)  # refuses two in one place, who would share their partners
+    together = list(_complete(sources, places, excluded))
     if not together:
-        raise NotComparable(_why_none(sources, *places.values()))
-    return Pairing(_stacks(together, [number[found["source"].uid] for found in together]), left_out)
+        raise NotComparable(_why_none(sources, *(places[name] for name in others)))
+    return Pairing(_stacks(together, [number[found["source"].uid] for found in together]), excluded)
+
+
+def _complete(
+    sources: Iterable[Instance], places: Mapping[str, _Places], excluded: Counter[str]
+) -> Iterator[Mapping[str, Instance]]:
+    """The slice of every directory in the place of each source slice; where one is missing the place is excluded."""
+    for source in sources:
+        found = {name: directory.partner(source) for name, directory in places.items()}
+        if missing := [name for name, instance in found.items() if instance is None]:
+            excluded[f"source slices without {' and '.join(missing)} in their place"] += 1
+        else:
+            yield {name: instance for name, instance in found.items() if instance is not None}
 
 
 def read_instances(path: Path) -> frozenset[str]:
@@ -103,22 +145,6 @@ def read_instances(path: Path) -> frozenset[str]:
     return uids
 
 
-def _find(root: Path, role: str, left_out: Counter, progress: Callable) -> list[SeriesFiles]:
-    inventory = find_series(root, progress=progress, accept_standardized=role not in ("source", "target"))
-    refused = Counter()
-    for refusal in inventory.refusals:
-        refused[refusal.reason] += len(refusal.paths)
-    left_out.update({f"{role} files refused: {reason}": count for reason, count in refused.items()})
-    if not inventory.series:
-        came = ", ".join(f"{count} x {what}" for what, count in (inventory.passed_over + refused).items()) or "no files"
-        raise NotComparable(f"expected a CT series in the {role} directory {root}, found {came}: give another directory")
-    return inventory.series
-
-
-def _slices(series: Iterable[SeriesFiles]) -> list[Instance]:
-    return [instance for files in series for instance in files.instances]
-
-
 def _stacks(together: list[Mapping[str, Instance]], numbers: list[tuple[int, int]]) -> tuple[tuple, ...]:
     """Parts the places where the next one is of another series, or not the next slice; numbers are (series, slice)."""
     stacks: list[list[Mapping[str, Instance]]] = []
@@ -129,27 +155,29 @@ def _stacks(together: list[Mapping[str, Instance]], numbers: list[tuple[int, int
     return tuple(map(tuple, stacks))
 
 
-def _restrict(sources: list[Instance], only: Iterable[str] | None, root: Path, left_out: Counter) -> list[Instance]:
+def _restrict(source: Headers, only: Iterable[str] | None, excluded: Counter[str]) -> list[Instance]:
     if only is None:
-        return sources
+        return source.instances
     only = set(only)
-    kept = [source for source in sources if source.uid in only]
+    kept = [instance for instance in source.instances if instance.uid in only]
     if not kept:
-        raise NotComparable(f"none of the {len(only)} SOP Instances to restrict to is in {root}: list slices of the source")
-    left_out["source slices not among the instances to compare"] += len(sources) - len(kept)
-    left_out["instances to compare that are no source slices"] += len(only) - len(kept)
+        raise NotComparable(
+            f"none of the {len(only)} SOP Instances to restrict to is in {source.root}: list slices of the source"
+        )
+    excluded["source slices not among the instances to compare"] += len(source.instances) - len(kept)
+    excluded["instances to compare that are no source slices"] += len(only) - len(kept)
     return kept
 
 
 class _Places:
-    """The slices of one directory, to be found by study, grid and position."""
+    """The slices of one directory, found by study, grid and position."""
 
-    def __init__(self, instances: list[Instance], root: Path) -> None:
+    def __init__(self, root: Path, instances: Sequence[Instance]) -> None:
         self.root, self.instances = root, instances
-        groups = defaultdict(list)
-        for instance in instances:
-            groups[_matrix(instance)].append(instance)
-        self._groups = {key: (found, np.stack([_geometry(i) for i in found])) for key, found in groups.items()}
+        self._studies: dict[str, list[Instance]] = defaultdict(list)
+        for instance in self.instances:
+            self._studies[_study(instance)].append(instance)
+        self._positions = {study: SlicePositions(found) for study, found in self._studies.items()}
 
     def partner(self, of: Instance) -> Instance | None:
         """The one slice in the same place, or None.
@@ -157,13 +185,10 @@ class _Places:
         Raises:
             NotComparable: If there are several.
         """
-        found, geometry = self._groups.get(_matrix(of), ((), np.empty((0, 11))))
-        mine = _geometry(of)
-        row, column = mine[3:9].reshape(2, 3)
-        offset = (geometry[:, :3] - mine[:3]) @ np.stack([row, column, np.cross(row, column)], axis=1)  # (n, 3) mm
-        fits = (np.abs(offset) <= [IN_PLANE, IN_PLANE, ALONG_NORMAL]).all(axis=1)
-        fits &= (np.abs(geometry[:, 3:] - mine[3:]) <= [SAME_GRID[1]] * 6 + [SAME_GRID[0]] * 2).all(axis=1)
-        candidates = [found[i] for i in np.flatnonzero(fits)]
+        study = _study(of)
+        if study not in self._positions:
+            return None
+        candidates = [self._studies[study][i] for i in self._positions[study].at(of)]
         if len(candidates) > 1:
             raise NotComparable(
                 f"{self.root} holds {len(candidates)} slices in the place of {of.path}: "
@@ -172,20 +197,14 @@ class _Places:
         return candidates[0] if candidates else None
 
 
-def _matrix(instance: Instance) -> tuple[str, int, int]:
-    return str(instance.header.StudyInstanceUID), int(instance.header.Rows), int(instance.header.Columns)
-
-
-def _geometry(instance: Instance) -> np.ndarray:
-    """(11,): position mm, direction cosines of row and column, pixel spacing mm."""
-    keywords = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing")
-    return np.concatenate([dicom.vector(instance.header, keyword) for keyword in keywords])
+def _study(instance: Instance) -> str:
+    return str(instance.header.StudyInstanceUID)
 
 
 def _why_none(sources: list[Instance], *others: _Places) -> str:
-    studies = {_matrix(source)[0] for source in sources}
+    studies = {_study(source) for source in sources}
     for places in others:
-        if studies.isdisjoint(_matrix(i)[0] for i in places.instances):
+        if studies.isdisjoint(map(_study, places.instances)):
             return f"{places.root} holds no slice of the source's study {min(studies)}: give directories of the same study"
     spans = "; ".join(f"{places.root}: {_span(places.instances)}" for places in others)
     return (
@@ -194,7 +213,7 @@ def _why_none(sources: list[Instance], *others: _Places) -> str:
     )
 
 
-def _span(instances: list[Instance]) -> str:
+def _span(instances: Sequence[Instance]) -> str:
     first, locations = instances[0], [i.location for i in instances]
     spacing = "/".join(f"{mm:g}" for mm in dicom.vector(first.header, "PixelSpacing"))
     corner = ", ".join(f"{mm:g}" for mm in first.position[:2])

@@ -118,7 +118,7 @@ def measure(settings: Settings, progress: Callable = lambda items: items, worker
         NotComparable: If no slice has its partners, or none has a patch of enough soft tissue.
     """
     pairing = find_pairs(settings.source_dir, settings.others, settings.only_instances, progress)
-    left_out, names = pairing.left_out, ("source", *settings.others)
+    left_out, names = pairing.excluded, ("source", *settings.others)
     tasks = [(together, settings) for together in pairing.together]
     with Workers(workers) as pool:
         slices = pool.map(_measure_slice, tasks, [1] * len(tasks), "measure slices")

@@ -269,6 +269,40 @@ def test_small_differences_are_rounding(make_ct, tmp_path):
     assert read_masks(path, series)["mask 1"].tolist() == drawn()[0].tolist()
 
 
+@pytest.mark.parametrize(("shift", "fits"), [(0.099, True), (0.101, False)])
+@pytest.mark.parametrize("axis", [0, 1, 2])
+@pytest.mark.parametrize("form", ["SEG", "NIfTI"])
+def test_tolerance_of_the_place_of_a_mask(form, axis, shift, fits, make_ct, tmp_path):
+    """A mask 0.099 mm beside the series, in any direction, is taken as drawn on it; one 0.101 mm beside it is refused."""
+    _, series = make_ct(*AXIAL)
+    first = np.array([-50.0, -40.0, 30.0]) + np.eye(3)[axis] * shift
+    if form == "SEG":
+        headers, _ = make_ct(*AXIAL, name="other", series=2, first=first)
+        path = write_seg(tmp_path / "mask", headers, drawn()[:1], labels=("core",))
+    else:
+        path = write_nifti(tmp_path / "mask.nii", drawn()[0].astype(np.uint8), *AXIAL, first=first)
+    if fits:
+        (mask,) = read_masks(path, series).values()
+        assert mask.tolist() == drawn()[0].tolist()
+    else:
+        with pytest.raises(NotComparable, match="in the place of 0"):
+            read_masks(path, series)
+
+
+@pytest.mark.parametrize(("step", "fits"), [(2.099, True), (2.101, False)])
+def test_tolerance_of_the_step_of_a_mask(step, fits, make_ct, tmp_path):
+    """Planes may follow each other 0.099 mm farther apart than the slices, 2 mm, not 0.101 mm, where one plane is marked."""
+    _, series = make_ct(*AXIAL)
+    labels = np.zeros(SHAPE, np.uint8)
+    labels[0, 1, 2] = 1
+    path = write_nifti(tmp_path / "mask.nii", labels, AXIAL[0], [0, 0, step])
+    if fits:
+        assert read_masks(path, series)["mask 1"].sum() == 1
+    else:
+        with pytest.raises(NotComparable, match=rf"planes {step:g} mm apart"):
+            read_masks(path, series)
+
+
 def refused_files(headers, folder):
     """What is no mask of this series -> the message."""
     labels = drawn()[0].astype(np.uint8)

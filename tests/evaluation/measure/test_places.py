@@ -4,8 +4,11 @@ import numpy as np
 import pydicom
 import pytest
 
+from stan_ct.dicom.series import find_series
 from stan_ct.errors import NotComparable
-from stan_ct.evaluation.measure.pairs import find_pairs, load_slices, read_instances
+from stan_ct.evaluation.measure import pairs as pairs_module
+from stan_ct.evaluation.measure.pairs import find_pairs, load_slices, read_headers, read_instances
+from stan_ct.patches.pairs import PairingRule, pair_series
 
 OTHER_STUDY = "1.2.826.0.1.3680043.8.498.2"
 UID = "1.2.826.0.1.3680043.8.498.1"
@@ -39,12 +42,14 @@ def test_slices_meet_by_place_not_by_name_or_number(tmp_path, write_series):
     assert [place["source"].location for place in pairing.together] == [0, 2, 4]
     assert [place["target"].path.name for place in pairing.together] == ["2-5.dcm", "2-4.dcm", "2-3.dcm"]
     np.testing.assert_array_equal([load_slices(place)["target"].volume[0] for place in pairing.together], TARGET)
-    assert not +pairing.left_out
+    assert not +pairing.excluded
 
 
-@pytest.mark.parametrize(("shift", "paired"), [((0.009, 0, 0.09), 3), ((0.02, 0, 0), 0), ((0, 0.02, 0), 0), ((0, 0, 0.2), 0)])
-def test_tolerance_of_the_place(tmp_path, write_series, shift, paired):
-    """Slices meet within 0.01 mm in the plane and 0.1 mm along the normal, and no farther."""
+@pytest.mark.parametrize(("shift", "paired"), [(0.099, 3), (0.101, 0)])
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_tolerance_of_the_place(tmp_path, write_series, axis, shift, paired):
+    """Slices meet at a distance of 0.099 mm in any direction, and no longer at 0.101 mm."""
+    shift = np.eye(3)[axis] * shift
     write_series(tmp_path / "a", SOURCE)
     write_series(tmp_path / "b", TARGET, series=2, shift=shift)
     if paired:
@@ -68,6 +73,28 @@ def test_other_grid_or_study_is_refused(tmp_path, write_series, attributes, mess
     write_series(tmp_path / "b", TARGET, series=2, **attributes)
     with pytest.raises(NotComparable, match=message):
         find_pairs(tmp_path / "a", {"target": tmp_path / "b"})
+
+
+def test_series_that_train_can_be_evaluated(tmp_path, write_series):
+    """Two series 0.05 mm apart in x pair for training and for evaluation alike."""
+    write_series(tmp_path / "all/a", SOURCE, ConvolutionKernel="B")
+    write_series(tmp_path / "all/b", TARGET, series=2, shift=(0.05, 0, 0), ConvolutionKernel="L")
+    (trained,) = pair_series(find_series(tmp_path / "all").series, PairingRule(("B",), "L"))
+    assert trained.slices == ((0, 0), (1, 1), (2, 2))
+    assert len(find_pairs(tmp_path / "all/a", {"target": tmp_path / "all/b"}).together) == 3
+
+
+def test_headers_are_read_once(directories, monkeypatch):
+    """Headers that have been read serve several comparisons, which find the same as from the directories."""
+    source, others = directories
+    headers = {name: read_headers(root, name) for name, root in {"source": source, **others}.items()}
+    from_directories = find_pairs(source, others)
+    monkeypatch.setattr(pairs_module, "find_series", None)  # nothing may be read now
+    for names in (["made", "target"], ["target"]):
+        found = find_pairs(headers["source"], {name: headers[name] for name in names})
+        assert [{name: place[name].path for name in ("source", *names)} for place in found.together] == [
+            {name: place[name].path for name in ("source", *names)} for place in from_directories.together
+        ]
 
 
 def test_two_candidates_are_refused(directories, write_series):
@@ -94,7 +121,7 @@ def test_missing_partners_are_counted_by_what_is_missing(directories):
     (others["target"] / "3-1.dcm").unlink()
     pairing = find_pairs(source, others)
     assert [place["source"].path.name for place in pairing.together] == ["1-2.dcm"]
-    assert pairing.left_out == {
+    assert pairing.excluded == {
         "source slices without made in their place": 1,
         "source slices without made and target in their place": 1,
     }
@@ -114,7 +141,7 @@ def test_only_the_instances_listed(directories):
     """Only the listed source slices are compared; listed ones that are no source slices are counted."""
     pairing = find_pairs(*directories, only_instances=[f"{UID}.1.2", "1.2.3"])
     assert [place["source"].uid for place in pairing.together] == [f"{UID}.1.2"]
-    assert pairing.left_out == {
+    assert pairing.excluded == {
         "source slices not among the instances to compare": 2,
         "instances to compare that are no source slices": 1,
     }

@@ -46,7 +46,8 @@ from stan_ct.features.mirp import load_mirp
 from stan_ct.parallel import usable_cores
 from stan_ct.quiet import quiet_start
 from stan_ct.reconstruction.checks import box_artefacts
-from stan_ct.report.files import summary, write_report
+from stan_ct.report.files import write_report
+from stan_ct.report.markdown import summary
 
 FLAGS = flags.FLAGS
 

@@ -19,7 +19,7 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     packages=find_packages(include=["stan_ct", "stan_ct.*"]),
-    package_data={"stan_ct": ["models/*/*", "evaluation/readers/page.html"]},
+    package_data={"stan_ct": ["models/*/*", "report/templates/*.j2", "evaluation/readers/page.html"]},
     python_requires=">=3.11,<3.14",
     install_requires=[
         # Networks and training; Keras 3 changes details between minor versions.

@@ -1,5 +1,6 @@
-"""A report as data: text, tables and figures in reading order, and how they came about. How they are measured is not known
-here; how they are written is in :mod:`~stan_ct.report.files`.
+"""A report as data: text, tables, figures and groups of blocks in reading order, and their provenance.
+
+:mod:`~stan_ct.report.files` writes it.
 """
 
 from __future__ import annotations
@@ -8,9 +9,12 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from matplotlib.figure import Figure
+from stan_ct.report.blocks import Group, Text
+
+if TYPE_CHECKING:  # matplotlib takes long to import, and pages without figures do without it
+    from matplotlib.figure import Figure
 
 COLUMNS = ("table", "row", "column", "mean", "sd", "ci_low", "ci_high", "n", "undefined")
 """Columns of a table's CSV; its identity follows."""
@@ -151,12 +155,7 @@ class FigureSection:
     image: Figure | bytes
 
 
-@dataclass(frozen=True)
-class Text:
-    """A heading (may be empty) and paragraphs: blank lines part them, lines that start with "- " are a list, ** is strong."""
-
-    heading: str
-    text: str
+Section = Text | Table | FigureSection | Group
 
 
 @dataclass(frozen=True)
@@ -190,27 +189,35 @@ class Provenance:
 
 @dataclass(frozen=True)
 class Report:
-    """A title, sections in reading order, and where they come from.
+    """A title, sections in reading order, and their provenance.
 
+    Attributes:
+        title: Title.
+        sections: Sections in reading order.
+        provenance: How the report came about.
+        note: Last line of the page: where to find more.
     Raises:
         ValueError: If two tables or figures would be written to the same file.
     """
 
     title: str
-    sections: tuple[Text | Table | FigureSection, ...]
+    sections: tuple[Section, ...]
     provenance: Provenance
+    note: str = "The numbers in full precision are in the CSV files and in report.json beside this page."
 
     def __post_init__(self) -> None:
-        names = [file_name(s) for s in self.sections if not isinstance(s, Text)]
-        if twice := {name for name in names if names.count(name) > 1}:
-            raise ValueError(f"tables and figures need different titles: {sorted(twice)} would be written twice")
+        names = [file_name(s) for s in self.sections if isinstance(s, Table | FigureSection)]
+        if duplicates := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"tables and figures need different titles: {duplicates} would be written twice")
 
 
-def heading(section: Text | Table | FigureSection) -> str:
-    """What the contents list calls a section; empty for text without heading."""
-    if isinstance(section, Text):
-        return section.heading
-    return section.title if isinstance(section, Table) else section.name
+def heading(section: Section) -> str:
+    """Entry of a section in the table of contents; empty for text without heading and for groups that are not listed."""
+    if isinstance(section, Table):
+        return section.title
+    if isinstance(section, FigureSection):
+        return section.name
+    return section.heading if isinstance(section, Text) or section.listed else ""
 
 
 def file_name(section: Table | FigureSection) -> str:

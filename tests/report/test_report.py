@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from stan_ct.report.files import PNG, render, to_csv, to_json, to_markdown, write_report
-from stan_ct.report.sections import Cell, FigureSection, Provenance, Report, Table, Text, file_name, mark
+from stan_ct.report.blocks import Text
+from stan_ct.report.files import PNG, render, to_csv, to_json, write_report
+from stan_ct.report.markdown import to_markdown
+from stan_ct.report.sections import Cell, FigureSection, Provenance, Report, Table, file_name, mark
 
 NAN = float("nan")
 SVG = b'<?xml version="1.0"?><svg xmlns="http://www.w3.org/2000/svg"/>'
@@ -371,7 +373,7 @@ def test_contents_lead_to_the_sections(html):
     links = {a["href"].removeprefix("#"): "".join(text) for tag, a, text in page.elements if tag == "a"}
     targets = {a["id"]: "".join(text) for tag, a, text in page.elements if tag == "section"}
     assert list(links) == list(targets) == ["s0", "s1", "s2", "provenance"]
-    assert [targets[name].startswith(text) for name, text in links.items()] == [True] * 4
+    assert [targets[name].strip().startswith(text) for name, text in links.items()] == [True] * 4
 
 
 def test_the_page_fits_phones_paper_and_the_dark(html):

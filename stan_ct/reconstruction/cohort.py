@@ -8,7 +8,7 @@ import shutil
 import time
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -18,10 +18,14 @@ from stan_ct.dicom.series import Inventory, SeriesFiles, load_series
 from stan_ct.errors import UsageError
 from stan_ct.files import write_together
 from stan_ct.reconstruction.manifest import refusal_entry, result_entry, run_entry, source_entry
-from stan_ct.reconstruction.report import Panel, panels, write_report
+from stan_ct.reconstruction.panels import FOLDER, Panel, panels
+from stan_ct.reconstruction.report import report_page
 from stan_ct.reconstruction.standardize import Model
+from stan_ct.reconstruction.throttle import Throttle
 
 SERIES, MANIFEST, REPORT = "series", "manifest.json", "report.html"
+REPORT_INTERVAL = 1.0
+"""Least time between two versions of the report while a run goes on, s."""
 
 
 class OutputError(UsageError):
@@ -102,8 +106,8 @@ def check_output(output_dir: Path, input_dir: Path, planned: Inventory) -> None:
 def standardize_cohort(inventory: Inventory, run: Run, progress: Callable, say: Callable[[str], None] = print) -> Outcome:
     """Standardizes every series found, one after the other, and writes manifest and report.
 
-    A series that cannot be standardized, or that fails, never stops the others. Manifest and report are replaced after
-    each series, so they are true of what has been written even if the run is killed.
+    A series that cannot be standardized, or that fails, never stops the others. The manifest is replaced after each series,
+    the report too, but once a second at most, so they are true of what has been written even if the run is killed.
 
     Args:
         inventory: Series to standardize.
@@ -112,10 +116,11 @@ def standardize_cohort(inventory: Inventory, run: Run, progress: Callable, say: 
         say: Function that prints a line.
     """
     run.output_dir.mkdir(parents=True, exist_ok=True)
-    for leftover in (".incomplete", *(f"{SERIES}/{files.name}" for files in inventory.series)):
+    for leftover in (".incomplete", FOLDER, *(f"{SERIES}/{files.name}" for files in inventory.series)):
         shutil.rmtree(run.output_dir / leftover, ignore_errors=True)  # of an earlier run, perhaps with other flags
     created = creation_time()
     records: list[Record] = []
+    throttle = Throttle(REPORT_INTERVAL)
     numbers = {study: set(taken) for study, taken in inventory.series_numbers.items()}
     for number, files in enumerate(inventory.series, 1):
         label = f"[{number}/{len(inventory.series)}] {files.name}"
@@ -125,9 +130,10 @@ def standardize_cohort(inventory: Inventory, run: Run, progress: Callable, say: 
             numbers[files.study_uid].add(number_in_study)
         records.append(record)
         say(f"{label}: {_summary(record)}")
-        _write_accounts(run, inventory, records, created)
+        _write_images(run.output_dir, record)
+        _write_accounts(run, inventory, records, created, with_report=throttle.due() or number == len(inventory.series))
     if not inventory.series:
-        _write_accounts(run, inventory, records, created)
+        _write_accounts(run, inventory, records, created, with_report=True)
     return Outcome(records, inventory.refusals)
 
 
@@ -169,7 +175,15 @@ def _summary(record: Record) -> str:
     return f"{len(entry['slices'])} slices{left_out}, {kept}, {findings}, {entry['seconds']:.1f} s"
 
 
-def _write_accounts(run: Run, inventory: Inventory, records: list[Record], created: datetime) -> None:
+def _write_images(output_dir: Path, record: Record) -> None:
+    """Writes the images of a series for the report, and lets go of them."""
+    if not record.panels:
+        return
+    write_together(output_dir / FOLDER, {Path(panel.file).name: panel.jpeg for panel in record.panels})
+    record.panels = [replace(panel, jpeg=b"") for panel in record.panels]
+
+
+def _write_accounts(run: Run, inventory: Inventory, records: list[Record], created: datetime, with_report: bool) -> None:
     manifest = {
         **run_entry(run.model, run.command, created.isoformat()),
         "passed_over": dict(sorted(inventory.passed_over.items())),
@@ -177,8 +191,7 @@ def _write_accounts(run: Run, inventory: Inventory, records: list[Record], creat
         "series": [r.entry for r in records],
         "not_yet_done": [s.name for s in inventory.series[len(records) :]],
     }
-    accounts = {
-        MANIFEST: json.dumps(manifest, indent=1, allow_nan=False) + "\n",
-        REPORT: write_report(manifest, [r.panels for r in records]),
-    }
+    accounts = {MANIFEST: json.dumps(manifest, indent=1, allow_nan=False) + "\n"}
+    if with_report:
+        accounts[REPORT] = report_page(manifest, [r.panels for r in records])
     write_together(run.output_dir, accounts)

@@ -1,172 +1,317 @@
-"""`report.html`: one self-contained page for people."""
+"""`report.html`: what became of every series, for people."""
 
 from __future__ import annotations
 
-import base64
-from dataclasses import dataclass
-from html import escape
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
-import cv2
-import numpy as np
+from stan_ct.reconstruction.fidelity import LOW_PASS_LIMIT, STRUCTURE_LIMIT, TISSUE_LIMITS
+from stan_ct.reconstruction.finding_texts import FINDINGS, finding_text, with_minus
+from stan_ct.reconstruction.panels import COLOURS, COLUMNS, DIFFERENCE, LABELS, NOT_JUDGED, UNEXPLAINED, Panel
+from stan_ct.report.blocks import (
+    Block,
+    ColourBar,
+    Facts,
+    Group,
+    Legend,
+    Level,
+    Link,
+    Listing,
+    Notice,
+    Status,
+    Tally,
+    Text,
+    Tiles,
+)
+from stan_ct.report.html import page
+from stan_ct.report.sections import Provenance, Report
 
-from stan_ct.ct.filters import RadialFilter
-from stan_ct.dicom.series import Series
-from stan_ct.reconstruction.fidelity import residual
+FOLDED_ABOVE = 8
+"""With more written series than this, each is folded below its name."""
+FEW = 3
+"""Number of examples that are named where there are many."""
 
-WINDOWS = {"lung": (-600.0, 1500.0), "soft tissue": (40.0, 400.0)}
-"""Display window: centre and width, HU."""
-DIFFERENCE = 300.0
-"""The difference picture spans -DIFFERENCE (black) to +DIFFERENCE (white) HU."""
-UNEXPLAINED = 60.0
-"""So does the picture of what a change of kernel does not explain."""
-SHOWN = (0.25, 0.5, 0.75)
-"""Which slices are shown, as fractions of the series."""
-
-
-@dataclass(frozen=True)
-class Panel:
-    """Source | output | difference | what a change of kernel does not explain, of one slice in one window, as a JPEG."""
-
-    caption: str
-    jpeg: bytes
-
-
-def panels(series: Series, volume: np.ndarray, explained: RadialFilter) -> list[Panel]:
-    """Pictures of a few slices of a series in every window.
-
-    Args:
-        series: The source.
-        volume: (Z, H, W) HU, the output.
-        explained: The filter that explains it best.
-    """
-    made = []
-    for z in sorted({int(fraction * len(volume)) for fraction in SHOWN}):
-        source, output = series.volume[z], volume[z]
-        difference = to_gray(output - source, 0.0, 2 * DIFFERENCE)
-        rest, judged = residual(source, output, series.padding[z], series.files.pixel_spacing, explained)
-        unexplained = to_gray(np.where(judged, rest, -UNEXPLAINED), 0.0, 2 * UNEXPLAINED)
-        for name, (center, width) in WINDOWS.items():
-            row = [to_gray(source, center, width), to_gray(output, center, width), difference, unexplained]
-            caption = f"slice {z + 1} of {len(volume)}, {series.instances[z].location:g} mm, {name} window"
-            ok, jpeg = cv2.imencode(".jpg", np.hstack(row), [cv2.IMWRITE_JPEG_QUALITY, 90])
-            if not ok:
-                raise RuntimeError("OpenCV could not encode a JPEG")
-            made.append(Panel(caption, jpeg.tobytes()))
-    return made
+Entry = Mapping[str, Any]
+"""A series, or a refusal, as in `manifest.json`."""
 
 
-def to_gray(hu: np.ndarray, center: float, width: float) -> np.ndarray:
-    """HU -> 0..255 uint8 by a display window."""
-    return np.clip(np.rint((hu - center + width / 2) * (255 / width)), 0, 255).astype(np.uint8)
-
-
-STYLE = """
-body{font:15px/1.5 system-ui,sans-serif;max-width:1300px;margin:2em auto;padding:0 1em;color:#222}
-h1{font-size:1.5em}h2{font-size:1.2em;margin-top:2em;border-top:1px solid #ccc;padding-top:1em}
-table{border-collapse:collapse;margin:.6em 0}td,th{padding:.2em .8em .2em 0;text-align:left;vertical-align:top}
-th{font-weight:600;color:#555}figure{margin:.8em 0}img{width:100%;background:#000}
-figcaption{color:#555;font-size:.9em}.good{color:#176b2c}.bad{color:#a11}code{font-size:.9em}
-.columns{display:flex;font-weight:600;color:#555;font-size:.9em}.columns span{flex:1}
-"""
-
-
-def write_report(manifest: dict, pictures: list[list[Panel]]) -> str:
-    """The page.
+def report_page(manifest: Entry, panels: Sequence[Sequence[Panel]]) -> str:
+    """The page as HTML; the images are files beside it, see :class:`~stan_ct.reconstruction.panels.Panel`.
 
     Args:
-        manifest: As written to `manifest.json`.
-        pictures: Panels of each series of the manifest.
-    Returns:
-        HTML; no file or network beside it is needed.
+        manifest: Content of `manifest.json`.
+        panels: Images of each series of the manifest.
     """
-    model, settings = manifest["model"], manifest["settings"]
-    written = [s for s in manifest["series"] if s["status"] == "written"]
-    parts = [
-        "<h1>STAN-CT: standardized CT</h1>",
-        "<p>Research use only. Not for diagnosis.</p>",
-        _table(
-            {
-                "Series": f"{len(written)} of {len(manifest['series'])} written",
-                "Model": f"{model['name']} {model['sha256'][:8]}, kernel {model['source_kernel']} → {model['target_kernel']}",
-                "Method": f"{settings['fusion']}, layout {settings['patch_layout']}, weights {settings['fusion_weights']}, "
-                f"HU {settings['hu_rescale']}, mask {settings['mask']}, {settings['precision']}",
-                "Made": f"{manifest['created']} by STAN-CT {manifest['stan_ct']}",
-                "Passed over": ", ".join(f"{n} x {kind}" for kind, n in manifest["passed_over"].items()) or "nothing",
-            }
-        ),
-        _refusals("Refused", manifest["refusals"]),
+    return page(build_report(manifest, panels))
+
+
+def render_report(manifest: Entry, panels: Sequence[Sequence[Panel]]) -> dict[str, str | bytes]:
+    """The page and its images: path relative to the output directory -> content.
+
+    Args:
+        manifest: Content of `manifest.json`.
+        panels: Images of each series of the manifest.
+    """
+    images = {panel.file: panel.jpeg for of_series in panels for panel in of_series if panel.jpeg}
+    return {"report.html": report_page(manifest, panels), **images}
+
+
+def build_report(manifest: Entry, panels: Sequence[Sequence[Panel]]) -> Report:
+    """The report as data: results, refusals, each series, method.
+
+    Args:
+        manifest: Content of `manifest.json`.
+        panels: Images of each series of the manifest.
+    """
+    model, all_series = manifest["model"], manifest["series"]
+    folded = sum(entry["status"] == "written" for entry in all_series) > FOLDED_ABOVE
+    numbered = [(number, *both) for number, both in enumerate(zip(all_series, panels, strict=True), 1)]
+    provenance = Provenance(
+        command=manifest["command"],
+        data={},
+        settings=manifest["settings"],
+        seeds={},
+        models={model["name"]: model["sha256"]},
+        versions={"STAN-CT": manifest["stan_ct"], **manifest["versions"], "platform": manifest["platform"]},
+        created=manifest["created"],
+    )
+    sections = (
+        _results(manifest),
+        *_refusals(manifest),
+        *(_series(number, entry, shown, folded) for number, entry, shown in numbered if entry["status"] == "written"),
+        _method(manifest),
+    )
+    return Report("STAN-CT: standardized CT", sections, provenance, "All numbers are in manifest.json beside this page.")
+
+
+def traffic_light(entry: Entry) -> Status:
+    """Whether the output of a series can be trusted.
+
+    Green: written, every check passed. Amber: written, with findings, refused slices, or out of the model's protocol. Red:
+    not written. Gray: nothing to do.
+
+    Raises:
+        ValueError: If the status of the entry is unknown.
+    """
+    status = entry["status"]
+    if status == "left_alone":
+        return Status("neutral", "left alone: it has the standard protocol")
+    if status in ("refused", "failed"):
+        reason = entry["refusal"]["reason"]
+        return Status("bad", status if reason == status else f"{status}: {_in_words(reason)}")
+    if status != "written":
+        raise ValueError(f"expected the status written, refused, failed or left_alone, got {status!r}")
+    reasons = ["out of protocol"] if entry["out_of_protocol"] else []
+    if count := len(_findings(entry)):
+        reasons.append(_counted(count, "finding"))
+    if count := len(entry["refused_slices"]):
+        reasons.append(_counted(count, "refused slice"))
+    return Status("caution", ", ".join(reasons)) if reasons else Status("good", "no findings")
+
+
+# Results
+
+
+def _results(manifest: Entry) -> Group:
+    series, pending = manifest["series"], manifest["not_yet_done"]
+    levels = [traffic_light(entry).level for entry in series]
+    words: dict[Level, str] = {"good": "without findings", "caution": "to be checked", "bad": "not written"}
+    counts = [(levels.count(level), Status(level, text)) for level, text in words.items()]
+    if "neutral" in levels:
+        counts.append((levels.count("neutral"), Status("neutral", "left alone")))
+    blocks: list[Block] = [Tally(tuple(counts))]
+    if pending:
+        blocks.append(Notice("neutral", f"Not yet done: {_counted(len(pending), 'series', 'series')}: {_first(pending)}."))
+    if not series and not pending:
+        blocks.append(Notice("bad", "No CT series was found."))
+    if series:
+        rows = tuple(_overview(number, entry) for number, entry in enumerate(series, 1))
+        blocks.append(Listing(("Result", "Series", "Kernel", "Slice thickness", "Slices"), rows))
+    if skipped := manifest["passed_over"]:
+        blocks.append(Text("", "Skipped files: " + ", ".join(f"{count} x {kind}" for kind, count in skipped.items()) + "."))
+    return Group("Results", tuple(blocks))
+
+
+def _overview(number: int, entry: Entry) -> tuple[str | Status | Link, ...]:
+    name = Link(entry["name"], _anchor(number)) if entry["status"] == "written" else entry["name"]
+    return traffic_light(entry), name, entry["kernel"], _thickness(entry), str(entry["shape"][0])
+
+
+def _refusals(manifest: Entry) -> list[Group]:
+    """What was refused and what failed, one row per reason."""
+    groups: dict[str, list[tuple[Entry, Sequence[str]]]] = {}
+    for refusal in manifest["refusals"]:
+        groups.setdefault(refusal["reason"], []).append((refusal, refusal["files"]))
+    for entry in manifest["series"]:
+        if "refusal" in entry:
+            groups.setdefault(entry["refusal"]["reason"], []).append((entry["refusal"], [entry["name"]]))
+        for refusal in entry.get("refused_slices", []):
+            groups.setdefault(refusal["reason"], []).append((refusal, refusal["files"]))
+    if not groups:
+        return []
+    rows = tuple(_refusal_row(reason, refusals) for reason, refusals in groups.items())
+    return [Group("Refused or failed", (Listing(("Reason", "Count", "What came", "What to do", "Where"), rows),))]
+
+
+def _refusal_row(reason: str, refusals: Sequence[tuple[Entry, Sequence[str]]]) -> tuple[str, ...]:
+    found = dict.fromkeys(refusal["found"] for refusal, _ in refusals)
+    places = [place for _, named in refusals for place in named]
+    count, advice = str(len(refusals)), refusals[0][0]["advice"]
+    return _in_words(reason).capitalize(), count, _first(list(found), "; "), advice, _first(places)
+
+
+# One series
+
+
+def _series(number: int, entry: Entry, panels: Sequence[Panel], folded: bool) -> Group:
+    blocks = (*_written(entry, panels), Facts(_facts(entry)))
+    return Group(entry["name"], blocks, traffic_light(entry), _anchor(number), folded, listed=False)
+
+
+def _anchor(number: int) -> str:
+    return f"series-{number}"
+
+
+def _written(entry: Entry, panels: Sequence[Panel]) -> list[Block]:
+    blocks: list[Block] = []
+    if cautions := entry["out_of_protocol"]:
+        advice = "The model was not made for this series, so that its checks are no proof of quality: compare with the source."
+        blocks.append(Notice("caution", f"Out of protocol: {'; '.join(cautions)}.\n\n{advice}"))
+    if refused := entry["refused_slices"]:
+        reasons = ", ".join(dict.fromkeys(_in_words(refusal["reason"]) for refusal in refused))
+        blocks.append(Notice("caution", f"{_counted(len(refused), 'slice')} refused and not written: {reasons}."))
+    if findings := _findings(entry):
+        blocks.append(_finding_table(findings))
+    else:
+        blocks.append(Notice("neutral" if blocks else "good", "Quality control: no findings."))
+    blocks += [Tiles(panel.file, panel.caption, LABELS, COLUMNS, panel.shape) for panel in panels]
+    return [*blocks, *([_legend()] if panels else []), _measures(entry)]
+
+
+def _findings(entry: Entry) -> list[tuple[int | None, Entry]]:
+    """Number of the slice, None for the series, and finding."""
+    of_slices = [(number, f) for number, s in enumerate(entry["slices"], 1) for f in s["findings"]]
+    return [*((None, f) for f in entry["series_findings"]), *of_slices]
+
+
+def _finding_table(findings: Sequence[tuple[int | None, Entry]]) -> Listing:
+    """One row per name of a finding: where, the worst value, its limit, meaning and advice."""
+    rows = []
+    for name in dict.fromkeys(finding["name"] for _, finding in findings):
+        text = finding_text(name)
+        named = [(number, finding) for number, finding in findings if finding["name"] == name]
+        values = [finding["value"] for _, finding in named if finding["value"] is not None]
+        worst = (min(values) if text.lower else max(values, key=abs)) if values else None
+        where = number_ranges([number for number, _ in named if number is not None])
+        place = f"slice {where}" if where else "whole series"
+        limit = text.printed_limit(named[0][1]["limit"])
+        rows.append((f"{text.title} ({name})", place, text.printed(worst), limit, f"{text.meaning} {text.advice}"))
+    return Listing(("Finding", "Where", "Worst value", "Limit", "What it means, what to do"), tuple(rows))
+
+
+def _measures(entry: Entry) -> Listing:
+    """What was measured, and the limits, whether or not they are kept."""
+    rows = []
+    for tissue, change in entry["tissue_hu_change"].items():
+        text = FINDINGS[f"mean_{tissue.replace(' ', '_')}"]
+        rows.append((f"Change of mean HU, {tissue}", text.printed(change), text.printed_limit(TISSUE_LIMITS[tissue])))
+    coarse, added = FINDINGS["low_pass_difference"], FINDINGS["new_structure"]
+    label = "Not explained by a change of kernel, at the scale of a nodule"
+    rows += [
+        (f"{label}, root mean square", coarse.printed(entry["structure_hu"]), coarse.printed_limit(LOW_PASS_LIMIT)),
+        (f"{label}, strongest structure", added.printed(entry["strongest_structure"]), added.printed_limit(STRUCTURE_LIMIT)),
+        ("Change of soft tissue, mean", with_minus(f"{entry['mean_hu_change']:+.1f} HU"), "none"),
+        ("Change of soft tissue, root mean square", f"{entry['rms_hu_change']:.1f} HU", "none: noise is meant to change"),
     ]
-    if manifest["not_yet_done"]:
-        parts.append(f'<p class="bad">Not yet done: {escape(", ".join(manifest["not_yet_done"]))}</p>')
-    for entry, shown in zip(manifest["series"], pictures, strict=True):
-        parts += [f"<h2>{escape(entry['name'])}</h2>", _series(entry), *_figures(shown)]
-    head = f'<meta charset="utf-8"><title>STAN-CT report</title><style>{STYLE}</style>'
-    return f'<!doctype html><html lang="en"><head>{head}</head><body>{"".join(parts)}</body></html>\n'
+    return Listing(("Measured", "Value", "Limit"), tuple(rows))
 
 
-def _series(entry: dict) -> str:
-    thickness = f"{entry['slice_thickness']:g} mm" if entry["slice_thickness"] is not None else "not stated"
-    rows = {
-        "Source": f"kernel {entry['kernel']}, slice thickness {thickness}, {' x '.join(map(str, entry['shape']))}",
+def _legend() -> Legend:
+    colours = tuple(map(_css, COLOURS))
+    bars = [
+        ColourBar("output \N{MINUS SIGN} source, HU", _ticks(DIFFERENCE), colours),
+        ColourBar("not explained by a change of kernel, at the scale of a nodule, HU", _ticks(UNEXPLAINED), colours),
+    ]
+    swatch = {"not judged: air, bone and metal, padding, and 3 mm around them": _css(NOT_JUDGED)}
+    return Legend(tuple(bars), swatch)
+
+
+def _ticks(limit: float) -> tuple[str, ...]:
+    return tuple(with_minus(f"{value:+g}") if value else "0" for value in (-limit, -limit / 2, 0.0, limit / 2, limit))
+
+
+def _css(colour: tuple[int, int, int]) -> str:
+    return "#{:02x}{:02x}{:02x}".format(*colour)
+
+
+def _facts(entry: Entry) -> dict[str, str]:
+    kept = f"{entry['kept_fraction']:.1%} qualified" if entry["kept_fraction"] is not None else "no soft tissue"
+    shape = " \N{MULTIPLICATION SIGN} ".join(map(str, entry["shape"]))
+    return {
+        "Source": f"kernel {entry['kernel']}, slice thickness {_thickness(entry)}, {shape} pixels",
         "Source series": entry["source_series_uid"],
-    }
-    if entry["status"] == "left_alone":
-        return _table(rows) + '<p class="good">Left alone: it has the standard protocol already.</p>'
-    if entry["status"] != "written":
-        return _table(rows) + _refusals(entry["status"].capitalize(), [entry["refusal"]])
-    kept = f"{entry['kept_fraction']:.1%}" if entry["kept_fraction"] is not None else "none needed"
-    rows |= {
+        "Treated as": f"kernel {entry['treated_as']}",
         "Derived series": entry["derived_series_uid"],
-        "Series number": entry["series_number"],
-        "Patches": f"{entry['patches']}, qualified: {kept}; soft tissue not covered: {entry['uncovered']:.2%}",
-        "Change in soft tissue": f"mean {entry['mean_hu_change']:+.1f} HU, root mean square {entry['rms_hu_change']:.1f} HU",
-        "Change of means": ", ".join(f"{tissue} {change:+.1f} HU" for tissue, change in entry["tissue_hu_change"].items()),
-        "Not explained by a change of kernel": f"{entry['structure_hu']:.1f} HU at the scale of a nodule, the strongest "
-        f"{entry['strongest_structure']:.1f} standard deviations",
+        "Series number": str(entry["series_number"]),
+        "Patches": f"{entry['patches']}, {kept}; soft tissue not covered: {entry['uncovered']:.2%}",
         "Time": f"{entry['seconds']:.1f} s",
     }
-    caution = "; ".join(entry["out_of_protocol"])
-    warning = f'<p class="bad">Out of protocol: {escape(caution)}.</p>' if caution else ""
-    return _table(rows) + warning + _findings(entry) + _refusals("Slices left out", entry["refused_slices"])
 
 
-def _findings(entry: dict) -> str:
-    rows = [("all", "", f["name"], f"{f['value']:g}", f"{f['limit']:g}") for f in entry["series_findings"]]
-    rows += [
-        (f"{number}", f"{s['location']:g}", f["name"], f"{f['value']:g}", f"{f['limit']:g}")
-        for number, s in enumerate(entry["slices"], 1)
-        for f in s["findings"]
-    ]
-    if not rows:
-        return '<p class="good">Quality control: no findings.</p>'
-    head = "".join(f"<th>{h}</th>" for h in ("slice", "mm", "finding", "value", "limit"))
-    body = "".join("<tr>" + "".join(f"<td>{escape(c)}</td>" for c in row) + "</tr>" for row in rows[:40])
-    more = f"<p>and {len(rows) - 40} more: see manifest.json.</p>" if len(rows) > 40 else ""
-    return f'<p class="bad">Quality control: {len(rows)} findings.</p><table><tr>{head}</tr>{body}</table>{more}'
+# Method
 
 
-def _refusals(title: str, refusals: list[dict]) -> str:
-    if not refusals:
-        return ""
-    rows = "".join(
-        f"<tr><td>{escape(r['reason'])}</td><td>{escape(r['found'])}<br>{escape(r['advice'])}<br>"
-        f"<code>{escape(', '.join(r['files'][:3]))}{' …' if len(r['files']) > 3 else ''}</code></td></tr>"
-        for r in refusals
+def _method(manifest: Entry) -> Group:
+    model, settings = manifest["model"], manifest["settings"]
+    lights = (
+        "The lights: **green**, written and every check passed; **amber**, written, but with findings, with refused slices, or "
+        "out of the protocols that the model was made for; **red**, not written; **gray**, left alone because the series has "
+        "the standard protocol already."
     )
-    return f'<p class="bad">{escape(title)}: {len(refusals)}</p><table>{rows}</table>'
+    facts = {
+        "Model": f"{model['name']} ({model['sha256'][:8]})",
+        "Kernel": f"{model['source_kernel']} \N{RIGHTWARDS ARROW} {model['target_kernel']}",
+        "Fusion": f"{settings['fusion']}, weights {settings['fusion_weights']}",
+        "Patches": f"layout {settings['patch_layout']}, qualified from P(real) = {settings['qc_threshold']:.3g}, "
+        f"holes filled from the {settings['on_unqualified']} patch or slice",
+        "HU": f"rescaled by {settings['hu_rescale']}, mask {settings['mask']}",
+        "Precision": settings["precision"],
+    }
+    return Group("Method", (Text("", lights), Facts(facts)))
 
 
-def _figures(shown: list[Panel]) -> list[str]:
-    columns = f'<div class="columns"><span>source</span><span>output</span><span>difference, ±{DIFFERENCE:g} HU</span>'
-    columns += f"<span>not explained by a change of kernel, at the scale of a nodule, ±{UNEXPLAINED:g} HU</span></div>"
-    figures = [
-        f'<figure><img alt="{escape(p.caption)}" src="data:image/jpeg;base64,{base64.b64encode(p.jpeg).decode()}">'
-        f"<figcaption>{escape(p.caption)}</figcaption></figure>"
-        for p in shown
-    ]
-    return [columns, *figures] if figures else []
+# Words
 
 
-def _table(rows: dict) -> str:
-    cells = "".join(f"<tr><th>{escape(str(k))}</th><td>{escape(str(v))}</td></tr>" for k, v in rows.items())
-    return f"<table>{cells}</table>"
+def number_ranges(numbers: Iterable[int]) -> str:
+    """Ascending numbers in short.
+
+    Example:
+        >>> number_ranges([1, 2, 3, 7, 9, 10])
+        '1\N{EN DASH}3, 7, 9\N{EN DASH}10'
+    """
+    ranges: list[list[int]] = []
+    for number in numbers:
+        if ranges and number in (ranges[-1][-1], ranges[-1][-1] + 1):
+            ranges[-1][1:] = [number]
+        else:
+            ranges.append([number])
+    return ", ".join("\N{EN DASH}".join(map(str, dict.fromkeys(ends))) for ends in ranges)
+
+
+def _in_words(key: str) -> str:
+    return key.replace("_", " ")
+
+
+def _counted(count: int, singular: str, plural: str = "") -> str:
+    return f"{count} {singular if count == 1 else plural or singular + 's'}"
+
+
+def _first(values: Sequence[str], separator: str = ", ") -> str:
+    """The first few, and how many more there are."""
+    more = len(values) - FEW
+    return separator.join(values[:FEW]) + (f" and {more} more" if more > 0 else "")
+
+
+def _thickness(entry: Entry) -> str:
+    return f"{entry['slice_thickness']:g} mm" if entry["slice_thickness"] is not None else "not stated"

@@ -71,7 +71,7 @@ def test_source_files_are_not_touched_and_series_folders_hold_dicom_alone(tmp_pa
     before = files_of(tmp_path / "in")
     run_cohort(tmp_path / "in", tmp_path / "out", Scripted(30.0))
     assert files_of(tmp_path / "in") == before
-    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["manifest.json", "report.html", "series"]
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["manifest.json", "report.html", "report_files", "series"]
     folders = sorted((tmp_path / "out" / "series").iterdir())
     assert [len(list(f.iterdir())) for f in folders] == [3, 3]
 
@@ -148,7 +148,9 @@ def test_the_manifest_accounts_for_every_slice(tmp_path):
     assert manifest["model"]["sha256"] == "0" * 64
     report = (tmp_path / "out" / "report.html").read_text()
     assert "unqualified_patches" in report
-    assert report.count("data:image/jpeg;base64,") == 4  # two of two slices, two windows
+    images = sorted(path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out" / "report_files").iterdir())
+    assert len(images) == 2  # one panel for each of the two slices
+    assert [report.count(f'href="{image}"') for image in images] == [1, 1]
 
 
 def test_derived_series_get_numbers_of_their_own(tmp_path):
@@ -214,7 +216,7 @@ def test_a_killed_run_leaves_nothing_half_written_and_a_rerun_completes(tmp_path
     assert min(complete) < 4, "at least one run was killed before its end"
     run_cohort(source, output, Scripted(25.0))
     assert files_of(output) == expected
-    assert sorted(p.name for p in output.iterdir()) == ["manifest.json", "report.html", "series"]
+    assert sorted(p.name for p in output.iterdir()) == ["manifest.json", "report.html", "report_files", "series"]
 
 
 def test_one_sop_instance_in_two_series_is_a_conflict(tmp_path):

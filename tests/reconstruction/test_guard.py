@@ -106,7 +106,7 @@ def test_what_becomes_of_them(model, tmp_path):
     assert outcome.exit_code == 2
     assert len(list((tmp_path / "out/series").iterdir())) == 1
     report = (tmp_path / "out/report.html").read_text()
-    assert "Left alone" in report
+    assert "left alone" in report
     assert "kernel B31f, the model standardizes SOFT and MID" in report
 
 

@@ -1,0 +1,123 @@
+"""What each finding means and what to do about it, in words for people."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from stan_ct.ct.tissues import TISSUES
+
+SPREAD = "standard deviations"
+
+
+@dataclass(frozen=True)
+class FindingText:
+    """Explanation of a finding.
+
+    Attributes:
+        title: Short title.
+        unit: Unit of value and limit; "%" for fractions.
+        meaning: What was found, in one sentence.
+        advice: What to do, in one sentence.
+        lower: Whether the limit is the least allowed value rather than the greatest.
+        signed: Whether values have a sign, and the limit holds for both.
+    """
+
+    title: str
+    unit: str
+    meaning: str
+    advice: str
+    lower: bool = False
+    signed: bool = False
+
+    def printed(self, value: float | None) -> str:
+        """A value with its unit; a dash for checks that measure none."""
+        if value is None:
+            return "\N{EN DASH}"
+        if self.unit == "%":
+            return f"{100 * value:.3g} %"
+        return with_minus(f"{value:{'+' if self.signed else ''}.4g} {self.unit}".strip())
+
+    def printed_limit(self, limit: float | None) -> str:
+        """The limit with its unit and its direction; a dash for checks that have none."""
+        if limit is None:
+            return "\N{EN DASH}"
+        if self.signed:
+            return f"\N{PLUS-MINUS SIGN}{limit:.4g} {self.unit}"
+        return f"{'at least' if self.lower else 'at most'} {self.printed(limit)}"
+
+
+def with_minus(number: str) -> str:
+    """A printed number with a true minus sign."""
+    return number.replace("-", "\N{MINUS SIGN}")
+
+
+_LOOK = "Look at these slices beside the source; where the tissue matters, use the source."
+
+FINDINGS = {
+    "overlap": FindingText(
+        "Patches overlap too little",
+        "%",
+        "A patch shares too little of its area with its neighbours, so that seams between patches are not averaged out.",
+        "Look for straight lines in these slices; use --patch_layout=grid.",
+        lower=True,
+    ),
+    "uncovered_soft_tissue": FindingText(
+        "Soft tissue not covered by patches",
+        "%",
+        "No patch covers this fraction of the soft tissue, which is unchanged from the source.",
+        "Treat these parts as source, not as standardized; use --patch_layout=grid.",
+    ),
+    "unqualified_patches": FindingText(
+        "Tissue without a qualified patch",
+        "%",
+        "For this fraction of the tissue the discriminator told every synthesized patch from the standard protocol.",
+        _LOOK,
+    ),
+    "missing_values": FindingText(
+        "Pixels without a value",
+        "px",
+        "Synthesis gave no finite number for these pixels; they keep the value of the source.",
+        "Treat these pixels as source; please report the series if it happens again.",
+    ),
+    "box_artefact": FindingText(
+        "Border of a patch is visible",
+        SPREAD,
+        "The change from source to output steps along the straight border of a patch more than chance explains.",
+        "Look for straight lines in these slices; do not measure texture across them.",
+    ),
+    **{
+        f"mean_{tissue.replace(' ', '_')}": FindingText(
+            f"Mean HU of {tissue} changed",
+            "HU",
+            f"{tissue.capitalize()} is brighter or darker on average than in the source.",
+            "Compare with the source before measuring HU, or volumes by a threshold of HU.",
+            signed=True,
+        )
+        for tissue in TISSUES
+    },
+    "low_pass_difference": FindingText(
+        "Coarse structures changed",
+        "HU",
+        "At the scale of a nodule the output differs from the source by more than a change of kernel explains.",
+        "Compare output and source; check that the source is of a kernel that the model was made for.",
+    ),
+    "new_structure": FindingText(
+        "A structure may have been added",
+        SPREAD,
+        "A bright spot at the scale of a nodule is in the output that a change of kernel does not explain.",
+        _LOOK,
+    ),
+    "lost_structure": FindingText(
+        "A structure may have been removed",
+        SPREAD,
+        "A spot at the scale of a nodule is darker in the output than a change of kernel explains.",
+        _LOOK,
+    ),
+}
+"""Name of a finding -> explanation."""
+
+
+def finding_text(name: str) -> FindingText:
+    """The explanation of a finding; for a name without one, the name in words."""
+    meaning = f"The check {name} found a value beyond its limit."
+    return FINDINGS.get(name) or FindingText(name.replace("_", " ").capitalize(), "", meaning, _LOOK)

@@ -1,0 +1,315 @@
+"""The report of a run: one traffic light per series, limits beside values, the same refusals once, and nothing that escapes."""
+
+import ast
+import copy
+import doctest
+from pathlib import Path
+
+import pytest
+
+import stan_ct
+from stan_ct.dicom.refusal import ADVICE
+from stan_ct.reconstruction import report
+from stan_ct.reconstruction.fidelity import TISSUE_LIMITS
+from stan_ct.reconstruction.finding_texts import FINDINGS, finding_text
+from stan_ct.reconstruction.panels import Panel
+from stan_ct.reconstruction.report import FEW, FOLDED_ABOVE, build_report, render_report, report_page, traffic_light
+from stan_ct.report.blocks import Facts, Group, Listing, Notice, Status, Tally
+
+SOURCE = {
+    "name": "3-Chest",
+    "source_series_uid": "1.2.3",
+    "study_uid": "1.2",
+    "kernel": "BR40",
+    "slice_thickness": 2.0,
+    "pixel_spacing": [0.7, 0.7],
+    "shape": [4, 64, 48],
+}
+
+
+def refusal(reason="no_rescale", found="none", files=("/in/1.dcm",)):
+    """An entry of a refusal."""
+    return {"reason": reason, "found": found, "advice": ADVICE[reason], "files": list(files)}
+
+
+def written(name="3-Chest", findings=(), of_slices=None, cautions=(), refused=()):
+    """The entry of a written series of four slices.
+
+    Args:
+        name: Name.
+        findings: (name, value, limit) of the series.
+        of_slices: Number of the slice, 1 to 4 -> the same of the slice.
+        cautions: Reasons for which it is out of protocol.
+        refused: Refused slices.
+    """
+
+    def entries(given):
+        return [{"name": n, "value": value, "limit": limit} for n, value, limit in given]
+
+    return SOURCE | {
+        "name": name,
+        "status": "written",
+        "derived_series_uid": "2.25.1",
+        "series_number": 1003,
+        "treated_as": "BR40",
+        "out_of_protocol": list(cautions),
+        "patches": 36,
+        "kept_fraction": 0.9722,
+        "uncovered": 0.0,
+        "series_findings": entries(findings),
+        "mean_hu_change": -0.25,
+        "rms_hu_change": 31.4,
+        "tissue_hu_change": {"lung": -4.5, "fat": 0.0, "soft tissue": 1.25, "bone": 20.0},
+        "structure_hu": 2.5,
+        "strongest_structure": 3.25,
+        "slices": [{"findings": entries((of_slices or {}).get(number, ()))} for number in range(1, 5)],
+        "refused_slices": list(refused),
+        "seconds": 4.2,
+    }
+
+
+def unwritten(status="refused", name="4-Other", **options):
+    """The entry of a refused or failed series, or of one that was left alone."""
+    return SOURCE | {"name": name, "status": status} | ({} if status == "left_alone" else {"refusal": refusal(**options)})
+
+
+def manifest(*series, **changed):
+    """A manifest of these series."""
+    settings = {"fusion": "stan_ct", "patch_layout": "grid", "fusion_weights": "hann", "hu_rescale": "window", "mask": "whole"}
+    settings |= {"on_unqualified": "best", "qc_threshold": 0.4991, "rule": {"sides": [100, 256]}, "precision": "bfloat16"}
+    return {
+        "stan_ct": "0.1.0",
+        "created": "2025-01-01T00:00:00+00:00",
+        "command": "stan-ct reconstruct",
+        "model": {"name": "m", "sha256": "ab" * 32, "source_kernel": "BR40", "target_kernel": "BL64", "sharpens": True},
+        "settings": settings,
+        "versions": {"numpy": "2.0"},
+        "platform": "linux",
+        "passed_over": {},
+        "refusals": [],
+        "series": list(series),
+        "not_yet_done": [],
+    } | changed
+
+
+def built(*series, **changed):
+    """The report of these series without images."""
+    return build_report(manifest(*series, **changed), [[] for _ in series])
+
+
+def group(of, heading):
+    """The group with this heading."""
+    (found,) = [section for section in of.sections if isinstance(section, Group) and section.heading == heading]
+    return found
+
+
+def blocks(of, kind):
+    """The blocks of a kind in a group."""
+    return [block for block in of.blocks if isinstance(block, kind)]
+
+
+# Traffic lights
+
+
+def test_green_is_written_without_anything_to_say():
+    """All checks passed, all slices there, in protocol."""
+    assert traffic_light(written()) == Status("good", "no findings")
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"findings": [("mean_lung", 6.0, 5.0)]}, "1 finding"),
+        ({"of_slices": {2: [("box_artefact", 11.0, 10.0)], 4: [("overlap", 0.4, 0.5)]}}, "2 findings"),
+        ({"cautions": ["kernel X"]}, "out of protocol"),
+        ({"refused": [refusal()]}, "1 refused slice"),
+        ({"cautions": ["kernel X"], "findings": [("mean_fat", 6.0, 5.0)], "refused": [refusal()] * 2},
+         "out of protocol, 1 finding, 2 refused slices"),
+    ],
+)  # fmt: skip
+def test_amber_is_written_with_a_reason_to_look(options, words):
+    """One finding of the series, or of a slice, a caution, or a refused slice is enough: never green."""
+    assert traffic_light(written(**options)) == Status("caution", words)
+
+
+def test_red_is_not_written_and_gray_is_left_alone():
+    """With the reason."""
+    assert traffic_light(unwritten("refused")) == Status("bad", "refused: no rescale")
+    assert traffic_light(unwritten("failed", reason="failed")) == Status("bad", "failed")
+    assert traffic_light(unwritten("failed", reason="unwritable")) == Status("bad", "failed: unwritable")
+    assert traffic_light(unwritten("left_alone")) == Status("neutral", "left alone: it has the standard protocol")
+
+
+def test_an_unknown_status_has_no_light():
+    """A new status needs a decision, not a colour by chance."""
+    with pytest.raises(ValueError, match="'kept'"):
+        traffic_light(unwritten("left_alone") | {"status": "kept"})
+
+
+def test_series_are_counted_by_light():
+    """Gray only where there is any."""
+    series = (written(), written(cautions=["x"]), unwritten(), unwritten("failed", reason="failed"))
+    (tally,) = blocks(group(built(*series), "Results"), Tally)
+    assert [(count, status.level) for count, status in tally.counts] == [(1, "good"), (1, "caution"), (2, "bad")]
+    (tally,) = blocks(group(built(unwritten("left_alone")), "Results"), Tally)
+    assert [(count, status.level) for count, status in tally.counts][3:] == [(1, "neutral")]
+
+
+def test_a_caution_is_said_and_no_green_stands_beside_it():
+    """Also where all checks passed."""
+    of = group(built(written(cautions=["kernel X, the model standardizes BR40"])), "3-Chest")
+    notices = blocks(of, Notice)
+    assert [notice.level for notice in notices] == ["caution", "neutral"]
+    assert notices[0].text.startswith("Out of protocol: kernel X, the model standardizes BR40.")
+    assert [notice.level for notice in blocks(group(built(written()), "3-Chest"), Notice)] == ["good"]
+
+
+# Findings
+
+
+def test_every_finding_of_the_product_is_explained():
+    """With a sentence on its meaning and one on what to do."""
+    folder, names = Path(stan_ct.__file__).parent / "reconstruction", set()
+    for path in folder.glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "Finding" and node.args:
+                names |= {n.value for n in ast.walk(node.args[0]) if isinstance(n, ast.Constant) and isinstance(n.value, str)}
+    names |= {f"mean_{tissue.replace(' ', '_')}" for tissue in TISSUE_LIMITS}
+    names.discard("out_of_protocol")  # a notice of its own
+    assert {"box_artefact", "lost_structure", "new_structure", "missing_values"} <= names
+    assert names - set(FINDINGS) == set()
+    assert [n for n, text in FINDINGS.items() if not (text.meaning.endswith(".") and text.advice.endswith("."))] == []
+
+
+def test_findings_of_a_name_are_one_row_with_the_worst_value_and_its_limit():
+    """The slices as ranges, units, direction of the limit, meaning and advice."""
+    of_slices = {1: [("overlap", 0.45, 0.5)], 2: [("overlap", 0.31, 0.5)], 3: [("new_structure", 9.5, 8.0)]}
+    of_slices[4] = [("overlap", 0.4, 0.5), ("new_structure", 8.25, 8.0)]
+    of = built(written(findings=[("mean_lung", -7.314, 5.0), ("unheard_of", 3.0, 2.0)], of_slices=of_slices))
+    (table,) = [listing for listing in blocks(group(of, "3-Chest"), Listing) if listing.columns[0] == "Finding"]
+    assert [row[:4] for row in table.rows] == [
+        ("Mean HU of lung changed (mean_lung)", "whole series", "\N{MINUS SIGN}7.314 HU", "±5 HU"),
+        ("Unheard of (unheard_of)", "whole series", "3", "at most 2"),
+        ("Patches overlap too little (overlap)", "slice 1\N{EN DASH}2, 4", "31 %", "at least 50 %"),
+        ("A structure may have been added (new_structure)", "slice 3\N{EN DASH}4", "9.5 standard deviations",
+         "at most 8 standard deviations"),
+    ]  # fmt: skip
+    assert table.rows[0][4].startswith("Lung is brighter or darker on average")
+    assert table.rows[2][4] == f"{FINDINGS['overlap'].meaning} {FINDINGS['overlap'].advice}"
+
+
+def test_checks_without_a_number_have_a_dash():
+    """As a finding in words."""
+    assert finding_text("gap").printed(None) == finding_text("gap").printed_limit(None) == "\N{EN DASH}"
+
+
+def test_limits_stand_beside_what_was_measured():
+    """Also where they are kept."""
+    (table,) = [b for b in blocks(group(built(written()), "3-Chest"), Listing) if b.columns[0] == "Measured"]
+    assert [row[1:] for row in table.rows] == [
+        ("\N{MINUS SIGN}4.5 HU", "±5 HU"),
+        ("+0 HU", "±5 HU"),
+        ("+1.25 HU", "±5 HU"),
+        ("+20 HU", "±40 HU"),
+        ("2.5 HU", "at most 10 HU"),
+        ("3.25 standard deviations", "at most 8 standard deviations"),
+        ("\N{MINUS SIGN}0.2 HU", "none"),
+        ("31.4 HU", "none: noise is meant to change"),
+    ]
+
+
+# Refusals
+
+
+def test_the_same_refusals_are_one_row():
+    """Reason, count, what came, advice, and the first few, of files, series and slices together."""
+    series = [unwritten(name=f"{n}-Head", reason="out_of_protocol", found="kernel X") for n in range(FEW + 2)]
+    series.append(written(refused=[refusal("truncated", "short", ["/in/a.dcm", "/in/b.dcm"])]))
+    of = built(*series, refusals=[refusal("truncated", "shorter", ["/in/c.dcm", "/in/d.dcm"])])
+    (table,) = blocks(group(of, "Refused or failed"), Listing)
+    assert table.rows == (
+        ("Truncated", "2", "shorter; short", ADVICE["truncated"], "/in/c.dcm, /in/d.dcm, /in/a.dcm and 1 more"),
+        ("Out of protocol", "5", "kernel X", ADVICE["out_of_protocol"], "0-Head, 1-Head, 2-Head and 2 more"),
+    )
+
+
+def test_exactly_a_few_are_all_named():
+    """No "and 0 more"."""
+    series = [unwritten(name=f"{n}-Head") for n in range(FEW)]
+    (table,) = blocks(group(built(*series), "Refused or failed"), Listing)
+    assert table.rows[0][-1] == "0-Head, 1-Head, 2-Head"
+
+
+def test_nothing_refused_nothing_said():
+    """No empty section."""
+    assert [section.heading for section in built(written()).sections] == ["Results", "3-Chest", "Method"]
+
+
+def test_what_is_not_yet_done_or_not_there_is_said():
+    """While a run goes on, and where there was no series."""
+    assert blocks(group(built(not_yet_done=["a", "b"]), "Results"), Notice) == [
+        Notice("neutral", "Not yet done: 2 series: a, b.")
+    ]
+    assert blocks(group(built(), "Results"), Notice) == [Notice("bad", "No CT series was found.")]
+
+
+# The page
+
+
+def test_method_follows_the_results():
+    """And provenance, with everything that the manifest knows of it, is last."""
+    of = built(written(), unwritten())
+    assert [section.heading for section in of.sections] == ["Results", "Refused or failed", "3-Chest", "Method"]
+    (facts,) = blocks(group(of, "Method"), Facts)
+    assert (facts.values["Model"], facts.values["Kernel"]) == ("m (abababab)", "BR40 → BL64")
+    assert of.provenance.command == "stan-ct reconstruct"
+    assert of.provenance.models == {"m": "ab" * 32}
+    assert of.provenance.versions == {"STAN-CT": "0.1.0", "numpy": "2.0", "platform": "linux"}
+
+
+def test_many_series_are_folded():
+    """Up to `FOLDED_ABOVE` written series are open; refused ones do not count."""
+    few = built(*[written(f"{n}") for n in range(FOLDED_ABOVE)], unwritten())
+    many = built(*[written(f"{n}") for n in range(FOLDED_ABOVE + 1)])
+    assert [{s.folded for s in of.sections if s.status} for of in (few, many)] == [{False}, {True}]
+
+
+def test_images_are_files_beside_the_page():
+    """The page names them, and does not grow with them; a panel that is on disk already is not written again."""
+    panels = [Panel("Slice 1 of 4, 2 mm", "report_files/a_0001.jpg", (64, 48), b"x" * 100_000)]
+    panels.append(Panel("Slice 2 of 4, 4 mm", "report_files/a_0002.jpg", (64, 48)))
+    files = render_report(manifest(written()), [panels])
+    assert list(files) == ["report.html", "report_files/a_0001.jpg"]
+    assert files["report_files/a_0001.jpg"] == b"x" * 100_000
+    assert len(files["report.html"]) < 40_000
+    assert [files["report.html"].count(f'src="{panel.file}"') for panel in panels] == [6, 6]
+    assert "base64" not in files["report.html"]
+
+
+def test_hostile_headers_stay_text():
+    """Whatever a header or a path says, the page shows it, and the browser runs none of it."""
+    evil = "\"><script>alert(1)</script><img src=x onerror='alert(2)'>{{ 7*7 }}&"
+    series = written(evil, findings=[(evil, 1.0, 0.0)], cautions=[evil], refused=[refusal("truncated", evil, [evil])])
+    series |= {"kernel": evil, "source_series_uid": evil, "treated_as": evil}
+    content = manifest(series, unwritten(name=evil, found=evil), passed_over={evil: 1}, not_yet_done=[evil], command=evil)
+    content["model"] = copy.deepcopy(content["model"]) | {"name": evil, "source_kernel": evil}
+    html = report_page(content, [[Panel(evil, evil, (1, 1), b"")], []])
+    assert "<script" not in html
+    assert "<img src=x" not in html
+    assert "onerror='" not in html
+    assert "{{ 7*7 }}" in html
+    assert html.count("&lt;script&gt;alert(1)&lt;/script&gt;") > 15
+
+
+@pytest.mark.parametrize("file", ["https://example.org/a.jpg", "javascript:alert(1)", "//example.org/a.jpg"])
+def test_no_image_is_fetched_from_elsewhere(file):
+    """An address in place of a file name is quoted, or refused by the browser: nothing but own files is allowed."""
+    html = report_page(manifest(written()), [[Panel("a", file, (1, 1), b"")]])
+    assert "default-src 'none'; img-src 'self' file: data:" in html.replace("&#39;", "'")
+    assert [word for word in ("https:", "http:", "javascript:") if f'"{word}' in html] == []
+
+
+def test_docstrings():
+    """The examples hold."""
+    result = doctest.testmod(report)
+    assert (result.failed, result.attempted) == (0, 1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from stan_ct.reconstruction.fidelity import LOW_PASS_LIMIT, STRUCTURE_LIMIT, TISSUE_LIMITS
+from stan_ct.reconstruction.fidelity import LOW_PASS_LIMIT, MARGIN, STRUCTURE_LIMIT, TISSUE_LIMITS
 from stan_ct.reconstruction.finding_texts import FINDINGS, finding_text, with_minus
 from stan_ct.reconstruction.panels import COLOURS, COLUMNS, DIFFERENCE, LABELS, NOT_JUDGED, UNEXPLAINED, Panel
 from stan_ct.report.blocks import (
@@ -202,8 +202,8 @@ def _finding_table(findings: Sequence[tuple[int | None, Entry]]) -> Listing:
         named = [(number, finding) for number, finding in findings if finding["name"] == name]
         values = [finding["value"] for _, finding in named if finding["value"] is not None]
         worst = (min(values) if text.lower else max(values, key=abs)) if values else None
-        where = number_ranges([number for number, _ in named if number is not None])
-        place = f"slice {where}" if where else "whole series"
+        numbers = [number for number, _ in named if number is not None]
+        place = f"{'slice' if len(set(numbers)) == 1 else 'slices'} {number_ranges(numbers)}" if numbers else "whole series"
         limit = text.printed_limit(named[0][1]["limit"])
         rows.append((f"{text.title} ({name})", place, text.printed(worst), limit, f"{text.meaning} {text.advice}"))
     return Listing(("Finding", "Where", "Worst value", "Limit", "What it means, what to do"), tuple(rows))
@@ -230,10 +230,10 @@ def _legend() -> Legend:
     colours = tuple(map(_css, COLOURS))
     bars = [
         ColourBar("output \N{MINUS SIGN} source, HU", _ticks(DIFFERENCE), colours),
-        ColourBar("not explained by a change of kernel, at the scale of a nodule, HU", _ticks(UNEXPLAINED), colours),
+        ColourBar("not explained by a change of kernel, HU", _ticks(UNEXPLAINED), colours),
     ]
-    swatch = {"not judged: air, bone and metal, padding, and 3 mm around them": _css(NOT_JUDGED)}
-    return Legend(tuple(bars), swatch)
+    not_judged = f"not judged: outside the body; air, dense bone, metal and padding, and what is within {MARGIN:g} mm of them"
+    return Legend(tuple(bars), {not_judged: _css(NOT_JUDGED)})
 
 
 def _ticks(limit: float) -> tuple[str, ...]:

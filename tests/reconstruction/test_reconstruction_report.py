@@ -190,8 +190,8 @@ def test_findings_of_a_name_are_one_row_with_the_worst_value_and_its_limit():
     assert [row[:4] for row in table.rows] == [
         ("Mean HU of lung changed (mean_lung)", "whole series", "\N{MINUS SIGN}7.314 HU", "±5 HU"),
         ("Unheard of (unheard_of)", "whole series", "3", "at most 2"),
-        ("Patches overlap too little (overlap)", "slice 1\N{EN DASH}2, 4", "31 %", "at least 50 %"),
-        ("A structure may have been added (new_structure)", "slice 3\N{EN DASH}4", "9.5 standard deviations",
+        ("Patches overlap too little (overlap)", "slices 1\N{EN DASH}2, 4", "31 %", "at least 50 %"),
+        ("A structure may have been added (new_structure)", "slices 3\N{EN DASH}4", "9.5 standard deviations",
          "at most 8 standard deviations"),
     ]  # fmt: skip
     assert table.rows[0][4].startswith("Lung is brighter or darker on average")

@@ -37,7 +37,8 @@ def make_records(folder: Path) -> None:
         pairs = (rng.integers(-1100, 1600, (2, SIDE, SIDE), dtype=np.int16) for _ in range(PER_SHARD))
         write_records(folder / name, pairs)
     pairs = [{"split": "train", "shard": name, "source": {"kernel": "A"}} for name in names]
-    (folder / "index.json").write_text(json.dumps({"pairs": pairs, "record_side": {"train": SIDE}}))
+    index = {"pairs": pairs, "record_side": {"train": SIDE}, "images": ["source", "target"], "fingerprints": {}}
+    (folder / "index.json").write_text(json.dumps(index))
 
 
 def pairs_per_second(batches: tf.data.Dataset, batch: int, seconds: float = 8.0) -> float:

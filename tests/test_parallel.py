@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from stan_ct.parallel import Workers, usable_cores
+from stan_ct.parallel import Workers, end_with_parent, report, usable_cores
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 AT_WORK = r"""
 import os
 import time
@@ -34,9 +34,52 @@ def test_results_are_in_order(count):
         assert pool.map(divmod, [(17, 5), (9, 3), (7, 4)], [1, 2, 3], "divide") == [(3, 2), (3, 0), (1, 3)]
 
 
-@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGTERM])
+def report_twice(amount):
+    """A task that reports its progress in two steps; returns the process it ran in."""
+    report(amount)
+    report(amount)
+    return os.getpid()
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_tasks_report_progress(count):
+    """What tasks report arrives in the caller's process before the last result; outside a pool nobody listens."""
+    reported, at_result = [], []
+    with Workers(count) as pool:
+        for number, process in pool.as_completed(report_twice, [(1,), (10,), (100,)], reported.append):
+            at_result.append((number, sum(reported)))
+            assert (process == os.getpid()) == (count == 1)
+    assert sorted(reported) == [1, 1, 10, 10, 100, 100]
+    assert sorted(number for number, _ in at_result) == [0, 1, 2]
+    assert at_result[-1][1] == 222
+    assert report_twice(5) == os.getpid()
+    assert len(reported) == 6
+
+
+def raise_error(text):
+    """A task that fails."""
+    raise ValueError(text)
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_an_error_in_a_task_reaches_the_caller(count):
+    """The first error ends the work."""
+    with pytest.raises(ValueError, match="no slice"), Workers(count) as pool:
+        pool.map(raise_error, [("no slice",), ("no slice",)], [1, 1], "fail")
+
+
+def test_only_a_worker_ends_with_its_parent():
+    """Outside a worker there is no parent to end with, which is said."""
+    with pytest.raises(RuntimeError, match="call end_with_parent in a worker"):
+        end_with_parent()
+
+
+@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_no_worker_outlives_its_parent(tmp_path, end):
-    """Workers in the middle of a task of 90 s are gone within 30 s of their parent's death: nobody holds their output."""
+    """Workers in the middle of a task of 90 s are gone within 30 s of their parent's death: nobody holds their output.
+
+    Ctrl-C goes to all processes of a terminal, the other signals to the parent alone.
+    """
     script = tmp_path / "at_work.py"
     script.write_text(AT_WORK)
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
@@ -45,7 +88,7 @@ def test_no_worker_outlives_its_parent(tmp_path, end):
     ) as parent:
         try:
             assert {parent.stdout.readline(), parent.stdout.readline()} == {"1\n", "2\n"}
-            parent.send_signal(end)
+            (os.killpg if end == signal.SIGINT else os.kill)(parent.pid, end)
             assert parent.communicate(timeout=30)[0] == ""
             assert parent.returncode == -end
         finally:

@@ -30,6 +30,7 @@ from stan_ct.dicom.encoding import element_bytes, encode_dataset, sequence_items
 from stan_ct.dicom.identity import IMPLEMENTATION_CLASS_UID, derived_series_uid, derived_uid
 from stan_ct.dicom.refusal import Refused
 from stan_ct.dicom.series import Instance, Series
+from stan_ct.files import replace_folder
 
 STALE = {Tag(keyword) for keyword in (  # about the old pixels, the old file or the equipment that wrote it
     "LengthToEnd", "InstanceCreatorUID", "SmallestValidPixelValue", "LargestValidPixelValue", "SmallestImagePixelValue",
@@ -131,28 +132,12 @@ def write_series(
             shutil.rmtree(incomplete, ignore_errors=True)  # of a run that was killed
             incomplete.mkdir(parents=True)
             uids = _write_slices(series, volume, incomplete, derivation, series_number)
-            _replace(incomplete, folder)
+            replace_folder(incomplete, folder, incomplete.with_name(f"{incomplete.name}.replaced"))
         finally:
             shutil.rmtree(incomplete, ignore_errors=True)
             with suppress(OSError):  # another series may be under way in it
                 incomplete.parent.rmdir()
     return uids
-
-
-def _replace(incomplete: Path, folder: Path) -> None:
-    """Moves a folder to where another may be: two renames, since a folder cannot be renamed onto a full one."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    old = incomplete.with_name(f"{incomplete.name}.replaced")
-    shutil.rmtree(old, ignore_errors=True)
-    if folder.exists():
-        folder.rename(old)
-    try:
-        incomplete.rename(folder)
-    except OSError:
-        if old.exists():
-            old.rename(folder)
-        raise
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def _write_slices(

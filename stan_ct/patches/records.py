@@ -24,6 +24,7 @@ from stan_ct.ct.filters import FrontEnd, fit_radial_filter
 from stan_ct.ct.fingerprint import Fingerprint
 from stan_ct.dicom.appearance import look_at
 from stan_ct.dicom.series import SeriesFiles
+from stan_ct.files import PARTIAL, write_atomically, write_together
 from stan_ct.parallel import Workers
 from stan_ct.patches.cutting import Shard, cut_shard, load_slice, survey
 from stan_ct.patches.pairs import PairingError, PairingRule, SeriesPair, pair_series
@@ -91,11 +92,8 @@ def make_patches(settings: PatchSettings, workers: int = 1) -> dict:
         "fingerprints": fingerprints,
         "leakage": leakage,
     }
-    for part in sorted(INSTANCES.keys() & parts.keys()):
-        (folder / INSTANCES[part]).write_text("".join(f"{uid}\n" for uid in _instances(parts[part])))
-    partial = folder / f"{INDEX}.partial"
-    partial.write_text(json.dumps(index, indent=1) + "\n")
-    partial.replace(folder / INDEX)
+    lists = {name: "".join(f"{uid}\n" for uid in _instances(parts[part])) for part, name in INSTANCES.items() if part in parts}
+    write_together(folder, lists | {INDEX: json.dumps(index, indent=1) + "\n"})
     return index
 
 
@@ -201,7 +199,7 @@ def _start_folder(folder: Path, plan: str, shards: Sequence[Shard]) -> None:
     same = note.exists() and note.read_text() == plan
     ours = [p for part in PARTS for pattern in (f"{part}-*", f"{part}.*") for p in folder.glob(pattern)]
     complete = {shard.path for shard in shards if same and _is_complete(shard)}
-    stale = [p for p in ours if p.suffix == ".partial" or (p.suffix == ".tfrecord" and p not in complete)]
+    stale = [p for p in ours if p.suffix == PARTIAL or (p.suffix == ".tfrecord" and p not in complete)]
     todo = [shard for shard in shards if shard.path not in complete]
     patches, size = sum(sum(shard.counts) for shard in shards), sum(sum(shard.counts) * _bytes(shard) for shard in todo)
     cost = f"{size / 1e9:.2f} GB"
@@ -217,7 +215,7 @@ def _start_folder(folder: Path, plan: str, shards: Sequence[Shard]) -> None:
         )
     for path in (*stale, *(folder / name for name in (INDEX, *INSTANCES.values()))):
         path.unlink(missing_ok=True)
-    note.write_text(plan)
+    write_atomically(note, plan)
 
 
 def _is_complete(shard: Shard) -> bool:

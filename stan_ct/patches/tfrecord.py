@@ -7,7 +7,6 @@ The data is a `tf.train.Example` with the one feature `patches`: source, filtere
 
 from __future__ import annotations
 
-import os
 import struct
 from collections.abc import Iterable
 from functools import cache
@@ -15,6 +14,8 @@ from pathlib import Path
 
 import google_crc32c
 import numpy as np
+
+from stan_ct.files import open_atomically
 
 FEATURE = "patches"
 
@@ -28,18 +29,16 @@ def write_records(path: Path, examples: Iterable[np.ndarray]) -> int:
     Returns:
         The number of records; 0 leaves no file.
     """
-    partial, count = path.with_name(f"{path.stem}.{os.getpid()}.partial"), 0  # no other process takes it for its own
-    try:
-        with open(partial, "wb") as file:
-            for patches in examples:
-                file.write(record_bytes(patches))
-                count += 1
-            file.flush()
-            os.fsync(file.fileno())
-        if count:
-            partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    remaining = iter(examples)
+    first = next(remaining, None)
+    if first is None:
+        return 0
+    with open_atomically(path) as file:
+        file.write(record_bytes(first))
+        count = 1
+        for patches in remaining:
+            file.write(record_bytes(patches))
+            count += 1
     return count
 
 
@@ -52,17 +51,17 @@ def record_bytes(patches: np.ndarray) -> bytes:
 
 @cache
 def record_length(side: int, patches: int = 2) -> int:
-    """Bytes of a record of so many patches of this side."""
+    """Length of a record of `patches` patches of `side` x `side` pixels, bytes."""
     return len(record_bytes(np.zeros((patches, side, side), np.int16)))
 
 
 def read_records(path: Path, images: int, side: int) -> np.ndarray:
-    """The records of a file, as they lie on disk, without reading any before it is needed.
+    """Memory-maps the records of a file.
 
     Args:
         path: Written by :func:`write_records`.
-        images: Patches in a record, K.
-        side: Of a patch, S.
+        images: Number of patches in a record, K.
+        side: Side of a patch, S.
     Returns:
         (N, K, S, S) int16 HU, read-only.
     Raises:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import shutil
-import signal
 import time
+from collections import Counter
 from collections.abc import Callable
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import lru_cache
@@ -21,7 +19,8 @@ import numpy as np
 
 from stan_ct import __version__
 from stan_ct.errors import StanCTError
-from stan_ct.parallel import end_with_parent
+from stan_ct.files import remove_partial, write_atomically
+from stan_ct.parallel import Workers, report
 from stan_ct.simulation.acquisition import Z_STEP, slice_sensitivity
 from stan_ct.simulation.study import Patient, Scan, acquire, dicom_slice
 
@@ -134,13 +133,17 @@ def cost(cohort: Cohort) -> Cost:
 
 
 def _seconds_per_patient(cohort: Cohort, seed: int) -> float:
+    scan, threads = cohort.scan, cv2.getNumThreads()
     cv2.setNumThreads(1)  # as in a worker
-    scan, start = cohort.scan, time.perf_counter()
-    patient = Patient(seed, scan)
-    patient.phantom.slice(patient.start)
-    built = time.perf_counter()
-    next(acquire(patient, [0]))
-    one = time.perf_counter() - built  # the raw slices of one image, and its images
+    try:
+        start = time.perf_counter()
+        patient = Patient(seed, scan)
+        patient.phantom.slice(patient.start)
+        built = time.perf_counter()
+        next(acquire(patient, [0]))
+        one = time.perf_counter() - built  # the raw slices of one image, and its images
+    finally:
+        cv2.setNumThreads(threads)
     return built - start + one * (1 + (scan.slices - 1) * _new_share(scan))
 
 
@@ -167,27 +170,15 @@ def simulate(cohort: Cohort, progress: Callable[[int], None] = lambda images: No
     """
     missing = cohort.missing()
     cohort.output_dir.mkdir(parents=True, exist_ok=True)
-    _write(cohort.output_dir / SETTINGS, (json.dumps(_settings(cohort), indent=1) + "\n").encode())
+    write_atomically(cohort.output_dir / SETTINGS, json.dumps(_settings(cohort), indent=1) + "\n")
     parts = _parts(cohort, list(missing))
-    left = {seed: sum(s == seed for s, _ in parts) for seed in missing}
-    context = multiprocessing.get_context("spawn")
-    queue, done = context.SimpleQueue(), []
-    with ProcessPoolExecutor(cohort.workers, context, _start_worker, (queue,)) as pool:
-        running = {pool.submit(_make, cohort, *part): part[0] for part in parts}
-        try:
-            while running:
-                finished, _ = wait(running, 0.5, FIRST_COMPLETED)
-                while not queue.empty():
-                    progress(queue.get())
-                for future in finished:
-                    future.result()
-                    seed = running.pop(future)
-                    left[seed] -= 1
-                    if not left[seed]:
-                        done.append(_finish(cohort, seed, missing[seed]))
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+    unfinished, done = Counter(seed for seed, _ in parts), []
+    with Workers(cohort.workers) as pool:
+        for number, _ in pool.as_completed(_make, [(cohort, *part) for part in parts], progress):
+            seed, _ = parts[number]
+            unfinished[seed] -= 1
+            if not unfinished[seed]:
+                done.append(_finish(cohort, seed, missing[seed]))
     with suppress(OSError):
         (cohort.output_dir / INCOMPLETE).rmdir()
     return sorted(done)
@@ -198,17 +189,6 @@ def _parts(cohort: Cohort, seeds: list[int]) -> list[tuple[int, range]]:
     number = 1 if len(seeds) % cohort.workers == 0 or len(seeds) > 4 * cohort.workers else cohort.workers
     edges = np.linspace(0, cohort.scan.slices, min(number, cohort.scan.slices) + 1).astype(int).tolist()
     return [(seed, range(a, b)) for seed in seeds for a, b in pairwise(edges)]
-
-
-_queue = None
-
-
-def _start_worker(queue: object) -> None:
-    global _queue  # how a process pool hands a queue to its workers
-    _queue = queue
-    cv2.setNumThreads(1)  # one worker per core
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends a worker without a traceback
-    end_with_parent()
 
 
 @lru_cache(1)
@@ -227,26 +207,18 @@ def _make(cohort: Cohort, seed: int, indices: range) -> None:
     for name in names:
         (folder / name).mkdir(parents=True, exist_ok=True)
     wanted = [i for i in indices if not all((folder / name / f"IM{i + 1:04d}.dcm").exists() for name in names)]
-    _queue.put((len(indices) - len(wanted)) * len(names))
+    report((len(indices) - len(wanted)) * len(names))
     for index, images in acquire(patient, wanted):
         for number, (name, image) in enumerate(zip(names, images, strict=True)):
-            _write(folder / name / f"IM{index + 1:04d}.dcm", dicom_slice(patient, number, index, image))
-        _queue.put(len(names))
+            write_atomically(folder / name / f"IM{index + 1:04d}.dcm", dicom_slice(patient, number, index, image))
+        report(len(names))
     if 0 in indices:
-        _write(folder.with_suffix(".json"), (json.dumps(patient.description(), indent=1) + "\n").encode())
-
-
-def _write(path: Path, data: bytes) -> None:
-    """The file is there whole or not at all."""
-    partial = path.with_suffix(f".{os.getpid()}")
-    partial.write_bytes(data)
-    partial.replace(path)
+        write_atomically(folder.with_suffix(".json"), json.dumps(patient.description(), indent=1) + "\n")
 
 
 def _finish(cohort: Cohort, seed: int, folder: Path) -> Path:
     incomplete = _incomplete(cohort, seed)
-    for partial in [path for path in incomplete.rglob("*") if path.suffix[1:].isdigit()]:  # of a run that was killed
-        partial.unlink()
+    remove_partial(incomplete)  # of a run that was killed
     folder.parent.mkdir(parents=True, exist_ok=True)
     incomplete.with_suffix(".json").replace(folder.with_suffix(".json"))
     incomplete.rename(folder)

@@ -10,6 +10,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from stan_ct.files import replace_folder
 from stan_ct.training.competition import Competition
 
 State = list[np.ndarray]
@@ -73,17 +74,13 @@ def save(folder: Path, players: Players, snapshots: dict[str, State], counters: 
         raise ValueError(f"weights of {', '.join(broken)} are not finite: the last checkpoint is left as it was")
     states = {f"player-{name}": state for name, state in taken.items()}
     states |= {f"snapshot-{name}": state for name, state in snapshots.items()}
-    partial, old = folder.with_name(f"{folder.name}.partial"), _old(folder)
+    partial = folder.with_name(f"{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     for name, state in states.items():
         np.savez(partial / f"{name}.npz", *state)
     (partial / "counters.json").write_text(json.dumps(counters))
-    if folder.exists():
-        shutil.rmtree(old, ignore_errors=True)
-        folder.rename(old)
-    partial.rename(folder)
-    shutil.rmtree(old, ignore_errors=True)
+    replace_folder(partial, folder, _old(folder))
 
 
 def read_counters(folder: Path) -> dict | None:

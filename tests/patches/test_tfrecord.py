@@ -28,7 +28,8 @@ def test_a_file_appears_complete_or_not_at_all(tmp_path):
 
     def broken():
         yield pair
-        assert [p.name for p in tmp_path.glob("*.partial")] == [f"train-a.1.{os.getpid()}.partial"]  # this process's own
+        (partial,) = tmp_path.glob("*.partial")
+        assert partial.name == f"train-a.1.tfrecord.{os.getpid()}.partial"  # this process's own
         assert not path.exists() or path.read_bytes() == before
         raise OSError("disk full")
 

@@ -75,9 +75,9 @@ def test_a_stopped_run_is_completed(made, tmp_path):
     stopped.parent.mkdir()
     (out / "train/SIM000001").rename(stopped)
     (out / "train/SIM000001.json").unlink()
-    (stopped / "half.4711").touch()
+    (stopped / "half.4711.partial").touch()
     (stopped / "BL64_1mm/IM0002.dcm").unlink()
-    (stopped / "BR40_1mm/IM0003.dcm").rename(stopped / "BR40_1mm/IM0003.4711")
+    (stopped / "BR40_1mm/IM0003.dcm").rename(stopped / "BR40_1mm/IM0003.dcm.4711.partial")
     before = (stopped / "BR40_1mm/IM0001.dcm").stat().st_mtime_ns
     cohort, counted = Cohort(SCAN, out, (1, 0, 1), workers=2), []
     assert cohort.missing() == {1: out / "train/SIM000001"}

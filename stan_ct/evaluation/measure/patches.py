@@ -15,6 +15,7 @@ from stan_ct.ct.hounsfield import soft_tissue_mask
 from stan_ct.errors import NotComparable
 from stan_ct.evaluation.measure.measurement import MEASURES, Measured, measure_features, measure_hu
 from stan_ct.features.glcm import Discretization
+from stan_ct.files import open_atomically
 from stan_ct.parallel import Workers
 from stan_ct.patches.records import PLAN, read_index
 from stan_ct.patches.sampling import PATCH_SIZE
@@ -210,9 +211,8 @@ def _measure_patches(
 def _keep(path: Path, measured: Measured) -> None:
     """Writes a row; it is there complete or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial.npz")
-    np.savez(partial, features=measured.features, hu=measured.hu)
-    partial.replace(path)
+    with open_atomically(path) as file:
+        np.savez(file, features=measured.features, hu=measured.hu)
 
 
 def _digest(*parts: object) -> str:

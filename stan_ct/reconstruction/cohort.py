@@ -153,7 +153,8 @@ def _standardize_one(files: SeriesFiles, run: Run, created: datetime, series_num
         entry["traceback"] = traceback.format_exc()
         return _unwritten(files, entry, "failed", "failed", f"{type(error).__name__}: {error}")
     entry |= result_entry(result, series_number, uids, time.monotonic() - start)
-    return Record(files, "written", entry, panels(series, result.volume, result.fidelity.explained), series.refusals)
+    images = panels(series, result.volume, result.fidelity.explained, result.fidelity.residuals)
+    return Record(files, "written", entry, images, series.refusals)
 
 
 def _unwritten(files: SeriesFiles, entry: dict, status: str, reason: str, found: str) -> Record:

@@ -6,6 +6,7 @@ it leaves is texture, which averages out at the scale of a nodule, unless a stru
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -55,6 +56,7 @@ class Fidelity:
         findings: Findings of the whole series.
         slices: Findings of each slice.
         explained: Radial filter that explains the output best.
+        residuals: Index of a slice that was to be kept -> result of :func:`residual`.
     """
 
     tissues: dict[str, float]
@@ -63,17 +65,20 @@ class Fidelity:
     findings: tuple[Finding, ...]
     slices: tuple[tuple[Finding, ...], ...]
     explained: RadialFilter
+    residuals: Mapping[int, tuple[np.ndarray, np.ndarray]]
 
 
-def measure_fidelity(series: Series, volume: np.ndarray) -> Fidelity:
+def measure_fidelity(series: Series, volume: np.ndarray, keep: Collection[int] = ()) -> Fidelity:
     """Compares a standardized series with its source.
 
     Args:
         series: Source series.
         volume: Standardized series, (Z, H, W) float32 HU.
+        keep: Indices of the slices whose residuals are kept, for pictures.
     """
     explained, reach = fit(series, volume), _reach(series.files.pixel_spacing)
     sums, squares, slices, strongest = {tissue: np.zeros(2) for tissue in TISSUES}, np.zeros(2), [], 0.0
+    residuals = {}
     for z, (source, output) in enumerate(zip(series.volume, volume, strict=True)):
         tissue = ndimage.gaussian_filter(source, SMOOTHING)
         for name, (low, high) in TISSUES.items():
@@ -81,6 +86,8 @@ def measure_fidelity(series: Series, volume: np.ndarray) -> Fidelity:
             where = inside & series.soft_tissue(z)
             sums[name] += where.sum(), (output - source)[where].sum(dtype=np.float64)
         rest, judged = residual(source, output, series.padding[z], series.files.pixel_spacing, explained)
+        if z in keep:
+            residuals[z] = (rest, judged)
         squares += judged.sum(), np.square(rest[judged], dtype=np.float64).sum()
         found = structure(rest, judged, contrast(source, series.files.pixel_spacing))
         strongest = max(strongest, abs(found[0]))
@@ -96,6 +103,7 @@ def measure_fidelity(series: Series, volume: np.ndarray) -> Fidelity:
         tuple(Finding(name, value, limit) for name, value, limit in limits if abs(value) > limit),
         tuple(slices),
         explained,
+        residuals,
     )
 
 

@@ -21,6 +21,7 @@ from stan_ct.networks.precision import Precision
 from stan_ct.reconstruction.checks import Finding
 from stan_ct.reconstruction.fidelity import Fidelity, measure_fidelity
 from stan_ct.reconstruction.guard import Guard, GuardVerdict
+from stan_ct.reconstruction.panels import shown_slices
 from stan_ct.reconstruction.pipeline import SliceResult, Synthesizer, standardize_slices
 from stan_ct.reconstruction.settings import FusionMethod, PipelineSettings, method_settings
 
@@ -82,7 +83,7 @@ class Model:
         if cautions and not allow_out_of_protocol:
             raise Refused("out_of_protocol", "; ".join(cautions))
         volume, results = standardize_slices(series, self.synthesizer, self.settings, progress, verdict.kernel)
-        fidelity = measure_fidelity(series, volume)
+        fidelity = measure_fidelity(series, volume, keep=shown_slices(len(volume)))
         slices = tuple(
             replace(result, findings=(*result.findings, *found)) for result, found in zip(results, fidelity.slices, strict=True)
         )

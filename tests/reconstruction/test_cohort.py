@@ -18,7 +18,7 @@ from synthesizers import Scripted, scripted_model
 from synthetic import random_stored, write_ct
 
 from stan_ct.dicom.series import find_series, load_series
-from stan_ct.reconstruction import standardize
+from stan_ct.reconstruction import cohort, panels, standardize
 from stan_ct.reconstruction.cohort import OutputError, Run, check_output, standardize_cohort
 
 
@@ -151,6 +151,20 @@ def test_the_manifest_accounts_for_every_slice(tmp_path):
     images = sorted(path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out" / "report_files").iterdir())
     assert len(images) == 2  # one panel for each of the two slices
     assert [report.count(f'href="{image}"') for image in images] == [1, 1]
+
+
+def test_the_last_report_is_complete_and_images_are_written_once(tmp_path, monkeypatch):
+    """Even if the run was so fast that reports between were left out; images are let go, residuals not computed again."""
+    monkeypatch.setattr(cohort, "REPORT_INTERVAL", 1e9)
+    monkeypatch.setattr(panels, "residual", None)  # the ones of the fidelity check are used
+    for series in (3, 4):
+        write_ct(tmp_path / "in" / str(series), random_stored((2, 40, 40)), series=series)
+    written = []
+    monkeypatch.setattr(cohort, "report_page", lambda *content: written.append(content) or "page")
+    outcome = run_cohort(tmp_path / "in", tmp_path / "out")
+    assert [len(manifest["not_yet_done"]) for manifest, _ in written] == [1, 0]
+    assert [panel.jpeg for record in outcome.records for panel in record.panels] == [b""] * 4
+    assert len(list((tmp_path / "out" / "report_files").iterdir())) == 4
 
 
 def test_derived_series_get_numbers_of_their_own(tmp_path):

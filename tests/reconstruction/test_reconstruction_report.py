@@ -198,6 +198,14 @@ def test_findings_of_a_name_are_one_row_with_the_worst_value_and_its_limit():
     assert table.rows[2][4] == f"{FINDINGS['overlap'].meaning} {FINDINGS['overlap'].advice}"
 
 
+@pytest.mark.parametrize(("values", "worst"), [((-9.0, 6.0), "\N{MINUS SIGN}9 HU"), ((-6.0, 9.0), "+9 HU")])
+def test_the_worst_of_signed_values_is_the_farthest_from_zero(values, worst):
+    """Whatever its sign."""
+    of_slices = {number: [("mean_fat", value, 5.0)] for number, value in enumerate(values, 1)}
+    table = blocks(group(built(written(of_slices=of_slices)), "3-Chest"), Listing)[0]
+    assert table.rows[0][2] == worst
+
+
 def test_checks_without_a_number_have_a_dash():
     """As a finding in words."""
     assert finding_text("gap").printed(None) == finding_text("gap").printed_limit(None) == "\N{EN DASH}"

@@ -26,29 +26,9 @@ from stan_ct.evaluation.tables.training_record import read_history, read_validat
 from stan_ct.features.glcm import ALL_FEATURES, Discretization
 from stan_ct.features.glcm_region import AGGREGATIONS
 from stan_ct.features.mirp import FAMILIES
+from stan_ct.reconstruction.settings import DEFAULT, STRAIGHTFORWARD, TABLE_2
 from stan_ct.report.plots import concordance_plot, forest
 from stan_ct.report.sections import FigureSection, Provenance, Report, Table, Text
-
-OURS, STRAIGHTFORWARD = "STAN-CT (default)", "straightforward"
-"""The row of Table 2 that the others are tested against, and the one it is compared with in Fig. 4."""
-
-PAPER = {"patch_layout": "random", "fusion_weights": "mean", "hu_rescale": "patch", "mask": "pixel"}
-"""Switches as in the paper."""
-
-TABLE_2: dict[str, dict[str, str]] = {
-    STRAIGHTFORWARD: {"fusion": "straightforward"},
-    "w/ overlap check": {"fusion": "overlap", **PAPER},
-    "w/ real/fake check": {"fusion": "realfake", **PAPER},
-    "STAN-CT (paper)": {"fusion": "stan_ct", **PAPER},
-    OURS: {"fusion": "stan_ct"},
-    "default, random layout": {"fusion": "stan_ct", "patch_layout": "random"},
-    "default, whole slice": {"fusion": "stan_ct", "patch_layout": "slice"},
-    "default, mean weights": {"fusion": "stan_ct", "fusion_weights": "mean"},
-    "default, Eq. 7 per patch": {"fusion": "stan_ct", "hu_rescale": "patch"},
-    "default, Eq. 7 per slice": {"fusion": "stan_ct", "hu_rescale": "slice"},
-    "default, pixel mask": {"fusion": "stan_ct", "mask": "pixel"},
-}
-"""Rows of Table 2: the paper's four methods, then one switch of the default at a time."""
 
 Sections = list[Text | Table | FigureSection]
 
@@ -66,7 +46,7 @@ class Evaluation:
         table_2: Whether to reconstruct `comparison.source_dir` by every row of `TABLE_2`.
         regions: Regions of interest in the series of `comparison`; None for none.
         histories: Method -> training folder, for Figs. 3 and 5.
-        ours: The row that others are tested against; empty for the last, of Table 2 for `OURS`.
+        ours: The row that others are tested against; empty for the last, of Table 2 for `DEFAULT`.
         data: What the images are, in words.
         real: Whether they are of people; None where that is not known. Series of our simulator are known not to be.
         discretization: HU -> gray levels.
@@ -229,7 +209,7 @@ def _compared(
 def _ours(rows: study.Rows, settings: Evaluation) -> str:
     """The row that the others are tested against; empty where there is no other than the source's."""
     names = [name for name in study.methods_of(rows) if name not in study.REFERENCE]
-    for chosen in (settings.ours, OURS, *reversed(names)):
+    for chosen in (settings.ours, DEFAULT, *reversed(names)):
         if chosen in names:
             return chosen
     return ""
@@ -249,8 +229,8 @@ def _with_table_2(settings: Evaluation, reconstruct: Callable[[Mapping[str, str]
 
 
 def _figure_4(compared: Settings, judge: Judge) -> Sections:
-    made = {"straightforward": compared.synthesized[STRAIGHTFORWARD], "stan_ct": compared.synthesized[OURS]}
-    figure = figure_4(compared.source_dir, made, judge, compared.only_instances)
+    made = {"straightforward": compared.synthesized[STRAIGHTFORWARD], "stan_ct": compared.synthesized[DEFAULT]}
+    figure = figure_4(compared.source_dir, made, compared.only_instances, judge)
     return [figure] if figure else []
 
 

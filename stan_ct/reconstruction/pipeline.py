@@ -136,11 +136,11 @@ def standardize_slice(
     if not mask.any():
         return SliceResult(source.copy())
     prepared = synthesizer.prepare(np.where(padding, np.float32(AIR), source), pixel_spacing, kernel)
-    size = _padded_size(source.shape, settings.patch_layout)
+    size = padded_size(source.shape, settings.patch_layout)
     prepared, framed_source, framed_mask = (pad_to(image, *size) for image in (prepared, source, mask))
 
     # Step 1: patches. Check 1: overlap.
-    patches = _layout(framed_mask, settings, rng)
+    patches = patch_layout(framed_mask, settings, rng)
     synthesized = _synthesize(prepared, patches, synthesizer, settings)
     # Step 2: synthesis. Check 2: real or fake.
     kept, rejected, made = _qualify(prepared, framed_mask, synthesized, synthesizer, settings, rng)
@@ -188,15 +188,24 @@ def _mask(source: np.ndarray, padding: np.ndarray, kind: Mask) -> np.ndarray:
     return close_mask((source >= low) & ~padding) & ~padding & (source <= SOFT_TISSUE[1])
 
 
-def _padded_size(shape: tuple[int, int], layout: Layout) -> tuple[int, int]:
-    """Size to which a slice is extended: a patch at least; whole tiles for `tiles` and `slice`."""
-    height, width = shape
+def padded_size(shape: tuple[int, int], layout: Layout) -> tuple[int, int]:
+    """Size to which a slice is padded before patches are laid out, px: at least a patch; whole tiles for `tiles`, `slice`."""
     if layout in ("tiles", "slice"):
-        return -(-height // PATCH_SIZE) * PATCH_SIZE, -(-width // PATCH_SIZE) * PATCH_SIZE
-    return max(height, PATCH_SIZE), max(width, PATCH_SIZE)
+        return -(-shape[0] // PATCH_SIZE) * PATCH_SIZE, -(-shape[1] // PATCH_SIZE) * PATCH_SIZE
+    return max(shape[0], PATCH_SIZE), max(shape[1], PATCH_SIZE)
 
 
-def _layout(mask: np.ndarray, settings: PipelineSettings, rng: np.random.Generator) -> list[Patch]:
+def patch_layout(mask: np.ndarray, settings: PipelineSettings, rng: np.random.Generator) -> list[Patch]:
+    """Step 1: patches of a slice before any check.
+
+    Args:
+        mask: (H, W) bool, pixels to standardize; of any size: it is padded as :func:`padded_size` says.
+        settings: Switches; `patch_layout` and `rule` matter here.
+        rng: Random numbers of the layout `random`.
+    Returns:
+        Patches with at least one pixel of the mask; they may extend beyond a slice smaller than its padded size.
+    """
+    mask = pad_to(mask, *padded_size((mask.shape[0], mask.shape[1]), settings.patch_layout))
     if settings.patch_layout == "slice":
         return [Patch(0, 0, *mask.shape)]
     if settings.patch_layout == "random":

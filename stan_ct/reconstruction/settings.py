@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -60,3 +61,30 @@ def method_settings(fusion: FusionMethod, **chosen: Any) -> PipelineSettings:
     if settings.patch_layout == "tiles" and settings.checks:
         raise ValueError(f"patch_layout tiles does not overlap, which fusion {fusion} requires: choose grid or random")
     return settings
+
+
+STRAIGHTFORWARD, DEFAULT = "straightforward", "STAN-CT (default)"
+"""Rows of Table 2: the method without checks, and the default of `reconstruct.py`."""
+
+AS_IN_THE_PAPER = {"patch_layout": "random", "fusion_weights": "mean", "hu_rescale": "patch", "mask": "pixel"}
+"""Switches as the paper describes them."""
+
+PAPER_ROWS: Mapping[str, Mapping[str, Any]] = {
+    STRAIGHTFORWARD: {"fusion": "straightforward"},
+    "w/ overlap check": {"fusion": "overlap", **AS_IN_THE_PAPER},
+    "w/ real/fake check": {"fusion": "realfake", **AS_IN_THE_PAPER},
+    "STAN-CT (paper)": {"fusion": "stan_ct", **AS_IN_THE_PAPER},
+}
+"""The paper's four rows of Table 2, in its order: name -> switches of :func:`method_settings`."""
+
+TABLE_2: Mapping[str, Mapping[str, Any]] = {
+    **PAPER_ROWS,
+    DEFAULT: {"fusion": "stan_ct"},
+    "default, random layout": {"fusion": "stan_ct", "patch_layout": "random"},
+    "default, whole slice": {"fusion": "stan_ct", "patch_layout": "slice"},
+    "default, mean weights": {"fusion": "stan_ct", "fusion_weights": "mean"},
+    "default, Eq. 7 per patch": {"fusion": "stan_ct", "hu_rescale": "patch"},
+    "default, Eq. 7 per slice": {"fusion": "stan_ct", "hu_rescale": "slice"},
+    "default, pixel mask": {"fusion": "stan_ct", "mask": "pixel"},
+}
+"""All rows of Table 2: the paper's, the default, and the default with one switch changed."""

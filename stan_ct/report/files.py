@@ -15,7 +15,7 @@ from stan_ct.files import write_together
 from stan_ct.report.blocks import Group, Text
 from stan_ct.report.html import page
 from stan_ct.report.markdown import to_markdown
-from stan_ct.report.sections import COLUMNS, Cell, FigureSection, Report, Section, Table, file_name
+from stan_ct.report.sections import COLUMNS, Cell, FigureSection, Report, Section, Table, file_name, key_of
 
 PNG = b"\x89PNG\r\n\x1a\n"
 """First bytes of a PNG file."""
@@ -108,7 +108,8 @@ def _section(section: Section, images: Images) -> dict[str, Any]:
         return {"kind": "group", **asdict(section), "blocks": blocks}
     best = {column: [row for row in section.rows if row in section.best(column)] for column in section.columns}
     rows = {row: dict(zip(section.columns, map(asdict, cells), strict=True)) for row, cells in section.rows.items()}
-    return {"kind": "table", **asdict(section), "rows": rows, "best": best, "file": f"{file_name(section)}.csv"}
+    found = {"key": key_of(section), "rows": rows, "best": best, "file": f"{file_name(section)}.csv"}
+    return {"kind": "table", **asdict(section), **found}
 
 
 def _plain(value: Any) -> Any:

@@ -67,6 +67,8 @@ class Table:
         decimals: Digits after the point; or column -> that.
         notes: Printed below, one a line.
         identity: Further columns of the CSV, the same in all lines, such as the kernel.
+        key: Stable name for programs: names the CSV file, and the table in `report.json`. Lower-case letters, digits and "_";
+            by default those of the title.
     Raises:
         ValueError: If rows and columns do not fit, or a name is unknown.
     """
@@ -80,8 +82,13 @@ class Table:
     decimals: int | Mapping[str, int] = 3
     notes: tuple[str, ...] = ()
     identity: Mapping[str, str] = field(default_factory=dict)
+    key: str = ""
 
     def __post_init__(self) -> None:
+        if self.key != slug(self.key):
+            raise ValueError(
+                f"table {self.title!r}: expected a key of a-z, 0-9 and _, such as {slug(self.key)!r}, got {self.key!r}"
+            )
         wrong = {name: len(cells) for name, cells in self.rows.items() if len(cells) != len(self.columns)}
         if wrong or len(set(self.columns)) < len(self.columns):
             raise ValueError(f"table {self.title!r}: expected {len(self.columns)} different columns in every row, got {wrong}")
@@ -220,10 +227,24 @@ def heading(section: Section) -> str:
     return section.heading if isinstance(section, Text) or section.listed else ""
 
 
+def slug(text: str) -> str:
+    """Letters and digits of a text, lower case, other characters as one "_".
+
+    Example:
+        >>> slug("Table 1, BL57 to BL64")
+        'table_1_bl57_to_bl64'
+    """
+    return re.sub(r"[^a-z0-9]+", "_", text.lower()).strip("_")
+
+
+def key_of(table: Table) -> str:
+    """Stable name of a table: its key, or the slug of its title."""
+    return table.key or slug(table.title)
+
+
 def file_name(section: Table | FigureSection) -> str:
-    """The name of a table's or figure's files, without suffix: letters and digits of its title, lower case."""
-    kind = "table" if isinstance(section, Table) else "figure"
-    words = re.sub(r"[^a-z0-9]+", "_", heading(section).lower()).strip("_")
+    """Name of a table's or figure's files, without suffix: key of the table, or slug of the figure's name."""
+    kind, words = ("table", key_of(section)) if isinstance(section, Table) else ("figure", slug(section.name))
     return words if words.startswith((kind, "fig_")) else f"{kind}_{words}"
 
 

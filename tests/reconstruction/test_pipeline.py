@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from synthesizers import Scripted
 
 from stan_ct.ct.hounsfield import soft_tissue_mask
-from stan_ct.reconstruction.pipeline import standardize_slice
+from stan_ct.reconstruction.pipeline import patch_layout, standardize_slice
 from stan_ct.reconstruction.settings import PipelineSettings, method_settings
 
 SPACING = (0.7, 0.7)
@@ -260,3 +260,22 @@ def test_check_2_rejects_just_below_the_threshold(p_real, kept):
 def test_the_papers_threshold_is_the_default():
     """P(real) > 0.99, as the paper has it, where a model states none of its own."""
     assert PipelineSettings().qc_threshold == 0.99
+
+
+@pytest.mark.parametrize(
+    ("layout", "corners"), [("tiles", [(0, 0), (256, 0)]), ("grid", [(0, 0), (44, 0)]), ("slice", [(0, 0)])]
+)
+def test_the_layout_of_a_slice(layout, corners):
+    """300 x 256 px: two tiles, the second extends beyond the slice; two patches at the borders; or the padded slice."""
+    chosen = PipelineSettings("straightforward", patch_layout=layout)
+    patches = patch_layout(np.ones((300, 256), bool), chosen, np.random.default_rng(0))
+    assert [(p.row, p.column) for p in patches] == corners
+    assert {(p.height, p.width) for p in patches} == {(512, 256) if layout == "slice" else (256, 256)}
+
+
+def test_patches_without_anything_to_standardize_are_not_laid_out():
+    """A mask in the last tile alone."""
+    mask = np.zeros((512, 512), bool)
+    mask[-1, -1] = True
+    patches = patch_layout(mask, PipelineSettings("straightforward", patch_layout="tiles"), np.random.default_rng(0))
+    assert [(p.row, p.column) for p in patches] == [(256, 256)]

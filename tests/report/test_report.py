@@ -129,6 +129,7 @@ def test_cells_say_why_something_is_undefined(wrong):
         ({"reference": frozenset({"source"})}, "no such rows"),
         ({"better": "smaller"}, "smaller"),
         ({"identity": {"row": "1"}}, "identity"),
+        ({"key": "Errors, BL57"}, "expected a key of a-z, 0-9 and _, such as 'errors_bl57'"),
     ],
 )
 def test_tables_refuse_what_does_not_fit(options, words):
@@ -143,6 +144,15 @@ def test_two_sections_cannot_have_the_same_file():
     assert file_name(FigureSection("Fig. 3: errors", "", PNG)) == "fig_3_errors"
     with pytest.raises(ValueError, match="table_t_t"):
         Report("", (table(0.1), table(0.2)), PROVENANCE)
+
+
+def test_a_key_names_a_table_for_programs():
+    """The CSV and the JSON go by the key, whatever the title says; without one, by the title."""
+    keyed, plain = (
+        json.loads(to_json(Report("", (of,), PROVENANCE), {}))["sections"][0] for of in (table(0.1, key="x_1"), table(0.1))
+    )
+    assert (keyed["key"], keyed["file"], keyed["title"]) == ("x_1", "table_x_1.csv", "T & t")
+    assert (plain["key"], plain["file"]) == ("t_t", "table_t_t.csv")
 
 
 # Files

@@ -6,6 +6,8 @@ import numpy as np
 from matplotlib.patches import Rectangle
 
 from stan_ct.evaluation.measure.artefacts import figure_4
+from stan_ct.reconstruction.pipeline import patch_layout
+from stan_ct.reconstruction.settings import DEFAULT, STRAIGHTFORWARD, TABLE_2, method_settings
 
 SHAPE = (512, 512)
 
@@ -46,7 +48,7 @@ def boxes(axes, style):
 
 def test_the_slice_with_the_most_findings_is_shown(tmp_path, write_series):
     """The second slice, where two borders show: a box of 12 px around each, once, though two tiles meet there."""
-    figure = figure_4(*write(tmp_path, write_series), judge)
+    figure = figure_4(*write(tmp_path, write_series), judge=judge)
     assert figure.name == "Fig. 4, artefacts"
     assert "Of 3 slices" in figure.caption
     assert "patches show: 2 (the strongest stands out 20 times above chance). Of STAN-CT's patches 0 show." in figure.caption
@@ -61,7 +63,7 @@ def test_the_slice_with_the_most_findings_is_shown(tmp_path, write_series):
 
 def test_without_findings_the_methods_are_shown_where_they_differ_most(tmp_path, write_series):
     """The slice in which they are farthest apart, here the third (90 / 4 over 40 / 2 HU); no finding is claimed."""
-    figure = figure_4(*write(tmp_path, write_series), lambda *_: [])
+    figure = figure_4(*write(tmp_path, write_series), judge=lambda *_: [])
     straightforward, stan_ct = figure.image.axes[1:3]
     assert (straightforward.images[0].get_array() - stan_ct.images[0].get_array()).max() == 90
     assert "patches show: 0. Of STAN-CT's patches 0 show." in figure.caption
@@ -70,6 +72,17 @@ def test_without_findings_the_methods_are_shown_where_they_differ_most(tmp_path,
 def test_only_the_slices_that_are_compared(tmp_path, write_series):
     """Held-back slices alone: of the first one there is nothing to draw but the slice."""
     source, made = write(tmp_path, write_series)
-    figure = figure_4(source, made, judge, ["1.2.826.0.1.3680043.8.498.1.1.1"])
+    figure = figure_4(source, made, ["1.2.826.0.1.3680043.8.498.1.1.1"], judge)
     assert "Of 1 slices" in figure.caption
     assert boxes(figure.image.axes[1], "solid") == []
+
+
+def test_the_patches_are_those_of_the_pipeline(tmp_path, write_series):
+    """The check sees the layouts that the pipeline uses for these rows of Table 2, with soft tissue in every patch."""
+    seen = []
+    source, made = write(tmp_path, write_series)
+    figure_4(source, made, ["1.2.826.0.1.3680043.8.498.1.1.1"], lambda fused, source, mask, patches: seen.append(patches) or [])
+    everywhere, rng = np.ones(SHAPE, bool), np.random.default_rng(0)
+    rows = [patch_layout(everywhere, method_settings(**TABLE_2[row]), rng) for row in (STRAIGHTFORWARD, DEFAULT)]
+    assert seen == rows
+    assert [len(patches) for patches in seen] == [4, 9]

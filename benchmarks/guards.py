@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from stan_ct.ct.hounsfield import soft_tissue_mask
-from stan_ct.dicom.series import Series, find_series, load_series
+from stan_ct.dicom.find import find_series
+from stan_ct.dicom.series import Series, load_series
 from stan_ct.patches.fusion import extract, fuse, pad_to
 from stan_ct.patches.sampling import PATCH_SIZE, grid_patches, random_patches
 from stan_ct.quiet import quiet_start

@@ -27,8 +27,9 @@ import pydicom
 from scipy.ndimage import affine_transform
 from skimage.draw import polygon2mask
 
+from stan_ct.dicom.find import find_series
 from stan_ct.dicom.positions import POSITION_TOLERANCE
-from stan_ct.dicom.series import Series, find_series, load_series
+from stan_ct.dicom.series import Series, load_series
 from stan_ct.features.first_order import HISTOGRAM, STATISTICS, histogram_features, statistics
 from stan_ct.features.glcm import IBSI
 from stan_ct.features.glcm_region import fixed_bin_number, fixed_bin_size, roi_features

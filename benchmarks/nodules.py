@@ -21,7 +21,8 @@ from scipy import fft, ndimage
 
 from stan_ct.ct.filters import radial_frequency
 from stan_ct.ct.kernels import KERNELS, Kernel
-from stan_ct.dicom.series import Series, find_series, load_series
+from stan_ct.dicom.find import find_series
+from stan_ct.dicom.series import Series, load_series
 from stan_ct.reconstruction.standardize import load_model
 
 LESIONS = {

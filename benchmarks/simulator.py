@@ -16,7 +16,8 @@ import numpy as np
 from stan_ct.ct.display_windows import LUNG_WINDOW, SOFT_TISSUE_WINDOW
 from stan_ct.ct.hounsfield import SOFT_TISSUE, soft_tissue_mask
 from stan_ct.ct.kernels import KERNELS
-from stan_ct.dicom.series import find_series, load_series
+from stan_ct.dicom.find import find_series
+from stan_ct.dicom.series import load_series
 from stan_ct.features.glcm import FEATURES, Discretization, features
 from stan_ct.simulation.study import Patient, Scan, acquire
 

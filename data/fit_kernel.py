@@ -46,7 +46,8 @@ def fit() -> int:
     """Fits, prints and writes."""
     from stan_ct.ct.filters import fit_radial_filter
     from stan_ct.ct.kernels import KERNELS, Kernel, kernel_from_ratio, parse_kernel, read_kernels
-    from stan_ct.dicom.series import find_series, load_series
+    from stan_ct.dicom.find import find_series
+    from stan_ct.dicom.series import load_series
     from stan_ct.patches.pairs import PairingRule, pair_series
 
     path = Path(FLAGS.kernel_file)

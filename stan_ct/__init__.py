@@ -19,16 +19,17 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from stan_ct.dicom.find import Inventory, find_series
     from stan_ct.dicom.refusal import Refusal, Refused
-    from stan_ct.dicom.series import Inventory, Series, SeriesFiles, find_series, load_series
+    from stan_ct.dicom.series import Series, SeriesFiles, load_series
     from stan_ct.errors import StanCTError, UsageError
     from stan_ct.reconstruction.checks import Finding
     from stan_ct.reconstruction.standardize import Model, Standardized, load_model
 
 _HOME = {
-    "find_series": "dicom.series",
+    "find_series": "dicom.find",
     "load_series": "dicom.series",
-    "Inventory": "dicom.series",
+    "Inventory": "dicom.find",
     "SeriesFiles": "dicom.series",
     "Series": "dicom.series",
     "load_model": "reconstruction.standardize",

@@ -235,6 +235,14 @@ def _number(header: Dataset, keyword: str, reason: str) -> float:
         raise Refused(reason, f"{keyword} is {value!r}") from error
 
 
+def series_number(header: Dataset) -> int | None:
+    """Series Number (0020,0011), None where it is absent or no number."""
+    try:
+        return int(header.get("SeriesNumber"))
+    except (TypeError, ValueError):
+        return None
+
+
 def first_line(error: BaseException) -> str:
     """What an exception says, in at most 160 characters."""
     text = str(error).strip() or type(error).__name__

@@ -8,8 +8,9 @@ from typing import Literal
 
 import numpy as np
 
+from stan_ct.dicom.find import find_series
 from stan_ct.dicom.refusal import Refusal
-from stan_ct.dicom.series import SeriesFiles, find_series
+from stan_ct.dicom.series import SeriesFiles
 from stan_ct.patches.pairs import PairingError, SeriesPair, frame_of_reference
 
 Split = Literal["patient", "blocks", "halves", "folders"]

@@ -12,9 +12,10 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 
+from stan_ct.dicom.find import Inventory
 from stan_ct.dicom.identity import creation_time, free_series_number
 from stan_ct.dicom.refusal import Refusal, Refused
-from stan_ct.dicom.series import Inventory, SeriesFiles, load_series
+from stan_ct.dicom.series import SeriesFiles, load_series
 from stan_ct.errors import UsageError
 from stan_ct.files import write_together
 from stan_ct.reconstruction.manifest import refusal_entry, result_entry, run_entry, source_entry

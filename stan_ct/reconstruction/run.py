@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from stan_ct.dicom.series import Inventory, find_series
+from stan_ct.dicom.find import Inventory, find_series
 from stan_ct.errors import UsageError
 from stan_ct.quiet import quiet_start
 from stan_ct.reconstruction.settings import FusionMethod

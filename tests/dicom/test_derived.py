@@ -17,9 +17,10 @@ from synthetic import SYNTAXES, random_stored, write_ct
 
 from stan_ct.dicom import derived, header
 from stan_ct.dicom.derived import Derivation, to_stored, write_series
+from stan_ct.dicom.find import find_series
 from stan_ct.dicom.identity import creation_time, derived_series_uid, derived_uid, free_series_number
 from stan_ct.dicom.refusal import Refused
-from stan_ct.dicom.series import Instance, Series, SeriesFiles, find_series, load_series
+from stan_ct.dicom.series import Instance, Series, SeriesFiles, load_series
 
 NOON = datetime(2024, 5, 6, 12, 30, 15, tzinfo=UTC)
 DERIVATION = Derivation("kernel L", "unet-3f2a", "3f2a", sharpening=True, created=NOON)

@@ -13,7 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stan_ct.dicom.series import find_series, load_series
+from stan_ct.dicom.find import find_series
+from stan_ct.dicom.series import load_series
 from stan_ct.features import glcm_region as roi
 from stan_ct.features.glcm import ALL_FEATURES, Discretization
 from stan_ct.features.glcm_region import AGGREGATIONS, fixed_bin_number, fixed_bin_size, roi_features

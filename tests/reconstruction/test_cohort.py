@@ -17,7 +17,8 @@ import pytest
 from synthesizers import Scripted, scripted_model
 from synthetic import random_stored, write_ct
 
-from stan_ct.dicom.series import find_series, load_series
+from stan_ct.dicom.find import find_series
+from stan_ct.dicom.series import load_series
 from stan_ct.reconstruction import cohort, panels, standardize
 from stan_ct.reconstruction.cohort import OutputError, Run, check_output, standardize_cohort
 

@@ -8,7 +8,8 @@ from scipy import ndimage
 from synthetic import write_ct
 
 from stan_ct.ct.filters import RadialFilter
-from stan_ct.dicom.series import find_series, load_series
+from stan_ct.dicom.find import find_series
+from stan_ct.dicom.series import load_series
 from stan_ct.reconstruction.fidelity import STRUCTURE_LIMIT, TISSUE_LIMITS, measure_fidelity, structure_findings
 
 SHARPER = RadialFilter((0.0, 2.0, 4.0, 8.0), (1.0, 1.1, 1.6, 1.8))

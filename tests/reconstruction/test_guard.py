@@ -11,7 +11,8 @@ from synthetic import write_ct
 
 from stan_ct.ct.fingerprint import Fingerprint
 from stan_ct.dicom.appearance import look_at
-from stan_ct.dicom.series import find_series, load_series
+from stan_ct.dicom.find import find_series
+from stan_ct.dicom.series import load_series
 from stan_ct.reconstruction.cohort import Run, standardize_cohort
 from stan_ct.reconstruction.guard import Guard
 

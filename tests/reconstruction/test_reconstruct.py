@@ -12,7 +12,8 @@ import pytest
 from pydicom.data import get_testdata_file
 from synthetic import random_stored, write_ct
 
-from stan_ct.dicom.series import find_series, load_series
+from stan_ct.dicom.find import find_series
+from stan_ct.dicom.series import load_series
 from stan_ct.models.folder import find_model, read_config
 
 ROOT = Path(__file__).resolve().parents[2]

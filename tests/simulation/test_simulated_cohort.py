@@ -14,7 +14,8 @@ import pytest
 
 from stan_ct.ct.filters import fit_radial_filter
 from stan_ct.ct.kernels import KERNELS, Kernel
-from stan_ct.dicom.series import find_series, load_series
+from stan_ct.dicom.find import find_series
+from stan_ct.dicom.series import load_series
 from stan_ct.simulation import cohort as cohorts
 from stan_ct.simulation.cohort import Cohort, CohortError, check, cost, simulate
 from stan_ct.simulation.refilter import kernel_ratio

@@ -8,7 +8,8 @@ import pydicom
 import pytest
 
 from stan_ct.ct.kernels import KERNELS, Kernel
-from stan_ct.dicom.series import find_series, load_series
+from stan_ct.dicom.find import find_series
+from stan_ct.dicom.series import load_series
 from stan_ct.simulation.study import Patient, Scan, acquire, dicom_slice
 
 SOFT, SHARP = KERNELS["BR40"], KERNELS["BL64"]

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stan_ct.dicom import header as dicom
+from stan_ct.dicom.find import find_series
 from stan_ct.dicom.positions import SlicePositions
-from stan_ct.dicom.series import Instance, Series, SeriesFiles, find_series, load_series
+from stan_ct.dicom.series import Instance, Series, SeriesFiles, load_series
 from stan_ct.errors import NotComparable
 
 

@@ -6,7 +6,8 @@ import numpy as np
 import pydicom
 import pytest
 
-from stan_ct.dicom.series import find_series, load_series
+from stan_ct.dicom.find import find_series
+from stan_ct.dicom.series import load_series
 from stan_ct.errors import NotComparable
 from stan_ct.evaluation.measure.masks import read_masks
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stan_ct.dicom.series import find_series, load_series
+from stan_ct.dicom.find import find_series
+from stan_ct.dicom.series import load_series
 from stan_ct.errors import NotComparable
 from stan_ct.evaluation.measure.region_features import roi_tables
 from stan_ct.evaluation.measure.regions import RoiSettings, measure_regions

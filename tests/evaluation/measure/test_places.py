@@ -4,7 +4,7 @@ import numpy as np
 import pydicom
 import pytest
 
-from stan_ct.dicom.series import find_series
+from stan_ct.dicom.find import find_series
 from stan_ct.errors import NotComparable
 from stan_ct.evaluation.measure import pairs as pairs_module
 from stan_ct.evaluation.measure.pairs import find_pairs, load_slices, read_headers, read_instances

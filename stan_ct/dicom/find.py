@@ -1,0 +1,172 @@
+"""Any tree of files -> the CT series in it, and what else it holds."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from pydicom.dataset import Dataset
+
+from stan_ct.dicom import header as dicom
+from stan_ct.dicom.pixels import decode
+from stan_ct.dicom.refusal import Refusal, Refused
+from stan_ct.dicom.series import Instance, SeriesFiles
+
+
+@dataclass
+class Inventory:
+    """What a directory tree holds.
+
+    Attributes:
+        series: CT series that can be standardized, by study, series number and UID.
+        refusals: CT slices that cannot, with the reason.
+        passed_over: Kind of file -> how many were passed over ("not DICOM", "localizer", "MR Image Storage" ...).
+        series_numbers: Study Instance UID -> every Series Number seen in that study, of any modality.
+    """
+
+    series: list[SeriesFiles] = field(default_factory=list)
+    refusals: list[Refusal] = field(default_factory=list)
+    passed_over: Counter = field(default_factory=Counter)
+    series_numbers: dict[str, set[int]] = field(default_factory=lambda: defaultdict(set))
+
+    @cached_property
+    def slices(self) -> int:
+        """Number of slices that can be standardized."""
+        return sum(len(s.instances) for s in self.series)
+
+
+def find_series(
+    root: Path | str,
+    exclude: Iterable[Path | str] = (),
+    progress: Callable = lambda paths: paths,
+    accept_standardized: bool = False,
+) -> Inventory:
+    """Finds the CT series in a directory tree (or a single file), whatever the names, nesting and order of files.
+
+    Args:
+        root: Directory or file.
+        exclude: Directories to leave out, such as the output; `.incomplete` below `root`, half made, always is.
+        progress: Wraps the iteration over files, such as `tqdm`.
+        accept_standardized: Whether series that STAN-CT wrote are found too, or refused as sources.
+    Returns:
+        The inventory; equal for equal trees, whatever order the file system lists them in.
+    Raises:
+        FileNotFoundError: If `root` does not exist.
+    """
+    root = Path(root)
+    if not root.exists():
+        raise FileNotFoundError(f"{root} does not exist")
+    with dicom.tolerant():
+        return _find_series(root, {Path(e).resolve() for e in exclude}, progress, accept_standardized)
+
+
+def _find_series(root: Path, exclude: set[Path], progress: Callable, accept_standardized: bool) -> Inventory:
+    inventory, found, groups = Inventory(), [], defaultdict(list)
+
+    def closed(_: OSError) -> None:
+        inventory.passed_over["folder without permission to read"] += 1
+
+    for path in progress(sorted(_files(root, exclude, closed))):
+        try:
+            header = _examine(path, inventory, accept_standardized)
+        except Refused as refused:
+            inventory.refusals.append(Refusal(refused.reason, refused.found, (path,)))
+            continue
+        if header is not None:
+            found.append(Instance(path, header))
+    for instance in _without_copies(found, inventory):
+        groups[str(instance.header.SeriesInstanceUID), _grid(instance.header)].append(instance)
+    seen = Counter()
+    for (uid, _), instances in sorted(groups.items()):
+        inventory.series.append(SeriesFiles(tuple(sorted(instances, key=lambda i: i.sort_key)), grid=seen[uid]))
+        seen[uid] += 1
+    inventory.series.sort(key=lambda s: (s.study_uid, s.number or 0, s.uid, s.grid))
+    return inventory
+
+
+def _files(root: Path, exclude: set[Path], closed: Callable[[OSError], None]) -> Iterator[Path]:
+    if root.is_file():
+        yield root
+        return
+    visited = set()
+    for folder, subfolders, names in os.walk(root, followlinks=True, onerror=closed):
+        real = Path(folder).resolve()
+        if real in visited or real in exclude:
+            subfolders.clear()
+            continue
+        visited.add(real)
+        subfolders[:] = sorted(name for name in subfolders if name != ".incomplete")
+        if not os.access(folder, os.X_OK):
+            closed(PermissionError(folder))
+            continue
+        yield from (path for name in names if os.path.isfile(path := Path(folder, name)))
+
+
+def _examine(path: Path, inventory: Inventory, accept_standardized: bool) -> Dataset | None:
+    """The header of a slice to standardize, or None for a file that is passed over and counted."""
+    passed = inventory.passed_over
+    try:
+        if not dicom.looks_like_dicom(path):
+            passed["not DICOM"] += 1
+            return None
+        header = dicom.read_header(path)
+    except PermissionError:
+        passed["no permission to read"] += 1
+        return None
+    except OSError as error:
+        raise Refused("unreadable", dicom.first_line(error)) from error
+    if dicom.is_dicomdir(header):
+        passed["DICOMDIR"] += 1
+        return None
+    number = dicom.series_number(header)
+    if number is not None and header.get("StudyInstanceUID"):
+        inventory.series_numbers[str(header.StudyInstanceUID)].add(number)
+    if not dicom.is_ct(header):
+        sop_class = header.get("SOPClassUID")
+        passed[getattr(sop_class, "name", None) or "DICOM without an image"] += 1
+        return None
+    if dicom.is_localizer(header):
+        passed["localizer"] += 1
+        return None
+    dicom.check_header(header, accept_standardized)
+    return header
+
+
+def _grid(header: Dataset) -> tuple:
+    orientation, spacing = (dicom.vector(header, k) for k in ("ImageOrientationPatient", "PixelSpacing"))
+    return int(header.Rows), int(header.Columns), *np.round(orientation, 3), *np.round(spacing, 5)
+
+
+def _without_copies(instances: list[Instance], inventory: Inventory) -> list[Instance]:
+    """One file per SOP Instance UID; files that claim one UID but hold different HU are all refused."""
+    by_uid, kept = defaultdict(list), []
+    for instance in instances:
+        by_uid[instance.uid].append(instance)
+    for uid, copies in by_uid.items():
+        if len(copies) > 1:
+            digests = {_content(copy.path) for copy in copies}
+            if len(digests) > 1:
+                found = f"{len(copies)} files with {len(digests)} contents for SOP Instance {uid}"
+                paths, series_uid = tuple(copy.path for copy in copies), str(copies[0].header.SeriesInstanceUID)
+                inventory.refusals.append(Refusal("conflicting_instances", found, paths, series_uid))
+                continue
+            inventory.passed_over["copy of a slice"] += len(copies) - 1
+        kept.append(copies[0])
+    return kept
+
+
+def _content(path: Path) -> str:
+    """Digest of what a slice shows and where; differs for a file that cannot be decoded."""
+    try:
+        header, stored = decode(path.read_bytes())
+    except (Refused, OSError):
+        return str(path)
+    place = [dicom.vector(header, k).tolist() for k in ("ImagePositionPatient", "RescaleSlope", "RescaleIntercept")]
+    place += [str(header.SeriesInstanceUID), _grid(header)]
+    return hashlib.sha256(repr((place, stored.shape)).encode() + stored.tobytes()).hexdigest()

@@ -1,6 +1,6 @@
-"""Soft-tissue patches of paired slices: how many a slice has room for, where they lie, and cutting them out.
+"""Soft-tissue patches of paired slices: how many a slice can hold, where they lie, and cutting them out.
 
-What runs in worker processes: it takes series and settings, and one slice at a time is in memory.
+These functions run in worker processes: they take series and settings, and hold one slice at a time in memory.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ from stan_ct.patches.sampling import PATCH_SIZE, Patch, RectangleSums, SamplingR
 from stan_ct.patches.tfrecord import write_records
 
 TRIES = 8
-"""Random sides are tried this often for each patch before a slice is given up."""
+"""Random sides tried for each patch before a slice is given up."""
 
 
 @dataclass(frozen=True)
 class Shard:
-    """One file of records: what is cut from one pair of series.
+    """One file of records, cut from one pair of series.
 
     Attributes:
         path: The file to write.
-        pair: The series, and their slices.
-        counts: Patches to cut from each pair of slices.
-        seed: Chooses their places.
-        margin: Pixels around each patch, at the patch's scale.
+        pair: Source and target series, and their pairs of slices.
+        counts: Number of patches to cut from each pair of slices.
+        seed: Seed of the patches' locations.
+        margin: Width of the border around each patch, pixels at the patch's scale.
         resized: Whether patches are 100..256 pixels wide and resized to 256, or 256 at native scale.
-        front_end: Filter of source slices, whose patches go beside the source's own; or None.
+        front_end: Filter of the source slices, whose patches are stored beside the source's own; None for no filter.
     """
 
     path: Path
@@ -47,14 +47,17 @@ class Shard:
     front_end: RadialFilter | None = None
 
     @property
-    def patches(self) -> int:
-        """Patches in a record."""
+    def num_images(self) -> int:
+        """Number of images in a record: source, filtered source where there is a front end, target."""
         return 2 if self.front_end is None else 3
 
 
 def load_slice(files: SeriesFiles, z: int) -> Series:
-    """One slice of a series, as a series.
+    """Loads one slice of a series, as a series.
 
+    Args:
+        files: The series.
+        z: Index of the slice.
     Raises:
         PairingError: If it cannot be read.
     """
@@ -68,26 +71,26 @@ def load_slice(files: SeriesFiles, z: int) -> Series:
 
 
 def survey(files: SeriesFiles, slices: Sequence[int], resized: bool) -> dict[int, tuple[str, int]]:
-    """Looks at slices before anything is cut.
+    """Surveys slices before anything is cut.
 
     Args:
         files: A series.
-        slices: Which of its slices.
+        slices: Indices of the slices.
         resized: Whether sides are 100..256 pixels or 256.
     Returns:
-        z -> digest of its pixels ("" if they are all alike), and the number of patches it has room for.
+        z -> digest of its pixels ("" if they are all equal), and its capacity, the number of patches it can hold.
     """
     found = {}
     for z in slices:
         series = load_slice(files, z)
         hu = series.volume[0]
         digest = hashlib.sha256(np.rint(hu).astype("<i4")).hexdigest() if np.ptp(hu) else ""
-        found[z] = digest, room(_soft_tissue(series), resized)
+        found[z] = digest, capacity(_soft_tissue(series), resized)
     return found
 
 
 def cut_shard(shard: Shard) -> int:
-    """Cuts and writes the records of a shard; returns how many."""
+    """Cuts and writes the records of a shard; returns their number."""
     return write_records(shard.path, _examples(shard))
 
 
@@ -101,17 +104,17 @@ def _examples(shard: Shard) -> Iterator[np.ndarray]:
         images = [pad_to(series.volume[0], PATCH_SIZE, PATCH_SIZE) for series in (source, target)]
         if shard.front_end is not None:
             images.insert(1, shard.front_end(images[0], shard.pair.source.pixel_spacing))
-        for patch in draw(_soft_tissue(source), count, shard.resized, rng):
+        for patch in sample_patches(_soft_tissue(source), count, shard.resized, rng):
             patches = np.concatenate([cut(image, patch, shard.margin) for image in images])
             yield np.clip(np.rint(patches), -32768, 32767).astype(np.int16)
 
 
 def cut(image: np.ndarray, patch: Patch, margin: int) -> np.ndarray:
-    """Cuts one patch with what lies around it, at a side of 256 + 2 margin.
+    """Cuts one patch with a border around it, at a side of 256 + 2 margin.
 
     Args:
         image: (H, W) HU, each at least 256.
-        patch: A square.
+        patch: Location of the patch, a square.
         margin: Pixels around the patch once it has 256 pixels a side. At the border of the slice the window is moved
             inside; a slice that is too small for it is continued by reflection (`plan.check_margin` refuses this where
             the slice holds a patch).
@@ -126,12 +129,12 @@ def cut(image: np.ndarray, patch: Patch, margin: int) -> np.ndarray:
     return extract(pad_to(image, side, side), [Patch(row, column, side, side)], PATCH_SIZE + 2 * margin)
 
 
-def room(soft_tissue: np.ndarray, resized: bool, rule: SamplingRule | None = None) -> int:
-    """How many different soft-tissue patches a slice has at least.
+def capacity(soft_tissue: np.ndarray, resized: bool, rule: SamplingRule | None = None) -> int:
+    """Lower bound on the number of distinct soft-tissue patches in a slice.
 
     Args:
         soft_tissue: (H, W) bool, each at least 256.
-        resized: Whether sides are random; five of them are then counted.
+        resized: Whether sides are random, of which five are then counted.
         rule: The numbers of Step 1.
     """
     low, high = (rule or SamplingRule()).sides
@@ -140,22 +143,22 @@ def room(soft_tissue: np.ndarray, resized: bool, rule: SamplingRule | None = Non
     return sum(int(np.count_nonzero(_accepted(sums, soft_tissue.shape, side, rule))) for side in sides)
 
 
-def draw(
+def sample_patches(
     soft_tissue: np.ndarray, count: int, resized: bool, rng: np.random.Generator, rule: SamplingRule | None = None
 ) -> list[Patch]:
-    """Random soft-tissue patches, no two alike.
+    """Samples distinct random soft-tissue patches.
 
     Sides are uniform in `rule.sides` (or 256), and corners uniform among those at which at least `rule.min_soft_tissue`
     of the patch is soft tissue.
 
     Args:
         soft_tissue: (H, W) bool, each at least 256.
-        count: How many.
+        count: Number of patches.
         resized: Whether sides are random, or 256.
         rng: Source of randomness.
         rule: The numbers of Step 1.
     Returns:
-        The patches; fewer than `count` where the slice has not that many places.
+        The patches; fewer than `count` where the slice does not hold that many.
     """
     sums, shape = RectangleSums(soft_tissue), soft_tissue.shape
     width = shape[1] - PATCH_SIZE + 1
@@ -177,29 +180,29 @@ def draw(
 
 
 def _accepted(sums: RectangleSums, shape: tuple[int, int], side: int, rule: SamplingRule | None) -> np.ndarray:
-    """Whether a patch with this corner is a soft-tissue patch, (H - side + 1, W - side + 1) bool."""
+    """Whether the patch with its corner at a pixel is a soft-tissue patch, (H - side + 1, W - side + 1) bool."""
     rows, columns = np.ogrid[: shape[0] - side + 1, : shape[1] - side + 1]
     return sums(rows, columns, side, side) >= (rule or SamplingRule()).min_soft_tissue * side * side
 
 
 def _soft_tissue(series: Series) -> np.ndarray:
-    """Mask of a slice, extended to the size of a patch."""
+    """Soft-tissue mask of a slice, padded to the size of a patch."""
     return pad_to(series.soft_tissue(0), PATCH_SIZE, PATCH_SIZE)
 
 
-def share_out(total: int, rooms: Sequence[int]) -> list[int]:
-    """Shares a total out evenly; where there is little room the others make up for it.
+def distribute(total: int, capacities: Sequence[int]) -> list[int]:
+    """Distributes a total evenly; what exceeds one capacity goes to the others.
 
     Args:
-        total: What to share out.
-        rooms: The most that each can take.
+        total: Number to distribute, >= 0.
+        capacities: Largest share of each, >= 0.
     Returns:
-        A share for each, with the given total, or less if there is not room for it.
+        The shares, whose sum is `total`, or the sum of the capacities if that is less.
     Example:
-        >>> share_out(10, [1, 9, 9]), share_out(5, [1, 1, 1]), share_out(2, [5, 5, 5, 5])
+        >>> distribute(10, [1, 9, 9]), distribute(5, [1, 1, 1]), distribute(2, [5, 5, 5, 5])
         ([1, 4, 5], [1, 1, 1], [0, 1, 0, 1])
     """
-    limit = np.asarray(rooms, np.int64).reshape(-1)
+    limit = np.asarray(capacities, np.int64).reshape(-1)
     low, high = 0, int(limit.max(initial=0))  # the largest level at which all shares together are not too many
     while low < high:
         level = (low + high + 1) // 2

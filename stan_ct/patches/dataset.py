@@ -8,14 +8,14 @@ import numpy as np
 import tensorflow as tf
 
 from stan_ct.ct.hounsfield import HUWindow
-from stan_ct.patches.records import read_index
+from stan_ct.patches.record_index import read_index
 from stan_ct.patches.sampling import PATCH_SIZE
 from stan_ct.patches.tfrecord import FEATURE
 
 SHUFFLED = 1024
-"""Records among which the next one is drawn, on top of the files' own random order; 340 MB."""
+"""Size of the shuffle buffer, records, 340 MB; the order of the files is random too."""
 OPEN_FILES = 16
-"""Files that are read in turn."""
+"""Number of files that are read in turn."""
 
 
 def read_patches(
@@ -31,20 +31,20 @@ def read_patches(
     """Batches of paired patches.
 
     Args:
-        folder: Where `make_patches` wrote.
+        folder: Folder of records, as `make_patches` wrote it.
         split: `train`, `validation` or `test`.
-        window: Maps HU to the network's range.
-        batch_size: B.
-        seed: Shuffles and augments, the same for source and target; None keeps the records' order and the middle of
-            each. Equal seeds give equal batches.
-        repeat: Whether to go on for ever; batches are then all full.
-        kernel: Only patches of this source kernel; None for all.
-        filtered: Sources as the records' front end makes them.
+        window: HU window that is mapped to [-1, 1].
+        batch_size: Number of pairs in a batch, B.
+        seed: Seed of shuffling and augmentation, which are the same for source and target; None keeps the order of the
+            records and crops their middle. Equal seeds give equal batches.
+        repeat: Whether to repeat the records for ever; all batches are then full.
+        kernel: Source kernel of the patches; None for all.
+        filtered: Whether sources are those that the front end filtered.
     Returns:
         Dataset of (source, target), each (B, 256, 256, 1) float32 in [-1, 1].
     Raises:
         FileNotFoundError: If the folder has no index, or lacks a file that it names.
-        ValueError: If there are no such patches, or filtered ones are asked for of records without a front end.
+        ValueError: If there are no such patches, or `filtered` is set for records without a front end.
     Note:
         Augmentation is exact: a shift is another crop of a record that was cut with a margin, so nothing is wrapped or
         filled in, and rotations are quarter turns with and without a mirror image. Other angles would need interpolation,
@@ -83,7 +83,7 @@ def read_patches(
 
 
 def _files(folder: Path, index: dict, split: str, kernel: str | None) -> list[str]:
-    """The files of a split that the index names, as it orders them."""
+    """The files of a split, in the order of the index."""
     pairs = [pair for pair in index["pairs"] if pair["split"] == split and pair["shard"]]
     files = [folder / pair["shard"] for pair in pairs if kernel in (None, pair["source"]["kernel"])]
     if not files:
@@ -100,7 +100,7 @@ def _files(folder: Path, index: dict, split: str, kernel: str | None) -> list[st
 
 
 def _shuffled(files: list[str], seed: int) -> tf.data.Dataset:
-    """Records of many files in a random order that the seed decides, another one in each pass."""
+    """Records of many files in a random order that the seed determines, another one in each pass."""
     order = tf.data.Dataset.from_tensor_slices(files).shuffle(len(files), seed=seed)
     cycle = min(len(files), OPEN_FILES)
     records = order.interleave(
@@ -110,19 +110,19 @@ def _shuffled(files: list[str], seed: int) -> tf.data.Dataset:
 
 
 def _middle(side: int) -> tf.Tensor:
-    """(way to turn, row, column): as it is, in the middle."""
+    """(turn, row, column) of a patch in the middle, not turned."""
     return tf.constant([0, (side - PATCH_SIZE) // 2, (side - PATCH_SIZE) // 2], tf.int32)
 
 
 def _random_place(number: tf.Tensor, side: int) -> tf.Tensor:
-    """(way to turn, row, column) out of a random number below 2 ** 32."""
+    """(turn, row, column) from a random number below 2 ** 32."""
     ways, corners = 8, side - PATCH_SIZE + 1
     place = [number % ways, number // ways % corners, number // (ways * corners) % corners]
     return tf.cast(tf.stack(place), tf.int32)
 
 
 def _turns(side: int) -> tf.Tensor:
-    """Where the pixels of a turned patch lie in a flat (side, side) image, (8, 256 * 256) int32: 4 turns x 2 mirror images.
+    """Indices of the pixels of a turned patch in a flat (side, side) image, (8, 256 * 256) int32: 4 turns x 2 mirror images.
 
     One look-up crops, turns and mirrors: transposing and reversing int16 one after the other takes three times as long.
     """

@@ -1,4 +1,4 @@
-"""What is to be cut: the settings, how many patches from each slice, and one file of records for each pair of series."""
+"""Plan of a folder of records: the settings, the number of patches from each slice, and a file for each pair of series."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 
 from stan_ct import __version__
 from stan_ct.ct.filters import FrontEnd
-from stan_ct.patches.cutting import Shard, share_out
+from stan_ct.patches.cutting import Shard, distribute
 from stan_ct.patches.pairs import Pairing, PairingError, PairingRule, SeriesPair
 from stan_ct.patches.protocol import protocol_of
 from stan_ct.patches.sampling import PATCH_SIZE
@@ -22,14 +22,14 @@ from stan_ct.patches.splits import Key, Split, key_of
 
 @dataclass(frozen=True)
 class PatchSettings:
-    """What `data/make_patches.py` makes.
+    """Settings of a folder of patch records.
 
     Attributes:
         input_dir: Trees of DICOM series.
-        output_dir: Where records and index go.
+        output_dir: Directory of the records and their index.
         source_kernels: Convolution Kernels of the non-standard protocols.
         target_kernel: Convolution Kernel of the standard protocol.
-        pairing: Which protocols pair, see `PairingRule`.
+        pairing: `kernel` or `standard`, the protocols that pair; see `PairingRule`.
         target_thickness: Slice thickness of the standard protocol, mm, for the pairing `standard`.
         thicknesses: Slice thicknesses of sources to use, mm; empty for all.
         split: `patient` keeps whole patients apart, `folders` goes by the folders train, validation and test of each
@@ -38,16 +38,17 @@ class PatchSettings:
         validation_fraction: Share of patients that validate, for `patient`.
         test_fraction: Share of patients that test, for `patient`; 0 for none.
         block: Slices in a block of the splits `blocks` and `halves`.
-        patches_per_slice: Random patches cut from each slice, where no total is given.
-        train_patches: Training patches in all, shared out evenly over pairs and their slices; 0: `patches_per_slice`.
-        validation_patches: Validation patches for each source kernel, likewise.
-        test_patches: Test patches for each source kernel, likewise.
+        patches_per_slice: Number of random patches cut from each slice, where no total is given.
+        train_patches: Total number of training patches, distributed evenly over pairs and their slices; 0:
+            `patches_per_slice`.
+        validation_patches: Number of validation patches of each source kernel, distributed likewise.
+        test_patches: Number of test patches of each source kernel, distributed likewise.
         resized: True: sides of 100..256 resized to 256 (the paper); False: 256 pixels at native scale.
-        margin: Pixels around training patches, within which augmentation shifts them.
+        margin: Width of the border around training patches within which augmentation shifts them, pixels.
         front_end: `amplitude` or `wiener`: fit this radial filter on the training slices of each source kernel and cut
             patches from filtered source slices too, so that models with and without it train and are tested on the same
             records; `none`.
-        seed: Chooses patches and patients.
+        seed: Seed of patches and patients.
     Raises:
         PairingError: If a number is not finite, or a front end cannot be fitted.
     """
@@ -102,38 +103,38 @@ def _total(part: str, settings: PatchSettings) -> int:
     return {"train": settings.train_patches, "validation": settings.validation_patches, "test": settings.test_patches}[part]
 
 
-def asked(part: str, pairs: Sequence[SeriesPair], settings: PatchSettings) -> int:
-    """How many patches were asked for."""
+def num_requested(part: str, pairs: Sequence[SeriesPair], settings: PatchSettings) -> int:
+    """Number of patches that the settings request for a part."""
     total = _total(part, settings)
     return total * len(_groups(part, pairs)) if total else settings.patches_per_slice * sum(len(p.slices) for p in pairs)
 
 
 def patches_per_pair(
-    part: str, pairs: Sequence[SeriesPair], rooms: Sequence[Sequence[int]], settings: PatchSettings
+    part: str, pairs: Sequence[SeriesPair], capacities: Sequence[Sequence[int]], settings: PatchSettings
 ) -> list[tuple[int, ...]]:
-    """Shares patches out, evenly over pairs and evenly over the slices of each.
+    """Distributes patches evenly over pairs, and evenly over the slices of each.
 
     Args:
         part: `train`, `validation` or `test`.
         pairs: Its pairs.
-        rooms: For each pair and slice, the number of patches it has room for.
+        capacities: For each pair, the capacity of each slice in patches.
         settings: The totals, or patches per slice.
     Returns:
-        For each pair, the patches to cut from each of its slices.
+        For each pair, the number of patches to cut from each of its slices.
     """
     total = _total(part, settings)
     if not total:
-        return [tuple(min(room, settings.patches_per_slice) for room in slices) for slices in rooms]
+        return [tuple(min(capacity, settings.patches_per_slice) for capacity in slices) for slices in capacities]
     counts: list[tuple[int, ...]] = [()] * len(pairs)
     for members in _groups(part, pairs).values():
-        shares = share_out(total, [sum(rooms[i]) for i in members])
+        shares = distribute(total, [sum(capacities[i]) for i in members])
         for i, share in zip(members, shares, strict=True):
-            counts[i] = tuple(share_out(share, rooms[i]))
+            counts[i] = tuple(distribute(share, capacities[i]))
     return counts
 
 
 def margin_of(part: str, settings: PatchSettings) -> int:
-    """Pixels around the patches of a part: only training shifts them."""
+    """Width of the border around the patches of a part, pixels: 0 but for training, which alone shifts patches."""
     return settings.margin if part == "train" else 0
 
 
@@ -143,8 +144,8 @@ def check_margin(pairs: Sequence[SeriesPair], margin: int) -> None:
     A slice that does not even hold a patch is continued by reflection, for patch and margin alike, and passes.
 
     Args:
-        pairs: Those that train.
-        margin: Pixels around their patches.
+        pairs: The pairs that train.
+        margin: Width of the border around their patches, pixels.
     Raises:
         PairingError: Names the smallest slice and the largest margin that fits.
     """
@@ -167,14 +168,20 @@ def make_shards(
     front_end: FrontEnd | None,
     settings: PatchSettings,
 ) -> list[Shard]:
-    """One file for each pair; name and seed follow from its series and the settings' seed.
+    """Plans one file for each pair; its name and seed follow from the series and the settings' seed.
 
+    Args:
+        part: `train`, `validation` or `test`.
+        pairs: Its pairs.
+        counts: For each pair, the number of patches to cut from each of its slices.
+        front_end: Filters by source kernel, or None.
+        settings: Seed, margin, sides and output directory.
     Raises:
         PairingError: If the front end has no filter for a pair, whose kernel no training pair has.
     """
-    if front_end and (strange := {pair.source.kernel for pair in pairs} - front_end.filters.keys()):
+    if front_end and (unknown := {pair.source.kernel for pair in pairs} - front_end.filters.keys()):
         raise PairingError(
-            f"no training pair has kernel {', '.join(sorted(strange))}, which {part} has, so no filter can be fitted: leave "
+            f"no training pair has kernel {', '.join(sorted(unknown))}, which {part} has, so no filter can be fitted: leave "
             "it out of --source_kernels, or choose --front_end=none"
         )
     shards = []
@@ -189,12 +196,12 @@ def make_shards(
 
 
 def plan_text(shards: Sequence[Shard], digests: Mapping[Key, Mapping[int, str]], settings: PatchSettings) -> str:
-    """All that determines the bytes of the records, as JSON; not where trees and records lie.
+    """Everything that determines the bytes of the records, as JSON; not the directories of series and records.
 
     Args:
-        shards: All of them.
-        digests: For each series the digest of the pixels of slice z.
-        settings: What they were made by.
+        shards: All files.
+        digests: Series -> slice z -> digest of its pixels.
+        settings: The settings that they are made with.
     """
     files = {}
     for shard in shards:

@@ -1,4 +1,4 @@
-"""Step 1: where patches lie on a slice, and the rule that they overlap (paper Sec. "Step 1", Fig. 2a)."""
+"""Step 1: locations of patches on a slice, and the rule that they overlap (paper Sec. "Step 1", Fig. 2a)."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
+import cv2
 import numpy as np
 
 PATCH_SIZE = 256
@@ -15,7 +16,7 @@ Layout = Literal["random", "grid", "slice", "tiles"]
 
 
 class Patch(NamedTuple):
-    """Where a patch lies on a slice, in pixels: what extraction and fusion both go by."""
+    """Location of a patch on a slice, pixels; extraction and fusion both use it."""
 
     row: int
     column: int
@@ -49,13 +50,19 @@ class RectangleSums:
     """Sums of a mask over rectangles in constant time (summed-area table)."""
 
     def __init__(self, mask: np.ndarray) -> None:
-        self._table = np.zeros((mask.shape[0] + 1, mask.shape[1] + 1), np.int64)
-        np.cumsum(np.cumsum(mask, 0, dtype=np.int64), 1, out=self._table[1:, 1:])
+        self._table = cv2.integral(mask.astype(np.uint8))  # (H + 1, W + 1) int32
 
-    def __call__(self, row: np.ndarray, column: np.ndarray, height: int, width: int) -> np.ndarray:
-        """Number of True pixels in rectangles with the given corners; the arguments broadcast."""
-        t, bottom, right = self._table, row + height, column + width
-        return t[bottom, right] - t[row, right] - t[bottom, column] + t[row, column]
+    def __call__(self, rows: np.ndarray, columns: np.ndarray, height: int, width: int) -> np.ndarray:
+        """Number of True pixels in rectangles of one size.
+
+        Args:
+            rows: Top rows of the rectangles, int; broadcasts with `columns`.
+            columns: Left columns, int.
+            height: Height of all rectangles, pixels.
+            width: Width of all rectangles, pixels.
+        """
+        table, bottom, right = self._table, rows + height, columns + width
+        return table[bottom, right] - table[rows, right] - table[bottom, columns] + table[rows, columns]
 
 
 def grid_patches(shape: tuple[int, int], size: int = PATCH_SIZE, stride: int = PATCH_SIZE // 2) -> list[Patch]:
@@ -81,17 +88,17 @@ def random_patches(
     rule: SamplingRule | None = None,
     present: Sequence[Patch] = (),
 ) -> list[Patch]:
-    """Random soft-tissue patches, drawn until the overlap rule holds.
+    """Samples random soft-tissue patches until the overlap rule holds.
 
     Sides are uniform in `rule.sides` and corners uniform among those which contain a pixel that still needs a patch
-    and which give a soft-tissue patch. Drawing ends when every soft-tissue pixel that a soft-tissue patch can reach is
+    and which give a soft-tissue patch. Sampling ends when every soft-tissue pixel that a soft-tissue patch can reach is
     covered, and every patch is covered by others to `rule.min_overlap`, or at `rule.max_patches`.
 
     Args:
         soft_tissue: (H, W) bool; H and W at least `rule.sides[1]`.
         rng: Source of randomness.
         rule: The numbers of Step 1.
-        present: Patches that lie there already and count for the rule.
+        present: Patches already on the slice, which count for the rule.
     Returns:
         The new patches, without `present`.
     Note:
@@ -101,33 +108,33 @@ def random_patches(
     rule = rule or SamplingRule()
     sums = RectangleSums(soft_tissue)
     cover = coverage(soft_tissue.shape, present)
-    wanting = soft_tissue & (cover == 0) & _reachable(sums, soft_tissue.shape, rule)
-    lonely = [p for p in present if overlap(p, cover) < rule.min_overlap]
+    uncovered = soft_tissue & (cover == 0) & _reachable(sums, soft_tissue.shape, rule)
+    isolated = [p for p in present if overlap(p, cover) < rule.min_overlap]
     new: list[Patch] = []
     while len(new) + len(present) < rule.max_patches:
-        pixels = np.flatnonzero(wanting)
+        pixels = np.flatnonzero(uncovered)
         if pixels.size:
             pixel = np.unravel_index(rng.choice(pixels), soft_tissue.shape)
-        elif lonely:
-            pixel = _loneliest_pixel(lonely[0], cover, rng)
+        elif isolated:
+            pixel = _pixel_to_overlap(isolated[0], cover, rng)
         else:
             break
-        patch = _draw(sums, soft_tissue.shape, pixel, rng, rule)
+        patch = _sample_patch(sums, soft_tissue.shape, pixel, rng, rule)
         if patch is None:  # no soft-tissue patch holds this pixel
             if pixels.size:
-                wanting[pixel] = False
+                uncovered[pixel] = False
             else:
-                lonely.pop(0)
+                isolated.pop(0)
             continue
         cover[patch.window] += 1
-        wanting[patch.window] = False
+        uncovered[patch.window] = False
         new.append(patch)
-        lonely = [p for p in (*lonely, patch) if overlap(p, cover) < rule.min_overlap]
+        isolated = [p for p in (*isolated, patch) if overlap(p, cover) < rule.min_overlap]
     return new
 
 
 def coverage(shape: tuple[int, int], patches: Iterable[Patch]) -> np.ndarray:
-    """How many patches cover each pixel, (H, W) int32."""
+    """Number of patches that cover each pixel, (H, W) int32."""
     cover = np.zeros(shape, np.int32)
     for patch in patches:
         cover[patch.window] += 1
@@ -135,28 +142,29 @@ def coverage(shape: tuple[int, int], patches: Iterable[Patch]) -> np.ndarray:
 
 
 def overlap(patch: Patch, cover: np.ndarray) -> float:
-    """Share of a patch's pixels that other patches cover as well, given the coverage of all of them."""
+    """Share of a patch's pixels that other patches cover too, given the coverage by all patches."""
     return float(np.mean(cover[patch.window] > 1))
 
 
 def _reachable(sums: RectangleSums, shape: tuple[int, int], rule: SamplingRule) -> np.ndarray:
-    """Pixels which some soft-tissue patch of the smallest, middle or largest side contains, (H, W) bool."""
+    """Pixels inside some soft-tissue patch of the smallest, middle or largest side, (H, W) bool."""
     reached = np.zeros(shape, bool)
     for side in {rule.sides[0], sum(rule.sides) // 2, rule.sides[1]}:
         rows, columns = np.ogrid[: shape[0] - side + 1, : shape[1] - side + 1]
         accepted = np.pad(sums(rows, columns, side, side) >= rule.min_soft_tissue * side * side, side - 1)
-        inside = RectangleSums(accepted)
-        reached |= inside(*np.ogrid[: shape[0], : shape[1]], side, side) > 0
+        rows, columns = np.ogrid[: shape[0], : shape[1]]
+        reached |= RectangleSums(accepted)(rows, columns, side, side) > 0
     return reached
 
 
-def _loneliest_pixel(patch: Patch, cover: np.ndarray, rng: np.random.Generator) -> tuple[int, int]:
-    alone = np.argwhere(cover[patch.window] < 2)
-    row, column = alone[rng.integers(len(alone))]
+def _pixel_to_overlap(patch: Patch, cover: np.ndarray, rng: np.random.Generator) -> tuple[int, int]:
+    """A random pixel of a patch that no other patch covers, (row, column)."""
+    uncovered = np.argwhere(cover[patch.window] < 2)
+    row, column = uncovered[rng.integers(len(uncovered))]
     return int(row) + patch.row, int(column) + patch.column
 
 
-def _draw(
+def _sample_patch(
     sums: RectangleSums, shape: tuple[int, int], pixel: tuple[int, int], rng: np.random.Generator, rule: SamplingRule
 ) -> Patch | None:
     """A random soft-tissue patch that contains `pixel`, or None if a few sides offer none."""

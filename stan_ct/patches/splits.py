@@ -119,7 +119,8 @@ def by_blocks(pairs: Sequence[SeriesPair], block: int, halves: bool = False) -> 
     ranks = {study: {place: n for n, place in enumerate(sorted(places))} for study, places in positions.items()}
     parts: Parts = {part: [] for part in PARTS[: 3 if halves else 2]}
     for pair in pairs:
-        rank, slices = ranks[pair.source.study_uid], {part: [] for part in parts}
+        rank = ranks[pair.source.study_uid]
+        slices: dict[str, list[tuple[int, int]]] = {part: [] for part in parts}
         for z, t in pair.slices:
             number = rank[round(pair.source.instances[z].location, 1)] // block
             slices[_part_of_block(number, halves)].append((z, t))

@@ -146,7 +146,7 @@ def _tell_clipped(series: Series, volume: np.ndarray, say: Callable[[str], None]
 
 def derivation(named: str, source: Kernel, target: Kernel, max_gain: float) -> Derivation:
     """What the headers say. Convolution Kernel names the kernel simulated, as in a simulated patient's series."""
-    told = (
+    description = (
         f"Simulated: re-filtered by STAN-CT from kernel {named}, taken for {_curve(source)}, to {_curve(target)}; gain at most "
         f"{max_gain:g}"
     )
@@ -156,11 +156,11 @@ def derivation(named: str, source: Kernel, target: Kernel, max_gain: float) -> D
         key=json.dumps([asdict(source), asdict(target), max_gain]),
         sharpening=target.f50 > source.f50,
         created=creation_time(),
-        description=told,
+        description=description,
         contribution="CT kernel simulation",
         attributes=(
             ("ConvolutionKernel", target.name.replace("/", "\\")),
-            ("ImageComments", f"{told}. Kernel curves are estimates."),
+            ("ImageComments", f"{description}. Kernel curves are estimates."),
         ),
     )
 

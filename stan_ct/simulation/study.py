@@ -1,4 +1,4 @@
-"""A simulated patient's scan as a DICOM study: every series of one raw data set, with headers that say what they are."""
+"""A simulated patient's scan as a DICOM study: all series of one raw data set, with headers that say what they are."""
 
 from __future__ import annotations
 
@@ -34,17 +34,17 @@ THICKNESSES = (0.5, 20.0)
 """Least and largest nominal slice thickness, mm."""
 
 BODY = (-170.0, 130.0)
-"""Where there is anatomy, mm above the carina."""
+"""Extent of the anatomy, mm above the carina."""
 
 CHEST = (-90.0, 60.0)
-"""Where slices lie, mm above the carina, unless `Scan.start` says otherwise or they need more room."""
+"""Extent of the slices, mm above the carina, unless `Scan.start` says otherwise or they do not fit."""
 
 COMMENT = "Simulated CT of a mathematical thorax phantom; not a patient. Kernel curves are estimates."
 
 
 @dataclass(frozen=True)
 class Scan:
-    """What to scan and reconstruct; with a seed it determines every byte written.
+    """Settings of a scan and its reconstructions; with a seed they determine every byte written.
 
     Attributes:
         kernels: One or more.
@@ -52,7 +52,7 @@ class Scan:
         slices: Slices of each series; all series have theirs at the same places.
         increment: Distance of slices, mm; a multiple of `Z_STEP`.
         dose: Range of the patient's dose factor, drawn uniformly in its logarithm.
-        start: Place of the lowest slice, mm above the carina; None: drawn from the seed.
+        start: Position of the lowest slice, mm above the carina; None for one that the seed determines.
         scanner: What makes the noise; its dose is multiplied by the patient's.
     Raises:
         ValueError: If a number is out of its range.
@@ -93,7 +93,7 @@ class Scan:
 
     @cached_property
     def key(self) -> str:
-        """What, with the seed, determines the pixels of a slice; new UIDs follow from it."""
+        """Settings that, with the seed, determine the pixels of a slice, as JSON; UIDs are derived from it."""
         parts = {name: value for name, value in asdict(self).items() if name not in ("slices", "start")}
         return json.dumps({"stan_ct": __version__, **parts}, sort_keys=True)
 
@@ -121,13 +121,13 @@ class Patient:
         self.seed, self.scan, self.name = seed, scan, f"SIM{seed:06d}"
         self.dose = float(np.exp(rng.uniform(*np.log(scan.dose))))
         length = (scan.slices - 1) * scan.increment
-        room = CHEST[1] - CHEST[0] - length  # below 0: the scan goes beyond the chest on both sides
-        drawn = CHEST[0] + (rng.uniform(0, room) if room > 0 else room / 2)
+        slack = CHEST[1] - CHEST[0] - length  # below 0: the scan goes beyond the chest on both sides
+        drawn = CHEST[0] + (rng.uniform(0, slack) if slack > 0 else slack / 2)
         self.start = round((drawn if scan.start is None else scan.start) / Z_STEP) * Z_STEP
 
     @cached_property
     def phantom(self) -> ThoraxPhantom:
-        """The object."""
+        """The object that is scanned."""
         return ThoraxPhantom(self.seed)
 
     @property
@@ -136,11 +136,11 @@ class Patient:
         return derived_uid(f"simulated study {self.seed} from {self.start:g} mm", self.scan.key)
 
     def place(self, index: int) -> float:
-        """Where slice `index` lies, mm above the carina."""
+        """Position of slice `index`, mm above the carina."""
         return self.start + index * self.scan.increment
 
     def description(self) -> dict:
-        """What was drawn, for a JSON file beside the series: the truth about the patient."""
+        """Ground truth about the patient, for a JSON file beside the series."""
         return {
             "simulated": COMMENT,
             "patient": self.name,
@@ -159,8 +159,8 @@ def acquire(patient: Patient, indices: Sequence[int]) -> Iterator[tuple[int, lis
     Raw slices are made once and dropped as soon as no later slice needs them, so memory does not grow with slices.
 
     Args:
-        patient: Whom.
-        indices: Which slices, ascending.
+        patient: The patient to scan.
+        indices: Numbers of the slices, ascending.
     Yields:
         Index of the slice, and its images (512, 512) int16 HU, in the order of `Scan.series`.
     """
@@ -177,16 +177,17 @@ def acquire(patient: Patient, indices: Sequence[int]) -> Iterator[tuple[int, lis
         for step in range(centre - reach, centre + reach + 1):
             if step not in raw:
                 raw[step] = _raw_slice(patient, noise, step)
-        images = []
+        images: list[np.ndarray] = []
         for profile in profiles:
-            half = len(profile) // 2
-            blurred = sum(np.float32(weight) * raw[centre + i - half] for i, weight in enumerate(profile))
+            blurred = np.zeros_like(raw[centre])
+            for step, weight in enumerate(profile, centre - len(profile) // 2):
+                blurred += np.float32(weight) * raw[step]
             images += map(to_stored_hu, reconstruct(blurred))
         yield index, images
 
 
 def _raw_slice(patient: Patient, noise: Noise, step: int) -> np.ndarray:
-    """Object and noise at `step` * `Z_STEP` mm above the carina; the same whoever asks, and in whatever order."""
+    """Object and noise at `step` * `Z_STEP` mm above the carina; independent of the order of the calls."""
     thing = patient.phantom.slice(step * Z_STEP, noise.pixels)
     rng = np.random.default_rng((patient.seed, 2, step % 2**32))
     return thing + noise(noise.amplitude(thing), rng)
@@ -196,9 +197,9 @@ def dicom_slice(patient: Patient, number: int, index: int, image: np.ndarray) ->
     """One image as a DICOM file.
 
     Args:
-        patient: Whose.
+        patient: The patient whose image it is.
         number: Index in `Scan.series`.
-        index: Of the slice.
+        index: Number of the slice.
         image: (512, 512) int16 HU.
     Note:
         Nothing is claimed that is not so: dates, times, KVP and exposure are empty or absent, Manufacturer is the simulator,

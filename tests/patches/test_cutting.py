@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stan_ct.patches.cutting import cut, draw, room, share_out
+from stan_ct.patches.cutting import capacity, cut, distribute, sample_patches
 from stan_ct.patches.sampling import Patch
 
 FULL = np.ones((258, 266), bool)
@@ -17,21 +17,21 @@ def rng(seed=0):
 
 def test_room_by_hand():
     """3 x 11 corners hold a patch of 256 in 258 x 266 pixels; bone in the upper rows leaves the lowest of them."""
-    assert room(FULL, resized=False) == 33
+    assert capacity(FULL, resized=False) == 33
     bone = FULL.copy()
     bone[:78] = False  # a patch from row r has 178 + r rows of soft tissue: 69.5, 69.9 and 70.3 % of 256
-    assert room(bone, resized=False) == 11
-    assert room(~FULL, resized=False) == room(~FULL, resized=True) == 0
+    assert capacity(bone, resized=False) == 11
+    assert capacity(~FULL, resized=False) == capacity(~FULL, resized=True) == 0
     sides = (100, 139, 178, 217, 256)
-    assert room(FULL, resized=True) == sum((259 - s) * (267 - s) for s in sides)
+    assert capacity(FULL, resized=True) == sum((259 - s) * (267 - s) for s in sides)
 
 
 def test_draw_takes_every_place_once():
     """Asked for more than there is, a slice gives all its places once; the seed decides which and in what order."""
-    patches = draw(FULL, 50, False, rng())
+    patches = sample_patches(FULL, 50, False, rng())
     assert sorted((p.row, p.column) for p in patches) == [(r, c) for r in range(3) for c in range(11)]
     assert {(p.height, p.width) for p in patches} == {(256, 256)}
-    one, same, other = (draw(FULL, 5, False, rng(seed)) for seed in (1, 1, 2))
+    one, same, other = (sample_patches(FULL, 5, False, rng(seed)) for seed in (1, 1, 2))
     assert one == same != other
     assert len(set(one)) == 5
 
@@ -41,7 +41,7 @@ def test_draw_is_uniform():
     counts = np.zeros((3, 11), int)
     generator = rng()
     for _ in range(2000):
-        for p in draw(FULL, 5, False, generator):
+        for p in sample_patches(FULL, 5, False, generator):
             counts[p.row, p.column] += 1
     expected = 2000 * 5 / 33
     assert counts.sum() == 10000
@@ -52,7 +52,7 @@ def test_resized_sides():
     """Random sides are 100 to 256, all of them in turn, inside the slice, and soft tissue to 70 %."""
     mask = np.ones((300, 300), bool)
     mask[:, :120] = False
-    patches = draw(mask, 300, True, rng())
+    patches = sample_patches(mask, 300, True, rng())
     sides = [p.height for p in patches]
     assert len(patches) == len(set(patches)) == 300
     assert all(p.height == p.width and 100 <= p.height <= 256 for p in patches)
@@ -65,7 +65,7 @@ def test_resized_sides():
 
 def test_draw_gives_up():
     """A slice without soft tissue gives no patch, and does not take for ever."""
-    assert draw(~FULL, 40, True, rng()) == draw(~FULL, 40, False, rng()) == []
+    assert sample_patches(~FULL, 40, True, rng()) == sample_patches(~FULL, 40, False, rng()) == []
 
 
 def test_margin_by_hand():
@@ -103,17 +103,17 @@ def test_margin_at_the_scale_of_the_patch():
 
 
 @given(st.integers(0, 200), st.lists(st.integers(0, 40), max_size=12))
-def test_share_out_is_even(total, rooms):
-    """All is shared out if there is room; nobody gets more than there is room for, nor two less than who gets most."""
-    shares = share_out(total, rooms)
+def test_distribute_is_even(total, rooms):
+    """All is shared out if there is capacity; nobody gets more than there is capacity for, nor two less than who gets most."""
+    shares = distribute(total, rooms)
     assert sum(shares) == min(total, sum(rooms))
     assert all(0 <= share <= limit for share, limit in zip(shares, rooms, strict=True))
     for share, limit in zip(shares, rooms, strict=True):
         assert share == limit or share >= max(shares) - 1
 
 
-def test_share_out_by_hand():
-    """The others make up for one without room; the rest does not all go to the first."""
-    assert share_out(10, [1, 9, 9]) == [1, 4, 5]
-    assert share_out(49000, [10**6] * 240) == ([204] * 5 + [205]) * 40
-    assert share_out(2, [5, 5, 5, 5]) == [0, 1, 0, 1]
+def test_distribute_by_hand():
+    """The others make up for one without capacity; the rest does not all go to the first."""
+    assert distribute(10, [1, 9, 9]) == [1, 4, 5]
+    assert distribute(49000, [10**6] * 240) == ([204] * 5 + [205]) * 40
+    assert distribute(2, [5, 5, 5, 5]) == [0, 1, 0, 1]

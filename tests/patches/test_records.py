@@ -23,7 +23,8 @@ from stan_ct.dicom.series import Instance, SeriesFiles
 from stan_ct.patches import cutting
 from stan_ct.patches.pairs import PairingError, SeriesPair
 from stan_ct.patches.plan import check_margin
-from stan_ct.patches.records import make_patches, read_index
+from stan_ct.patches.record_index import read_index
+from stan_ct.patches.records import make_patches
 from stan_ct.patches.tfrecord import record_length
 
 ROOT = Path(__file__).parents[2]
@@ -489,8 +490,8 @@ def test_files_with_fewer_places_than_planned_are_complete(tmp_path, monkeypatch
     """Random sides may find less than there is room for: such a file is not made again and again."""
     write_pair(tmp_path / "ct", volume(3, 258), volume(3, 258, seed=1))
     chosen = settings(tmp_path, resized=True)
-    draw = cutting.draw
-    monkeypatch.setattr(cutting, "draw", lambda mask, count, *rest: draw(mask, count, *rest)[:1])
+    sample = cutting.sample_patches
+    monkeypatch.setattr(cutting, "sample_patches", lambda mask, count, *rest: sample(mask, count, *rest)[:1])
     assert make_patches(chosen)["patches"] == {"train": 2, "validation": 1}
     monkeypatch.undo()
     assert make_patches(chosen)["patches"] == {"train": 2, "validation": 1}

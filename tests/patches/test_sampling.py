@@ -100,10 +100,10 @@ def test_the_cap_counts_patches_already_there():
 
 
 def test_present_patches_are_covered_and_count():
-    """A lonely patch that is there already gets company; where all is covered twice nothing is drawn."""
-    lonely = [Patch(40, 40, 50, 50)]
-    new = random_patches(np.ones(SHAPE, bool), np.random.default_rng(0), SMALL, lonely)
-    assert overlap(lonely[0], coverage(SHAPE, lonely + new)) >= 0.5
+    """An isolated patch that is there already is overlapped; where everything is covered twice nothing is added."""
+    isolated = [Patch(40, 40, 50, 50)]
+    new = random_patches(np.ones(SHAPE, bool), np.random.default_rng(0), SMALL, isolated)
+    assert overlap(isolated[0], coverage(SHAPE, isolated + new)) >= 0.5
     twice = grid_patches(SHAPE, 50, 50) * 2
     assert random_patches(np.ones(SHAPE, bool), np.random.default_rng(0), SMALL, twice) == []
 

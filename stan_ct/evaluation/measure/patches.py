@@ -17,7 +17,8 @@ from stan_ct.evaluation.measure.measurement import MEASURES, Measured, measure_f
 from stan_ct.features.glcm import Discretization
 from stan_ct.files import open_atomically
 from stan_ct.parallel import Workers
-from stan_ct.patches.records import PLAN, read_index
+from stan_ct.patches.record_folder import PLAN
+from stan_ct.patches.record_index import read_index
 from stan_ct.patches.sampling import PATCH_SIZE
 from stan_ct.patches.tfrecord import read_records
 

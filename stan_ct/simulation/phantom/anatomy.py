@@ -71,7 +71,7 @@ class Build:
     spine_phase: float
 
     @classmethod
-    def draw(cls, rng: np.random.Generator) -> Build:
+    def sample(cls, rng: np.random.Generator) -> Build:
         """A random patient."""
         woman, contrast = rng.random() < 0.45, bool(rng.random() < 0.5)
         return cls(
@@ -119,7 +119,7 @@ class Anatomy:
     """The geometry of one patient: build, warp and the reference coordinates of any section."""
 
     def __init__(self, rng: np.random.Generator) -> None:
-        self.build = Build.draw(rng)
+        self.build = Build.sample(rng)
         self.warp = Warp(rng, 240, 42, 0.016)
         self.inner_warp = Warp(rng, 80, 24, 0.022)
         self._entropy = int(rng.integers(2**62))

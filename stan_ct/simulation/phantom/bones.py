@@ -33,12 +33,12 @@ def ribs(section: Section, anatomy: Anatomy) -> np.ndarray:
     """Distance to the nearest rib; ribs leave the spine at the pedicles and come down towards the front."""
     grid, angle = section.grid, section.angle
     drop = RIB_DROP(grid.z) * (0.5 - 0.5 * np.cos(np.clip(angle * 1.12, 0, np.pi))) * (1 + 0.04 * anatomy.vary("rib slope"))
-    level = (grid.z + drop) / VERTEBRA + anatomy.build.spine_phase + 0.3 + 0.03 * np.sign(grid.x)
-    height = (level - np.round(level)) * VERTEBRA
+    number = (grid.z + drop) / VERTEBRA + anatomy.build.spine_phase + 0.3 + 0.03 * np.sign(grid.x)  # whole within a rib
+    height = (number - np.round(number)) * VERTEBRA
     thickness, tallness = 3.4 + 0.4 * anatomy.vary("rib thickness"), 6.3
     depth = (section.pleura - 5.2) / thickness
-    section = np.sqrt(depth * depth + (height / tallness) ** 2 + 1e-6)
-    distance = as_distance((section - 1) * thickness, grid.pitch)
+    level = np.sqrt(depth * depth + (height / tallness) ** 2 + 1e-6)  # 1 on the surface, an ellipse across the rib
+    distance = as_distance((level - 1) * thickness, grid.pitch)
     ends = np.maximum(22 - np.abs(grid.x) - 60 * (grid.y < 0) * (grid.z < 40), (angle - 2.96) * 60)
     return np.maximum(distance, ends)
 
@@ -74,11 +74,12 @@ def _paint_spine(canvas: Canvas, grid: Grid, anatomy: Anatomy, marrow: np.ndarra
     bony = float(np.clip((from_disc - 2.2) / 0.8, 0, 1))
     body = vertebra(grid, anatomy)
     canvas.paint(body, 85.0 + 6 * marrow)
-    found = canvas.coverage(body)
-    if found is not None and bony > 0:
-        canvas.blend(found[0], found[1] * bony, 620.0)
-        window_, cover = canvas.coverage(body + 1.0)
-        canvas.blend(window_, cover * bony, 165 + 330 * plate + 60 * marrow[window_])
+    cortex, interior = canvas.coverage(body), canvas.coverage(body + 1.0)
+    if cortex is not None and interior is not None and bony > 0:
+        region, cover = cortex
+        canvas.blend(region, cover * bony, 620.0)
+        region, cover = interior
+        canvas.blend(region, cover * bony, 165 + 330 * plate + 60 * marrow[region])
     _paint_arch(canvas, grid, phase, marrow)
 
 

@@ -8,7 +8,7 @@ from stan_ct.simulation.phantom import lungs
 from stan_ct.simulation.phantom.anatomy import Anatomy
 from stan_ct.simulation.phantom.canvas import Canvas
 from stan_ct.simulation.phantom.nodules import Nodule
-from stan_ct.simulation.phantom.rods import Rods, draw
+from stan_ct.simulation.phantom.rods import Rods, render
 from stan_ct.simulation.phantom.section import Section
 from stan_ct.simulation.phantom.texture import Planes
 from stan_ct.simulation.phantom.vessels import Tree, bronchi, grow
@@ -53,7 +53,7 @@ class LungContent:
             thin = np.clip(1.0 - np.abs(canvas.enlarge(sheet)[window]) * 1.4, 0, 1)
             canvas.blend(window, thin * np.clip(0.5 - canvas.enlarge(beyond)[window], 0, 1) * cover, -560.0)
         self._paint_bronchi(canvas, section.z, np.clip(1.0 - distance, 0, 1))
-        vessels = draw(canvas, self._vessels.at(section.z), section.z) * np.clip(5.5 - distance, 0, 1)
+        vessels = render(canvas, self._vessels.at(section.z), section.z) * np.clip(5.5 - distance, 0, 1)
         canvas.blend(canvas.everywhere, vessels, self._anatomy.build.blood)
         inside = np.clip(1.5 - distance, 0, 1)
         for nodule in self.nodules:
@@ -62,8 +62,8 @@ class LungContent:
     def _paint_bronchi(self, canvas: Canvas, z: float, allowed: np.ndarray) -> None:
         """Walls, then lumina, where `allowed` is 1."""
         rods = self._bronchi.at(z)
-        canvas.blend(canvas.everywhere, draw(canvas, rods, z, (0.25, 0.12)) * allowed, -20.0)
-        canvas.blend(canvas.everywhere, draw(canvas, rods, z) * allowed, -985.0)
+        canvas.blend(canvas.everywhere, render(canvas, rods, z, (0.25, 0.12)) * allowed, -20.0)
+        canvas.blend(canvas.everywhere, render(canvas, rods, z) * allowed, -985.0)
 
     def _tree(self, rng: np.random.Generator, kind: str, side: int) -> Tree:
         low, high = (-175, -120, lungs.MAP_LEVELS[0]), (175, 110, lungs.MAP_LEVELS[-1])
@@ -77,5 +77,5 @@ class LungContent:
         while len(nodules) < wanted:
             centre, radius = rng.uniform((-150, -100, -85), (150, 95, 60)), float(rng.uniform(2.5, 11))
             if self._map.depth(centre[None])[0] > 0.6 * radius + 1.5:
-                nodules.append(Nodule.draw(rng, tuple(centre.tolist()), radius))
+                nodules.append(Nodule.sample(rng, tuple(centre.tolist()), radius))
         return nodules

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from stan_ct.simulation.phantom.anatomy import SPINE, Anatomy
 from stan_ct.simulation.phantom.canvas import Canvas
 from stan_ct.simulation.phantom.shapes import FAR, Curve, Grid, Tube, capsule, ellipsoid, merge
 from stan_ct.simulation.phantom.texture import Planes
 
-VESSELS = {
+VESSELS: dict[str, list[tuple[float, ...]]] = {
     "aorta": [
         (6, -28, -52, 14), (-2, -32, -38, 15), (-9, -32, -20, 15), (-11, -28, 0, 14.5), (-10, -19, 14, 14),
         (-4, -8, 23, 13), (6, 6, 26, 12.5), (16, 20, 21, 12), (22, 30, 8, 11.5), (23, 34, -10, 11.5),
@@ -157,6 +158,6 @@ class Organs:
             canvas.paint(distance, -998.0)
 
 
-def _vary(line: list[tuple[float, ...]], vary: float) -> np.ndarray:
-    """A centre line with a radius of its own."""
+def _vary(line: ArrayLike, vary: float) -> np.ndarray:
+    """A centre line whose radii are `vary` times 10 % larger, (n, 4)."""
     return np.asarray(line, float) * [1, 1, 1, 1 + 0.1 * vary]

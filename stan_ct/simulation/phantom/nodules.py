@@ -30,7 +30,7 @@ class Nodule:
     phases: tuple[float, ...] = field(repr=False)
 
     @classmethod
-    def draw(cls, rng: np.random.Generator, centre: tuple[float, float, float], radius: float) -> Nodule:
+    def sample(cls, rng: np.random.Generator, centre: tuple[float, float, float], radius: float) -> Nodule:
         """A random nodule at `centre`."""
         kind = str(rng.choice(KINDS, p=(0.5, 0.25, 0.25)))
         spiculated = bool(rng.random() < 0.35) and kind != "ground glass"

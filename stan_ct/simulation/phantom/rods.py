@@ -29,7 +29,7 @@ class Rods:
         return np.concatenate([start + first * step, start + last * step], 1)
 
 
-def draw(canvas: Canvas, rods: np.ndarray, z: float, grow_by: tuple[float, float] = (0.0, 0.0)) -> np.ndarray:
+def render(canvas: Canvas, rods: np.ndarray, z: float, grow_by: tuple[float, float] = (0.0, 0.0)) -> np.ndarray:
     """Share of each pixel covered by the rods, (pixels, pixels) float32.
 
     Args:

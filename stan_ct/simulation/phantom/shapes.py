@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.interpolate import PchipInterpolator
 
 FAR = 60.0
@@ -91,12 +92,12 @@ def window(angle: np.ndarray, start: float, stop: float, soft: float = 0.25) -> 
 class Tube:
     """A vessel or airway along a smooth line in space."""
 
-    def __init__(self, points: Sequence[Sequence[float]], step: float = 4.0) -> None:
+    def __init__(self, points: ArrayLike, step: float = 4.0) -> None:
         """Lay a smooth line through `points`, (n, 4): x, y, z and radius in mm."""
-        points = np.asarray(points, float)
-        arc = np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(points[:, :3], axis=0), axis=1))])
+        nodes = np.asarray(points, float)
+        arc = np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(nodes[:, :3], axis=0), axis=1))])
         fine = np.linspace(0, arc[-1], max(2, int(arc[-1] / step)))
-        self.line = PchipInterpolator(arc, points)(fine).astype(np.float32)  # (m, 4)
+        self.line = PchipInterpolator(arc, nodes)(fine).astype(np.float32)  # (m, 4)
 
     def __call__(self, grid: Grid, margin: float = 14.0) -> np.ndarray | None:
         """Distance on the section, FAR where farther than `margin`; None if the tube is that far from the section."""

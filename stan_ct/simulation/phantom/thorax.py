@@ -9,7 +9,7 @@ from stan_ct.simulation.phantom.anatomy import Anatomy
 from stan_ct.simulation.phantom.canvas import CELLS, FIELD_OF_VIEW, Canvas
 from stan_ct.simulation.phantom.lung_content import LungContent
 from stan_ct.simulation.phantom.mediastinum import Mediastinum, Organs
-from stan_ct.simulation.phantom.rods import Rods, draw
+from stan_ct.simulation.phantom.rods import Rods, render
 from stan_ct.simulation.phantom.section import Section
 from stan_ct.simulation.phantom.texture import Planes, Textures
 from stan_ct.simulation.phantom.vessels import wander
@@ -89,5 +89,5 @@ class ThoraxPhantom:
     def _paint_fat_vessels(self, canvas: Canvas, section: Section) -> None:
         """Thin vessels; the caller paints what hides them afterwards."""
         inside = np.clip(-2.5 - canvas.enlarge(section.skin), 0, 1)
-        cover = draw(canvas, self._fat_vessels.at(section.z), section.z)
+        cover = render(canvas, self._fat_vessels.at(section.z), section.z)
         canvas.blend(canvas.everywhere, cover * inside, 30 + 0.25 * self._anatomy.build.blood)

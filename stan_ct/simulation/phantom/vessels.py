@@ -120,7 +120,7 @@ def wander(rng: np.random.Generator, count: int, box: np.ndarray, steps: int = 1
     """
     step = rng.normal(0, 1.6, (count, steps, 3)) + rng.normal(0, 2.4, (count, 1, 3))
     step[..., 2] = 7.0
-    points = rng.uniform(*box, (count, 1, 3)) + np.cumsum(step, 1)
+    points = rng.uniform(box[0], box[1], (count, 1, 3)) + np.cumsum(step, 1)
     radius = np.broadcast_to(rng.gamma(4.0, 0.2, (count, 1, 1)) + 0.3, (count, steps, 1))
     nodes = np.concatenate([points, radius], 2)
     return np.concatenate([nodes[:, :-1], nodes[:, 1:]], 2).reshape(-1, 8).astype(np.float32)

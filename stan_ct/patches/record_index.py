@@ -1,0 +1,80 @@
+"""Index of a folder of patch records: reading it, and the provenance of each file."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from stan_ct.dicom.series import SeriesFiles
+from stan_ct.patches.cutting import Shard
+from stan_ct.patches.pairs import SeriesPair
+from stan_ct.patches.protocol import protocol_of
+from stan_ct.patches.record_folder import INDEX
+
+
+def read_index(folder: Path | str) -> dict:
+    """Reads the index of a folder of records.
+
+    Args:
+        folder: The folder, as `make_patches` wrote it.
+    Raises:
+        FileNotFoundError: If there is none, with what to run.
+        ValueError: If an earlier version wrote it, whose records have another layout.
+    """
+    path = Path(folder) / INDEX
+    if not path.exists():
+        raise FileNotFoundError(f"{path} does not exist: make patch records with data/make_patches.py first")
+    index = json.loads(path.read_text())
+    if "images" not in index or "fingerprints" not in index:
+        raise ValueError(f"{path} was written by an earlier version: make the records again with data/make_patches.py")
+    return index
+
+
+def count_by_protocol(shards: Iterable[Shard], written: dict[Path, int]) -> dict[str, dict[str, int]]:
+    """Number of pairs, slices and patches of each source -> target protocol.
+
+    Args:
+        shards: Files of one part.
+        written: Path -> number of records in the file.
+    """
+    sums: dict[str, Counter] = defaultdict(Counter)
+    for shard in shards:
+        name = f"{protocol_of(shard.pair.source)} -> {protocol_of(shard.pair.target)}"
+        sums[name].update(pairs=1, slices=len(shard.pair.slices), patches=written[shard.path])
+    return {name: dict(counts) for name, counts in sorted(sums.items())}
+
+
+def describe_pairs(shards: dict[str, list[Shard]], written: dict[Path, int]) -> list[dict]:
+    """Provenance of each file; patients are numbered, not named, since the index is copied into model folders.
+
+    Args:
+        shards: Part -> its files.
+        written: Path -> number of records in the file.
+    """
+    patients = sorted({shard.pair.source.patient for part in shards.values() for shard in part})
+    return [
+        {
+            "source": _describe_series(shard.pair.source),
+            "target": _describe_series(shard.pair.target),
+            "slices": len(shard.pair.slices),
+            "split": part,
+            "patient": patients.index(shard.pair.source.patient) + 1,
+            "shard": shard.path.name if written[shard.path] else None,
+            "patches": written[shard.path],
+            "seed": shard.seed,
+        }
+        for part in shards
+        for shard in shards[part]
+    ]
+
+
+def _describe_series(series: SeriesFiles) -> dict:
+    protocol = protocol_of(series)
+    return {"series_uid": series.uid, "kernel": protocol.kernel, "slice_thickness": protocol.thickness or None}
+
+
+def source_instances(pairs: Sequence[SeriesPair]) -> list[str]:
+    """SOP Instance UIDs of the source slices of some pairs, each once."""
+    return list(dict.fromkeys(pair.source.instances[z].uid for pair in pairs for z, _ in pair.slices))

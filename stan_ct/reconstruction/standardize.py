@@ -12,10 +12,11 @@ from typing import cast
 import numpy as np
 
 from stan_ct import __version__
-from stan_ct.dicom.derived import Derivation, write_series
+from stan_ct.dicom.derived import Derivation
 from stan_ct.dicom.identity import creation_time, derived_series_uid, free_series_number
 from stan_ct.dicom.refusal import Refused
 from stan_ct.dicom.series import Series
+from stan_ct.dicom.write import write_series
 from stan_ct.errors import UsageError
 from stan_ct.networks.precision import Precision
 from stan_ct.reconstruction.checks import Finding

@@ -11,12 +11,13 @@ import numpy as np
 
 from stan_ct.ct.filters import RadialFilter
 from stan_ct.ct.kernels import Kernel
-from stan_ct.dicom.derived import Derivation, write_series
+from stan_ct.dicom.derived import Derivation
 from stan_ct.dicom.find import find_series
 from stan_ct.dicom.header import stored_range
 from stan_ct.dicom.identity import creation_time, free_series_number
 from stan_ct.dicom.refusal import Refused
 from stan_ct.dicom.series import Series, SeriesFiles, load_series
+from stan_ct.dicom.write import write_series
 
 NO_CT_NUMBER = -1100.0
 """HU below this are padding, declared as such or not."""

@@ -14,8 +14,8 @@ from pydicom.uid import CTImageStorage
 from stan_ct import __version__
 from stan_ct.ct.display_windows import LUNG_WINDOW, SOFT_TISSUE_WINDOW
 from stan_ct.ct.kernels import Kernel
-from stan_ct.dicom.derived import dicom_file
 from stan_ct.dicom.identity import derived_uid
+from stan_ct.dicom.write import dicom_file
 from stan_ct.simulation.acquisition import (
     DOSES,
     FIELD_OF_VIEW,

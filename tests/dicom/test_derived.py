@@ -15,12 +15,13 @@ from pydicom.dataset import Dataset
 from pydicom.uid import UID, ExplicitVRLittleEndian
 from synthetic import SYNTAXES, random_stored, write_ct
 
-from stan_ct.dicom import derived, header
-from stan_ct.dicom.derived import Derivation, to_stored, write_series
+from stan_ct.dicom import header, write
+from stan_ct.dicom.derived import Derivation
 from stan_ct.dicom.find import find_series
-from stan_ct.dicom.identity import creation_time, derived_series_uid, derived_uid, free_series_number
+from stan_ct.dicom.identity import IMPLEMENTATION_CLASS_UID, creation_time, derived_series_uid, derived_uid, free_series_number
 from stan_ct.dicom.refusal import Refused
 from stan_ct.dicom.series import Instance, Series, SeriesFiles, load_series
+from stan_ct.dicom.write import to_stored, write_series
 
 NOON = datetime(2024, 5, 6, 12, 30, 15, tzinfo=UTC)
 DERIVATION = Derivation("kernel L", "unet-3f2a", "3f2a", sharpening=True, created=NOON)
@@ -231,7 +232,7 @@ def test_uids_are_new_and_the_study_stays(tmp_path):
     for source, ds in zip(sources, out, strict=True):
         assert ds.file_meta.MediaStorageSOPInstanceUID == ds.SOPInstanceUID
         assert ds.file_meta.MediaStorageSOPClassUID == ds.SOPClassUID == source.SOPClassUID
-        assert ds.file_meta.ImplementationClassUID == derived.IMPLEMENTATION_CLASS_UID
+        assert ds.file_meta.ImplementationClassUID == IMPLEMENTATION_CLASS_UID
         assert ds.file_meta.ImplementationVersionName.startswith("STAN-CT")
         assert (ds.StudyInstanceUID, ds.FrameOfReferenceUID) == (source.StudyInstanceUID, source.FrameOfReferenceUID)
 
@@ -744,7 +745,7 @@ def test_free_series_number(source, taken, expected):
 
 
 def failing_after(slices: int, monkeypatch, seen: list) -> None:
-    original, folder = derived.dicom_file, {}
+    original, folder = write.dicom_file, {}
 
     def file(*args):
         seen.append(folder.setdefault("n", 0))
@@ -753,7 +754,7 @@ def failing_after(slices: int, monkeypatch, seen: list) -> None:
             raise OSError("No space left on device")
         return original(*args)
 
-    monkeypatch.setattr(derived, "dicom_file", file)
+    monkeypatch.setattr(write, "dicom_file", file)
 
 
 def tree(folder: Path) -> dict[str, bytes]:
@@ -809,13 +810,13 @@ def test_a_folder_that_cannot_be_moved_in_keeps_what_was_there(tmp_path, monkeyp
 def test_nothing_shows_while_writing(tmp_path, monkeypatch):
     """Until the last slice is written the series folder is not there."""
     write_ct(tmp_path / "in", random_stored())
-    original, shown = derived.dicom_file, []
+    original, shown = write.dicom_file, []
 
     def file(*args):
         shown.append((tmp_path / "out" / "series").exists())
         return original(*args)
 
-    monkeypatch.setattr(derived, "dicom_file", file)
+    monkeypatch.setattr(write, "dicom_file", file)
     derive(load(tmp_path / "in"), tmp_path / "out")
     assert shown == [False, False, False]
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["series"]

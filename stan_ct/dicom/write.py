@@ -1,0 +1,165 @@
+"""A volume -> DICOM files: its stored values, and a folder that appears complete or not at all. The only writer of DICOM."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from contextlib import suppress
+from copy import deepcopy
+from pathlib import Path
+
+import numpy as np
+from pydicom.dataelem import DataElement
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.filebase import DicomBytesIO
+from pydicom.filewriter import write_file_meta_info
+from pydicom.tag import Tag
+from pydicom.uid import ExplicitVRLittleEndian
+
+from stan_ct import __version__
+from stan_ct.dicom import header as dicom
+from stan_ct.dicom.derived import Derivation, describe, drop_stale, local_time
+from stan_ct.dicom.encoding import encode_dataset
+from stan_ct.dicom.identity import IMPLEMENTATION_CLASS_UID, derived_series_uid, derived_uid
+from stan_ct.dicom.refusal import Refused
+from stan_ct.dicom.series import Instance, Series
+from stan_ct.files import replace_folder
+
+PIXEL_DATA = Tag("PixelData")
+
+LOSSY = dict.fromkeys((f"1.2.840.10008.1.2.4.{n}" for n in (50, 51, 53, 55)), "ISO_10918_1")
+LOSSY["1.2.840.10008.1.2.4.81"] = "ISO_14495_1"
+"""Transfer syntaxes that always lose -> Lossy Image Compression Method (0028,2114)."""
+
+
+def to_stored(hu: np.ndarray, header: Dataset, padding: np.ndarray) -> np.ndarray:
+    """HU -> stored values, the inverse of the rescale: round((hu - intercept) / slope), clipped to what Bits Stored holds.
+
+    Args:
+        hu: (H, W), HU. Where `padding` is True: the source's, which come back as the stored values they were.
+        header: Of the source slice.
+        padding: (H, W) bool, True where the source pixel is padding.
+    Returns:
+        (H, W) int32. No pixel outside `padding` lies in the padding range (0028,0120): those that would take the
+        nearest value beside it.
+    Raises:
+        ValueError: If a value of `hu` is not finite.
+    """
+    if not np.isfinite(hu).all():
+        raise ValueError(f"HU must be finite, but {np.count_nonzero(~np.isfinite(hu))} pixels are not")
+    low, high = dicom.stored_range(header)
+    exact = np.rint((np.asarray(hu, np.float64) - float(header.RescaleIntercept)) / float(header.RescaleSlope))
+    stored = np.clip(exact, low, high)
+    if ends := dicom.padding_range(header):
+        below, above = ends[0] - 1, ends[1] + 1
+        up = (stored - below >= above - stored) if below >= low else True
+        nearest = np.where(up & (above <= high), above, below)
+        stored = np.where((stored > below) & (stored < above), nearest, stored)
+    # Padding may lie outside the range that the header declares: it is not clipped.
+    return np.where(padding, exact, stored).astype(np.int32)
+
+
+def write_series(
+    series: Series, volume: np.ndarray, folder: Path, derivation: Derivation, series_number: int
+) -> tuple[str, ...]:
+    """Writes a volume as the derived series of its source, one file per slice: IM0001.dcm and so on, along the normal.
+
+    The files are made in OUT/.incomplete/NAME for `folder` OUT/series/NAME and moved there together: the folder
+    appears complete or not at all, and one that exists is replaced only by a complete one. Not for threads.
+
+    Args:
+        series: The source. Slices read from files are read again, for the bytes of their headers; nothing is changed.
+        volume: (Z, H, W) float32, HU. Ignored where the source is padding.
+        folder: Where the files go.
+        derivation: What was done.
+        series_number: See :func:`stan_ct.dicom.identity.free_series_number`.
+    Returns:
+        SOP Instance UIDs in the order of the slices.
+    Raises:
+        ValueError: If `volume` is not of the source's shape or not finite, or `derivation.created` has no time zone.
+        Refused: `unreadable`, if a source file changed or went away after it was read.
+    """
+    if volume.shape != series.volume.shape:
+        raise ValueError(f"volume must be {series.volume.shape} like its source, not {volume.shape}")
+    if derivation.created.tzinfo is None:
+        raise ValueError(f"created must be timezone-aware, not {derivation.created}")
+    folder = Path(folder)
+    incomplete = folder.parent.parent / ".incomplete" / folder.name
+    with dicom.tolerant():
+        try:
+            shutil.rmtree(incomplete, ignore_errors=True)  # of a run that was killed
+            incomplete.mkdir(parents=True)
+            uids = _write_slices(series, volume, incomplete, derivation, series_number)
+            replace_folder(incomplete, folder, incomplete.with_name(f"{incomplete.name}.replaced"))
+        finally:
+            shutil.rmtree(incomplete, ignore_errors=True)
+            with suppress(OSError):  # another series may be under way in it
+                incomplete.parent.rmdir()
+    return uids
+
+
+def _write_slices(
+    series: Series, volume: np.ndarray, folder: Path, derivation: Derivation, series_number: int
+) -> tuple[str, ...]:
+    slices = list(zip(series.instances, series.padding, strict=True))
+    wide = any(padding.any() and _outside_bits(instance.header) for instance, padding in slices)
+    created, uids = local_time(derivation.created, series.files.first), []
+    for z, (instance, padding) in enumerate(slices):
+        stored = to_stored(np.where(padding, series.volume[z], volume[z]), instance.header, padding)
+        header = _bytes_of_header(instance)
+        drop_stale(header)
+        header.SOPInstanceUID = derived_uid(instance.uid, derivation.key)
+        header.SeriesInstanceUID = derived_series_uid(series.files, derivation.key)
+        header.SeriesNumber = series_number
+        describe(header, instance, derivation, created)
+        _set_pixels(header, instance, stored, wide)
+        (folder / f"IM{z + 1:04d}.dcm").write_bytes(dicom_file(header))
+        uids.append(header.SOPInstanceUID)
+    return tuple(uids)
+
+
+def _outside_bits(header: Dataset) -> bool:
+    """Whether padding lies outside Bits Stored, as some scanners' does: then all 16 bits are declared."""
+    ends, (low, high) = dicom.padding_range(header), dicom.stored_range(header)
+    return ends is not None and (ends[0] < low or ends[1] > high)
+
+
+def _bytes_of_header(instance: Instance) -> Dataset:
+    """The source's header in a copy to edit, each element as its bytes.
+
+    pydicom forgets the bytes of an element once it has been looked at, so a slice that came from a file is read again.
+    """
+    if not instance.sha256:  # never was a file
+        return Dataset({e.tag: deepcopy(e) for e in instance.header.elements()})
+    try:
+        if hashlib.sha256(instance.path.read_bytes()).hexdigest() != instance.sha256:
+            raise Refused("unreadable", f"{instance.path} was changed after its pixels had been read")
+        return dicom.read_header(instance.path)
+    except OSError as error:
+        raise Refused("unreadable", str(error)) from error
+
+
+def _set_pixels(header: Dataset, instance: Instance, stored: np.ndarray, wide: bool) -> None:
+    """Sets the stored values, (H, W), in the source's Pixel Representation, and what they mean."""
+    signed = instance.header.PixelRepresentation == 1
+    header[PIXEL_DATA] = DataElement(PIXEL_DATA, "OW", stored.astype("<i2" if signed else "<u2").tobytes())
+    header.SamplesPerPixel = 1
+    header.RescaleType = "HU"  # is only understood of an ORIGINAL image
+    if wide:
+        header.BitsStored, header.HighBit = 16, 15
+    method = LOSSY.get(getattr(instance.header, "file_meta", {}).get("TransferSyntaxUID"))
+    if method and instance.header.get("LossyImageCompression") != "01":
+        header.LossyImageCompression, header.LossyImageCompressionMethod = "01", method
+
+
+def dicom_file(dataset: Dataset) -> bytes:
+    """A DICOM file, Explicit VR Little Endian, whatever the dataset was read from; without private elements."""
+    meta = FileMetaDataset()
+    meta.MediaStorageSOPClassUID = dataset.SOPClassUID
+    meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
+    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    meta.ImplementationClassUID = IMPLEMENTATION_CLASS_UID
+    meta.ImplementationVersionName = f"{dicom.STAMP} {__version__}"[:16]
+    file = DicomBytesIO()
+    write_file_meta_info(file, meta)
+    return bytes(128) + b"DICM" + file.getvalue() + encode_dataset(dataset, dataset.PixelRepresentation == 1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from stan_ct.ct.tissues import TISSUES
+from stan_ct.reconstruction.wording import with_minus
 
 SPREAD = "standard deviations"
 
@@ -46,11 +47,6 @@ class FindingText:
         return f"{'at least' if self.lower else 'at most'} {self.printed(limit)}"
 
 
-def with_minus(number: str) -> str:
-    """A printed number with a true minus sign."""
-    return number.replace("-", "\N{MINUS SIGN}")
-
-
 _LOOK = "Look at these slices beside the source; where the tissue matters, use the source."
 
 FINDINGS = {
@@ -70,7 +66,7 @@ FINDINGS = {
     "unqualified_patches": FindingText(
         "Tissue without a qualified patch",
         "%",
-        "For this fraction of the tissue the discriminator told every synthesized patch from the standard protocol.",
+        "For this fraction of the tissue the discriminator rejected every synthesized patch.",
         _LOOK,
     ),
     "missing_values": FindingText(

@@ -14,7 +14,7 @@ from stan_ct.ct.display_windows import LUNG_WINDOW, SOFT_TISSUE_WINDOW, DisplayW
 from stan_ct.ct.filters import RadialFilter
 from stan_ct.dicom.series import Series
 from stan_ct.reconstruction.fidelity import residual
-from stan_ct.reconstruction.finding_texts import with_minus
+from stan_ct.reconstruction.wording import with_minus
 
 SHOWN = (0.25, 0.5, 0.75)
 """Positions of the shown slices, as fractions of the series."""

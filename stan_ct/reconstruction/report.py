@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from stan_ct.reconstruction.fidelity import LOW_PASS_LIMIT, MARGIN, STRUCTURE_LIMIT, TISSUE_LIMITS
-from stan_ct.reconstruction.finding_texts import FINDINGS, finding_text, with_minus
+from stan_ct.reconstruction.finding_texts import FINDINGS, finding_text
 from stan_ct.reconstruction.panels import COLOURS, COLUMNS, DIFFERENCE, LABELS, NOT_JUDGED, UNEXPLAINED, Panel
+from stan_ct.reconstruction.wording import counted, first_few, in_words, number_ranges, with_minus
 from stan_ct.report.blocks import (
     Block,
     ColourBar,
@@ -28,9 +29,6 @@ from stan_ct.report.sections import Provenance, Report
 
 FOLDED_ABOVE = 8
 """With more written series than this, each is folded below its name."""
-FEW = 3
-"""Number of examples that are named where there are many."""
-
 Entry = Mapping[str, Any]
 """A series, or a refusal, as in `manifest.json`."""
 
@@ -98,14 +96,14 @@ def traffic_light(entry: Entry) -> Status:
         return Status("neutral", "left alone: it has the standard protocol")
     if status in ("refused", "failed"):
         reason = entry["refusal"]["reason"]
-        return Status("bad", status if reason == status else f"{status}: {_in_words(reason)}")
+        return Status("bad", status if reason == status else f"{status}: {in_words(reason)}")
     if status != "written":
         raise ValueError(f"expected the status written, refused, failed or left_alone, got {status!r}")
     reasons = ["out of protocol"] if entry["out_of_protocol"] else []
     if count := len(_findings(entry)):
-        reasons.append(_counted(count, "finding"))
+        reasons.append(counted(count, "finding"))
     if count := len(entry["refused_slices"]):
-        reasons.append(_counted(count, "refused slice"))
+        reasons.append(counted(count, "refused slice"))
     return Status("caution", ", ".join(reasons)) if reasons else Status("good", "no findings")
 
 
@@ -121,7 +119,7 @@ def _results(manifest: Entry) -> Group:
         counts.append((levels.count("neutral"), Status("neutral", "left alone")))
     blocks: list[Block] = [Tally(tuple(counts))]
     if pending:
-        blocks.append(Notice("neutral", f"Not yet done: {_counted(len(pending), 'series', 'series')}: {_first(pending)}."))
+        blocks.append(Notice("neutral", f"Not yet done: {counted(len(pending), 'series', 'series')}: {first_few(pending)}."))
     if not series and not pending:
         blocks.append(Notice("bad", "No CT series was found."))
     if series:
@@ -157,7 +155,7 @@ def _refusal_row(reason: str, refusals: Sequence[tuple[Entry, Sequence[str]]]) -
     found = dict.fromkeys(refusal["found"] for refusal, _ in refusals)
     places = [place for _, named in refusals for place in named]
     count, advice = str(len(refusals)), refusals[0][0]["advice"]
-    return _in_words(reason).capitalize(), count, _first(list(found), "; "), advice, _first(places)
+    return in_words(reason).capitalize(), count, first_few(list(found), "; "), advice, first_few(places)
 
 
 # One series
@@ -175,11 +173,11 @@ def _anchor(number: int) -> str:
 def _written(entry: Entry, panels: Sequence[Panel]) -> list[Block]:
     blocks: list[Block] = []
     if cautions := entry["out_of_protocol"]:
-        advice = "The model was not made for this series, so that its checks are no proof of quality: compare with the source."
+        advice = "The model was not made for this series, so passed checks prove little: compare the output with the source."
         blocks.append(Notice("caution", f"Out of protocol: {'; '.join(cautions)}.\n\n{advice}"))
     if refused := entry["refused_slices"]:
-        reasons = ", ".join(dict.fromkeys(_in_words(refusal["reason"]) for refusal in refused))
-        blocks.append(Notice("caution", f"{_counted(len(refused), 'slice')} refused and not written: {reasons}."))
+        reasons = ", ".join(dict.fromkeys(in_words(refusal["reason"]) for refusal in refused))
+        blocks.append(Notice("caution", f"{counted(len(refused), 'slice')} refused and not written: {reasons}."))
     if findings := _findings(entry):
         blocks.append(_finding_table(findings))
     else:
@@ -278,39 +276,6 @@ def _method(manifest: Entry) -> Group:
         "Precision": settings["precision"],
     }
     return Group("Method", (Text("", lights), Facts(facts)))
-
-
-# Words
-
-
-def number_ranges(numbers: Iterable[int]) -> str:
-    """Ascending numbers in short.
-
-    Example:
-        >>> number_ranges([1, 2, 3, 7, 9, 10])
-        '1\N{EN DASH}3, 7, 9\N{EN DASH}10'
-    """
-    ranges: list[list[int]] = []
-    for number in numbers:
-        if ranges and number in (ranges[-1][-1], ranges[-1][-1] + 1):
-            ranges[-1][1:] = [number]
-        else:
-            ranges.append([number])
-    return ", ".join("\N{EN DASH}".join(map(str, dict.fromkeys(ends))) for ends in ranges)
-
-
-def _in_words(key: str) -> str:
-    return key.replace("_", " ")
-
-
-def _counted(count: int, singular: str, plural: str = "") -> str:
-    return f"{count} {singular if count == 1 else plural or singular + 's'}"
-
-
-def _first(values: Sequence[str], separator: str = ", ") -> str:
-    """The first few, and how many more there are."""
-    more = len(values) - FEW
-    return separator.join(values[:FEW]) + (f" and {more} more" if more > 0 else "")
 
 
 def _thickness(entry: Entry) -> str:

@@ -1,4 +1,4 @@
-"""Blocks of a page that hold words and pictures rather than numbers: notices, facts, lists, pictures with a legend, groups."""
+"""Blocks of a page that hold words and images rather than numbers: notices, facts, lists, images with a legend, groups."""
 
 from __future__ import annotations
 
@@ -82,14 +82,14 @@ class Listing:
 
 @dataclass(frozen=True)
 class Tiles:
-    """One image file that holds several pictures of equal size side by side, shown with a label each; a click enlarges them.
+    """One image file that holds several images of equal size side by side, shown with a label each; a click enlarges them.
 
     Attributes:
         file: Path of the image file, relative to the page.
-        caption: What the pictures show together.
-        labels: Label of each picture, in reading order.
-        columns: Number of pictures in a row of the file.
-        shape: Height and width of one picture, px.
+        caption: Caption of all the images.
+        labels: Label of each image, in reading order.
+        columns: Number of images in a row of the file.
+        shape: Height and width of one image, px.
     Raises:
         ValueError: If the labels do not fill the rows.
     """
@@ -102,17 +102,17 @@ class Tiles:
 
     def __post_init__(self) -> None:
         if not self.labels or len(self.labels) % self.columns:
-            raise ValueError(f"expected labels for whole rows of {self.columns} pictures, got {len(self.labels)} labels")
+            raise ValueError(f"expected labels for whole rows of {self.columns} images, got {len(self.labels)} labels")
 
     @property
     def num_rows(self) -> int:
-        """Number of rows of pictures in the file."""
+        """Number of rows of images in the file."""
         return len(self.labels) // self.columns
 
 
 @dataclass(frozen=True)
 class ColourBar:
-    """The scale of a picture in false colours.
+    """Scale of an image in false colours.
 
     Attributes:
         label: What is shown, with its unit.
@@ -127,7 +127,7 @@ class ColourBar:
 
 @dataclass(frozen=True)
 class Legend:
-    """How to read the pictures.
+    """How to read the images.
 
     Attributes:
         bars: Scales.

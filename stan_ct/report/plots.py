@@ -1,12 +1,12 @@
-"""Figures of tables and curves: errors with their intervals, agreement, noise power.
+"""Figures of tables: values with their intervals, and agreement; and the style that all figures share.
 
-Colours can be told apart by the colour-blind (Okabe and Ito), markers and strokes in black and white. No state of pyplot.
+Colour-blind readers can distinguish the colours (Okabe and Ito); markers and strokes work in black and white. The state of
+pyplot is neither used nor changed.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from typing import Any
 
 import matplotlib
@@ -46,11 +46,11 @@ STYLE: dict[Any, Any] = {
     "figure.facecolor": "white",
     "savefig.facecolor": "white",
 }
-"""Settings of matplotlib, in force only while a figure is made."""
+"""Settings of matplotlib, applied only while a figure is made."""
 
 
-def look(number: int) -> dict[str, Any]:
-    """Colour, marker and stroke of the method of this number; the first 84 differ in colour or marker."""
+def line_style(number: int) -> dict[str, Any]:
+    """Colour, marker and stroke of the line with this number; the first 84 differ in colour or marker."""
     return {
         "color": COLOURS[number % len(COLOURS)],
         "marker": MARKERS[number % len(MARKERS)],
@@ -58,13 +58,13 @@ def look(number: int) -> dict[str, Any]:
     }
 
 
-def from_zero(ax: Axes) -> None:
-    """Lets the vertical axis start at 0 and end a little above the data."""
+def start_at_zero(ax: Axes) -> None:
+    """Makes the vertical axis start at 0 and end slightly above the data."""
     ax.set_ylim(0, 1.04 * ax.get_ylim()[1])
 
 
-def logarithmic(axis: Axis) -> None:
-    """Makes an axis logarithmic, with plain numbers at 1, 2 and 5, at 1 and 3, or at 1 as there is room."""
+def make_logarithmic(axis: Axis) -> None:
+    """Makes an axis make_logarithmic, with plain numbers at 1, 2 and 5, at 1 and 3, or at 1 as there is room."""
     (axis.axes.set_xscale if isinstance(axis, XAxis) else axis.axes.set_yscale)("log")
     low, high = sorted(axis.get_view_interval())
     steps = next(steps for decades, steps in ((1.2, (1, 2, 5)), (2.5, (1, 3)), (np.inf, (1,))) if high < low * 10**decades)
@@ -75,11 +75,11 @@ def logarithmic(axis: Axis) -> None:
 
 @matplotlib.rc_context(STYLE)
 def forest(table: Table, log: bool = False) -> Figure:
-    """A panel per column: the mean of each row with its confidence interval, and dashed the mean of the reference rows.
+    """Forest plot: one panel per column, the mean of each row with its confidence interval; dashed, the reference rows.
 
     Args:
-        table: What is printed is what is drawn.
-        log: Whether the numbers are on a logarithmic axis.
+        table: Table to draw.
+        log: Whether the axes of values are logarithmic.
     """
     columns, rows = table.columns, list(table.rows)
     figure = Figure(figsize=(1.6 + 2.1 * len(columns), 0.9 + 0.32 * len(rows)), layout="constrained")
@@ -93,14 +93,14 @@ def forest(table: Table, log: bool = False) -> Figure:
         ax.margins(x=0.12)
         ax.tick_params(axis="y", length=0)
         if log:
-            logarithmic(ax.xaxis)
+            make_logarithmic(ax.xaxis)
     axes[0].set_yticks(range(len(rows)), rows)
     axes[0].set_ylim(len(rows) - 0.5, -0.5)  # first row on top
     return figure
 
 
 def _estimate(ax: Axes, y: float, cell: Cell, colour: str) -> None:
-    """A mean and its interval, or the word that it is undefined."""
+    """Draws a mean and its interval, or the word "undefined"."""
     if math.isnan(cell.mean):
         ax.text(0.5, y, "undefined", transform=ax.get_yaxis_transform(), ha="center", va="center", color=GRAY, fontsize=8)
         return
@@ -111,11 +111,11 @@ def _estimate(ax: Axes, y: float, cell: Cell, colour: str) -> None:
 
 @matplotlib.rc_context(STYLE)
 def concordance_plot(table: Table, threshold: float) -> Figure:
-    """Dot plot of concordance: a line per column (feature), a mark per row, and the threshold of reproducibility.
+    """Dot plot of concordance: one line per column (feature), one mark per row, and the threshold of reproducibility.
 
     Args:
         table: Concordance coefficients; undefined ones are named at the left border.
-        threshold: The least concordance of a reproducible feature.
+        threshold: Least concordance of a reproducible feature.
     """
     features, rows = table.columns, list(table.rows)
     figure = Figure(figsize=(10, 1.4 + (0.25 + 0.085 * len(rows)) * len(features)), layout="constrained")
@@ -125,37 +125,18 @@ def concordance_plot(table: Table, threshold: float) -> Figure:
         shift = 0.75 * ((i + 0.5) / len(rows) - 0.5)  # marks of a feature stand below each other
         for y, cell in enumerate(table.rows[row]):
             if math.isnan(cell.mean):
-                ax.text(low, y + shift, f"{row}: undefined", va="center", fontsize=7, color=look(i)["color"])
+                ax.text(low, y + shift, f"{row}: undefined", va="center", fontsize=7, color=line_style(i)["color"])
                 continue
             if cell.low is not None and cell.high is not None:
-                ax.plot([cell.low, cell.high], [y + shift] * 2, color=look(i)["color"], linewidth=1.1)
-            ax.plot([cell.mean], [y + shift], linestyle="", color=look(i)["color"], marker=look(i)["marker"])
+                ax.plot([cell.low, cell.high], [y + shift] * 2, color=line_style(i)["color"], linewidth=1.1)
+            ax.plot([cell.mean], [y + shift], linestyle="", color=line_style(i)["color"], marker=line_style(i)["marker"])
     ax.axvspan(threshold, 1.0, color="#e3f0e8", linewidth=0, zorder=0)
     ax.axvline(threshold, color="#000000", linestyle="--", linewidth=1)
     ax.set_yticks(range(len(features)), features)
     ax.set_ylim(len(features) - 0.5, -0.5)
     ax.set(xlabel="concordance correlation coefficient (Lin)", xlim=(low - 0.02, 1.01))
     ax.tick_params(axis="y", length=0)
-    handles = [Line2D([], [], label=row, **{**look(i), "linestyle": ""}) for i, row in enumerate(rows)]
+    handles = [Line2D([], [], label=row, **{**line_style(i), "linestyle": ""}) for i, row in enumerate(rows)]
     handles.append(Line2D([], [], color="#000000", linestyle="--", linewidth=1, label=f"reproducible: {threshold:g}"))
     figure.legend(handles=handles, loc="outside lower center", ncols=5)
-    return figure
-
-
-@matplotlib.rc_context(STYLE)
-def nps_curves(curves: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> Figure:
-    """Noise power spectra.
-
-    Args:
-        curves: Name -> (frequency in lp/cm, power in HU^2 mm^2), the same length.
-    """
-    figure = Figure(figsize=(10, 4.2), layout="constrained")
-    ax = figure.subplots()
-    for i, (name, (frequency, power)) in enumerate(curves.items()):
-        every = max(1, len(frequency) // 12)
-        ax.plot(frequency, power, label=name, markevery=(i % every, every), **look(i))
-    ax.set(xlabel="spatial frequency (lp/cm)", ylabel="noise power (HU² mm²)")
-    ax.set_xlim(0, max(frequency[-1] for frequency, _ in curves.values()))
-    from_zero(ax)
-    ax.legend()
     return figure

@@ -17,7 +17,7 @@ if TYPE_CHECKING:  # matplotlib takes long to import, and pages without figures 
     from matplotlib.figure import Figure
 
 COLUMNS = ("table", "row", "column", "mean", "sd", "ci_low", "ci_high", "n", "undefined")
-"""Columns of a table's CSV; its identity follows."""
+"""Columns of a table's CSV file; the columns of its identity follow."""
 
 BETTER = ("lower", "higher", "neither")
 
@@ -27,12 +27,13 @@ class Cell:
     """A number of a table.
 
     Attributes:
-        mean: NaN if undefined.
+        mean: Value; NaN if undefined.
         sd: Standard deviation, where there is one.
-        low: Lower end of the confidence interval, where there is one; so `high`.
-        n: Number of values that were averaged, where it is an average.
-        undefined: Number of values that were not, because they are undefined.
-        reason: Why the mean, its interval (NaN) or some of the values are undefined: a footnote of the table.
+        low: Lower end of the confidence interval, where there is one.
+        high: Upper end of the confidence interval, where there is one.
+        n: Number of averaged values, where the number is an average.
+        undefined: Number of values that are undefined and excluded from the average.
+        reason: Reason why the mean, its interval (NaN) or some of the values are undefined; printed as a footnote.
     Raises:
         ValueError: If something is undefined without a reason, or the interval has one end only.
     """
@@ -50,7 +51,7 @@ class Cell:
             raise ValueError(f"expected both ends of a confidence interval or none, got [{self.low}, {self.high}]")
         without = math.isnan(self.mean) or math.isnan(self.low or 0)
         if (self.undefined or without) and not self.reason:
-            raise ValueError(f"say why, {self}: something is undefined and no reason is given")
+            raise ValueError(f"expected a reason for what is undefined, say why, got {self}")
 
 
 @dataclass(frozen=True)
@@ -58,16 +59,16 @@ class Table:
     """Rows and columns of numbers.
 
     Attributes:
-        title: Names the table, and its file.
-        caption: What the numbers are, as one reads it above a table.
-        columns: Names of the columns.
-        rows: Name -> cells, as many as columns.
-        better: Which values are better, "lower", "higher" or "neither"; or column -> that.
-        reference: Rows that do not compete for the best, such as the source, or numbers of the paper.
-        decimals: Digits after the point; or column -> that.
-        notes: Printed below, one a line.
-        identity: Further columns of the CSV, the same in all lines, such as the kernel.
-        key: Stable name for programs: names the CSV file, and the table in `report.json`. Lower-case letters, digits and "_";
+        title: Title, from which the name of the file is made.
+        caption: Description of the numbers, printed above the table.
+        columns: Column names.
+        rows: Name of a row -> its cells, as many as columns.
+        better: Values that are better, "lower", "higher" or "neither"; or the same by column.
+        reference: Rows that do not compete for the best value, such as the source or numbers of the paper.
+        decimals: Number of digits after the point; or the same by column.
+        notes: Notes printed below the table, one per line.
+        identity: Further columns of the CSV file with one value each, such as the kernel.
+        key: Stable name for programs, of the CSV file and of the table in `report.json`: lower-case letters, digits and "_";
             by default those of the title.
     Raises:
         ValueError: If rows and columns do not fit, or a name is unknown.
@@ -99,11 +100,11 @@ class Table:
             raise ValueError(f"table {self.title!r}: better is one of {BETTER}, not {unknown}; identity is none of {COLUMNS}")
 
     def direction(self, column: str) -> str:
-        """Which values of a column are better, one of `BETTER`."""
+        """Values of a column that are better, one of `BETTER`."""
         return self.better if isinstance(self.better, str) else self.better.get(column, "neither")
 
     def printed(self, value: float, column: str) -> str:
-        """A number as the table prints it, with a true minus and without negative zero."""
+        """A number as the table prints it, with a true minus sign and without negative zero."""
         digits = self.decimals if isinstance(self.decimals, int) else self.decimals.get(column, 3)
         text = f"{value:.{digits}f}"
         if math.isnan(value):
@@ -111,7 +112,7 @@ class Table:
         return (text if float(text) else text.lstrip("-")).replace("-", "\N{MINUS SIGN}").replace("inf", "\N{INFINITY}")
 
     def texts(self, cell: Cell, column: str) -> tuple[str, str]:
-        """A cell as printed: mean (and standard deviation), and the confidence interval; empty where there is none."""
+        """A cell as printed: mean with standard deviation, and confidence interval; empty where there is none."""
         mean, interval = self.printed(cell.mean, column), ""
         if not (cell.sd is None or math.isnan(cell.sd)):
             mean += f" \N{PLUS-MINUS SIGN} {self.printed(cell.sd, column)}"
@@ -120,7 +121,7 @@ class Table:
         return mean, interval
 
     def best(self, column: str) -> set[str]:
-        """The rows with the best value of a column at printed precision; none where fewer than two compete."""
+        """Rows with the best value of a column at printed precision; empty if fewer than two rows compete."""
         place = self.columns.index(column)
         means = {name: cells[place].mean for name, cells in self.rows.items() if name not in self.reference}
         means = {name: mean for name, mean in means.items() if not math.isnan(mean)}
@@ -131,30 +132,30 @@ class Table:
 
     @property
     def footnotes(self) -> dict[str, str]:
-        """Reason that a cell gives -> the footnote, which counts the values left out; in reading order."""
+        """Reason given by a cell -> footnote, which counts the excluded values; in reading order."""
         found: dict[str, dict[str, list[str]]] = {}
         for row, cells in self.rows.items():
             for column, cell in zip(self.columns, cells, strict=True):
-                left_out = found.setdefault(cell.reason, {}) if cell.reason else {}
+                excluded = found.setdefault(cell.reason, {}) if cell.reason else {}
                 if cell.undefined:
-                    left_out.setdefault(f"{cell.undefined:,} in {column}", []).append(row)
-        return {reason: reason + _left_out(counts) for reason, counts in found.items()}
+                    excluded.setdefault(f"{cell.undefined:,} in {column}", []).append(row)
+        return {reason: reason + _excluded(counts) for reason, counts in found.items()}
 
 
-def _left_out(counts: Mapping[str, list[str]]) -> str:
-    """The end of a footnote: how many values were not averaged, and where."""
+def _excluded(counts: Mapping[str, list[str]]) -> str:
+    """End of a footnote: number and place of the values that were not averaged."""
     places = [f"{count} ({rows[0] if len(rows) == 1 else f'each of {len(rows)} rows'})" for count, rows in counts.items()]
     return f"; undefined and not averaged: {', '.join(places)}" if places else ""
 
 
 @dataclass(frozen=True)
 class FigureSection:
-    """A picture: a matplotlib figure, or the bytes of a PNG or SVG file.
+    """A figure with its caption.
 
     Attributes:
-        name: Names the figure, and its files.
-        caption: What is to be seen, as one reads it below a figure; also for those who cannot see it.
-        image: Of matplotlib: written as PNG and SVG. Bytes: written as they are.
+        name: Name, from which the names of the files are made.
+        caption: Description of what is seen, printed below the figure and read to those who cannot see it.
+        image: Figure of matplotlib, written as PNG and SVG; or the bytes of a PNG or SVG file, written unchanged.
     """
 
     name: str
@@ -167,14 +168,14 @@ Section = Text | Table | FigureSection | Group
 
 @dataclass(frozen=True)
 class Provenance:
-    """How the report came about: all it takes to make it again.
+    """How the report was made: everything that is needed to make it again.
 
     Attributes:
-        command: The command line.
-        data: What was read: name -> description, such as a folder and its number of files.
+        command: Command line.
+        data: Name of an input -> description, such as a folder and its number of files.
         settings: Flag or setting -> value.
-        seeds: What is random -> its seed.
-        models: Name -> SHA-256.
+        seeds: Random process -> seed.
+        models: Name of a model -> SHA-256.
         versions: Software -> version.
         created: Date and time; the only time in the report.
     """
@@ -188,7 +189,7 @@ class Provenance:
     created: str
 
     def parts(self) -> dict[str, dict[str, str]]:
-        """Heading -> name -> value, as printed; empty ones are left out."""
+        """Heading -> name -> value, as printed; without empty parts."""
         named = {"Data": self.data, "Settings": self.settings, "Seeds": self.seeds, "Models (SHA-256)": self.models}
         named |= {"Software": self.versions, "Made": {"created": self.created}}
         return {heading: {k: str(v) for k, v in values.items()} for heading, values in named.items() if values}
@@ -243,12 +244,12 @@ def key_of(table: Table) -> str:
 
 
 def file_name(section: Table | FigureSection) -> str:
-    """Name of a table's or figure's files, without suffix: key of the table, or slug of the figure's name."""
+    """Name of the files of a table or figure, without suffix: key of the table, or slug of the figure's name."""
     kind, words = ("table", key_of(section)) if isinstance(section, Table) else ("figure", slug(section.name))
     return words if words.startswith((kind, "fig_")) else f"{kind}_{words}"
 
 
 def mark(number: int) -> str:
-    """The mark of a footnote: a, b ... z, aa, ab ..."""
+    """Mark of a footnote by its number: a, b ... z, aa, ab ..."""
     letters = "abcdefghijklmnopqrstuvwxyz"
     return (mark(number // 26 - 1) if number >= 26 else "") + letters[number % 26]

@@ -9,11 +9,12 @@ import pytest
 
 import stan_ct
 from stan_ct.dicom.refusal import ADVICE
-from stan_ct.reconstruction import report
+from stan_ct.reconstruction import wording
 from stan_ct.reconstruction.fidelity import TISSUE_LIMITS
 from stan_ct.reconstruction.finding_texts import FINDINGS, finding_text
 from stan_ct.reconstruction.panels import Panel
-from stan_ct.reconstruction.report import FEW, FOLDED_ABOVE, build_report, render_report, report_page, traffic_light
+from stan_ct.reconstruction.report import FOLDED_ABOVE, build_report, render_report, report_page, traffic_light
+from stan_ct.reconstruction.wording import FEW
 from stan_ct.report.blocks import Facts, Group, Listing, Notice, Status, Tally
 
 SOURCE = {
@@ -319,5 +320,5 @@ def test_no_image_is_fetched_from_elsewhere(file):
 
 def test_docstrings():
     """The examples hold."""
-    result = doctest.testmod(report)
-    assert (result.failed, result.attempted) == (0, 1)
+    result = doctest.testmod(wording)
+    assert (result.failed, result.attempted) == (0, 3)

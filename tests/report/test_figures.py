@@ -17,7 +17,7 @@ import stan_ct.evaluation
 from stan_ct.evaluation.tables import training_figures
 from stan_ct.evaluation.tables.training_figures import errors_by_version, latent_loss, moving_mean, phase_starts
 from stan_ct.evaluation.tables.training_record import History, Versions, read_history, read_validation
-from stan_ct.report.plots import COLOURS, GRAY, concordance_plot, forest, look, nps_curves
+from stan_ct.report.plots import COLOURS, GRAY, concordance_plot, forest, line_style
 from stan_ct.report.sections import Cell, Table
 
 PACKAGE = Path(stan_ct.evaluation.__file__).parent
@@ -286,23 +286,13 @@ def test_concordance_is_drawn_with_its_threshold():
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["source", "a", "b", "reproducible: 0.85"]
 
 
-def test_noise_power_is_drawn():
-    """The curves as given, from 0 to the highest frequency."""
-    frequency = np.linspace(0, 8, 30)
-    ax = nps_curves({"a": (frequency, frequency**2), "b": (frequency[:20], frequency[:20])}).axes[0]
-    (x, y), (_, z) = lines(ax)
-    assert (x.tolist(), y.tolist(), z.tolist()) == (frequency.tolist(), (frequency**2).tolist(), frequency[:20].tolist())
-    assert (ax.get_xlim(), ax.get_ylim()[0]) == ((0, 8), 0)
-    assert (ax.get_xlabel(), ax.get_ylabel()) == ("spatial frequency (lp/cm)", "noise power (HU² mm²)")
-
-
 # All
 
 
 def test_methods_look_different():
     """Without colour the first twelve differ by marker; with it, 84."""
-    assert len({look(i)["marker"] for i in range(12)}) == 12
-    assert len({(look(i)["color"], look(i)["marker"]) for i in range(84)}) == 84
+    assert len({line_style(i)["marker"] for i in range(12)}) == 12
+    assert len({(line_style(i)["color"], line_style(i)["marker"]) for i in range(84)}) == 84
 
 
 def luminance(colour):

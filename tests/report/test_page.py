@@ -140,7 +140,7 @@ def test_tiles_show_each_part_of_their_file():
 
 def test_tiles_and_listings_refuse_what_does_not_fit():
     """Labels in whole rows, cells as many as columns."""
-    with pytest.raises(ValueError, match="whole rows of 2 pictures, got 3"):
+    with pytest.raises(ValueError, match="whole rows of 2 images, got 3"):
         Tiles("a.jpg", "", ("1", "2", "3"), 2, (1, 1))
     with pytest.raises(ValueError, match=r"expected 2 cells in every row \(a, b\), got \('1',\)"):
         Listing(("a", "b"), (("1", "2"), ("1",)))

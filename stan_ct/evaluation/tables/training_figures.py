@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from stan_ct.evaluation.tables.training_record import History, Versions
-from stan_ct.report.plots import COLOURS, GRAY, STYLE, from_zero, logarithmic, look
+from stan_ct.report.plots import COLOURS, GRAY, STYLE, line_style, make_logarithmic, start_at_zero
 
 ROLLED_BACK = {"color": COLOURS[3], "marker": "x", "markersize": 5, "linestyle": ""}
 
@@ -47,7 +47,7 @@ def errors_by_version(curves: Mapping[str, Versions], log: bool = False) -> Figu
         ax.set_ylabel("error (Eq. 8)")
     for ax in axes[len(panels) :]:
         ax.set_axis_off()
-    handles = [Line2D([], [], label=name, **look(i)) for i, name in enumerate(curves)]
+    handles = [Line2D([], [], label=name, **line_style(i)) for i, name in enumerate(curves)]
     if any(curve.source for curve in curves.values()):
         handles.append(Line2D([], [], label="source", color=GRAY, linestyle="--"))
     figure.legend(handles=handles, loc="outside lower center", ncols=min(5, len(handles)))
@@ -57,17 +57,17 @@ def errors_by_version(curves: Mapping[str, Versions], log: bool = False) -> Figu
 def _error_panel(ax: Axes, name: str, curves: Mapping[str, Versions], log: bool) -> None:
     levels = {method: _mean_or(name, curve.source) for method, curve in curves.items() if curve.source}
     for i, (method, curve) in enumerate(curves.items()):
-        ax.plot(curve.versions, _mean_or(name, curve.errors), **look(i), label=method)
+        ax.plot(curve.versions, _mean_or(name, curve.errors), **line_style(i), label=method)
         if method in levels and len(set(levels.values())) > 1:  # such as with and without a filter in front
-            ax.axhline(levels[method], color=look(i)["color"], linestyle="--", linewidth=1.1, label="source")
+            ax.axhline(levels[method], color=line_style(i)["color"], linestyle="--", linewidth=1.1, label="source")
     if len(set(levels.values())) == 1:
         ax.axhline(next(iter(levels.values())), color=GRAY, linestyle="--", linewidth=1.3, label="source")
     ax.set_title(name)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
     if log:
-        logarithmic(ax.yaxis)
+        make_logarithmic(ax.yaxis)
     else:
-        from_zero(ax)
+        start_at_zero(ax)
 
 
 def _mean_or(name: str, errors: Mapping[str, np.ndarray] | Mapping[str, float]) -> np.ndarray:
@@ -98,9 +98,9 @@ def latent_loss(history: History, window: int = 25, log: bool = False) -> Figure
     measured = np.flatnonzero(~np.isnan(history.latent_validation))
     ax.plot(measured, history.latent_validation[measured], color=COLOURS[1], marker="s", markersize=3, linewidth=0.9)
     if log:
-        logarithmic(ax.yaxis)
+        make_logarithmic(ax.yaxis)
     elif np.isfinite([*history.latent, *history.latent_validation]).any():
-        from_zero(ax)
+        start_at_zero(ax)
     ax.set(xlabel="batch", ylabel="latent loss (Eq. 5)", xlim=(-0.5, len(batch) - 0.5))
     ax.grid(axis="x", visible=False)
     _versions(ax, history)

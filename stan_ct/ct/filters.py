@@ -21,6 +21,9 @@ MARGIN = 64
 HEADROOM = 1.5
 """How far above the target's amplitude spectrum a filter may lift a slice: patients and doses differ."""
 
+MIN_COEFFICIENTS = 64
+"""Coefficients of the spectra that a point beyond Nyquist is fitted to at least; the very corner of few slices has fewer."""
+
 FitMethod = Literal["amplitude", "wiener"]
 Spacing = tuple[float, float]
 
@@ -118,7 +121,10 @@ def radial_frequency(shape: tuple[int, int], pixel_spacing: Spacing) -> np.ndarr
 
 
 def fit_radial_filter(
-    pairs: Iterable[tuple[np.ndarray, np.ndarray, Spacing]], method: FitMethod = "amplitude", bins: int = 96
+    pairs: Iterable[tuple[np.ndarray, np.ndarray, Spacing]],
+    method: FitMethod = "amplitude",
+    bins: int = 96,
+    corners: bool = True,
 ) -> RadialFilter:
     r"""Fits the filter that turns source slices into target slices.
 
@@ -129,7 +135,9 @@ def fit_radial_filter(
     Args:
         pairs: Source slice (H, W) HU, target slice (H, W) HU, (row, column) pixel spacing in mm.
         method: See above.
-        bins: Number of points on the curve, from 0 to the highest Nyquist frequency met.
+        bins: Number of points on the curve from 0 to the highest Nyquist frequency of the pairs.
+        corners: Whether the curve goes on, with the same step, to the corner of the spectrum, sqrt(2) times as far for
+            square pixels: 21 % of a slice's frequencies lie beyond Nyquist, and sharp kernels pass much of them.
     Returns:
         The filter, with the target's amplitude spectrum as its ceiling; its gain at frequency 0 is 1, so mean HU is
         kept.
@@ -139,15 +147,19 @@ def fit_radial_filter(
     pairs = list(pairs)
     if not pairs:
         raise ValueError("fitting a radial filter needs at least one pair of slices")
-    frequency = np.linspace(0, max(5.0 / min(spacing) for _, _, spacing in pairs), bins)  # to Nyquist, lp/cm
-    spectra, number = np.zeros((3, bins)), np.zeros(bins)
+    nyquist = max(5.0 / min(spacing) for _, _, spacing in pairs)  # lp/cm
+    corner = max(np.hypot(*(5.0 / s for s in spacing)) for _, _, spacing in pairs)
+    step = nyquist / (bins - 1)
+    frequency = step * np.arange(1 + int(np.ceil(corner / step)) if corners else bins)
+    spectra, number = np.zeros((3, len(frequency))), np.zeros(len(frequency))
     for source, target, spacing in pairs:
         x, y = (np.maximum(image, AIR) for image in (source, target))
         for row, (a, b) in enumerate(((x, x), (y, y), (x, y))):
             power, count = _radial_sums(_cross_power(a, b, spacing), source.shape, spacing, frequency)
             spectra[row] += power
         number += count
-    known = (number > 0) & (spectra[0] > 0)
+    enough = np.where(frequency > nyquist, MIN_COEFFICIENTS, 1)
+    known = (number >= enough) & (spectra[0] > 0)
     xx, yy, xy = spectra[:, known] / number[known]
     ratio = np.sqrt(yy / xx) if method == "amplitude" else xy / xx
     gain, ceiling = (np.interp(frequency, frequency[known], curve) for curve in (ratio, np.sqrt(yy)))

@@ -255,7 +255,7 @@ def kernel_from_ratio(name: str, ratio: RadialFilter, known: Kernel) -> Kernel:
 
     Args:
         name: Of the target's kernel.
-        ratio: From :func:`stan_ct.ct.filters.fit_radial_filter`, method "amplitude".
+        ratio: From :func:`stan_ct.ct.filters.fit_radial_filter`, method "amplitude", without the corners of the spectrum.
         known: Kernel of the source.
     Raises:
         ValueError: As :func:`fit_kernel`.

@@ -7,7 +7,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stan_ct.ct.filters import HEADROOM, MARGIN, FrontEnd, RadialFilter, fit_radial_filter, radial_frequency
+from stan_ct.ct.filters import (
+    HEADROOM,
+    MARGIN,
+    MIN_COEFFICIENTS,
+    FrontEnd,
+    RadialFilter,
+    fit_radial_filter,
+    radial_frequency,
+)
 
 IDENTITY = RadialFilter((0.0, 10.0), (1.0, 1.0))
 SHARP = RadialFilter((0.0, 2.0, 4.0, 8.0), (1.0, 1.2, 1.8, 1.5))
@@ -114,7 +122,40 @@ def test_fit_finds_a_known_gain(method, spacing):
     frequency, gain = np.array(fitted.frequency), np.array(fitted.gain)
     seen = (frequency > 1.2) & (frequency < 5 / max(spacing))
     np.testing.assert_allclose(gain[seen], np.interp(frequency[seen], SHARP.frequency, SHARP.gain), rtol=0.05)
-    assert frequency[-1] == pytest.approx(5 / min(spacing), abs=1e-3)
+    corner = np.hypot(5 / spacing[0], 5 / spacing[1])
+    assert corner <= frequency[-1] <= corner + frequency[1]
+    nyquist = fit_radial_filter([(x, SHARP(x, spacing), spacing) for x in images], method, corners=False)
+    assert nyquist.frequency[-1] == pytest.approx(5 / min(spacing), abs=1e-3)
+    assert nyquist.gain == fitted.gain[: len(nyquist.gain)]
+
+
+def test_a_corner_of_few_coefficients_takes_the_gain_beside_it():
+    """The gain is constant beyond the last point that 64 coefficients of all slices support, and varies before it."""
+    pairs = [(noise(s, (64, 64)), noise(s + 50, (64, 64)), SPACING) for s in range(8)]
+    fitted = fit_radial_filter(pairs)
+    frequency = np.array(fitted.frequency)
+    nearest = np.rint(radial_frequency((64, 64), SPACING) / frequency[1]).astype(int)
+    number = 8 * np.bincount(nearest.ravel(), minlength=len(frequency))[: len(frequency)]
+    last = np.flatnonzero(number >= MIN_COEFFICIENTS).max()
+    assert MIN_COEFFICIENTS == 64
+    assert frequency[last] > 8
+    assert set(fitted.gain[last:]) == {fitted.gain[last]}
+    assert fitted.gain[last - 1] != fitted.gain[last]
+
+
+def test_fit_reaches_the_corners_of_the_spectrum():
+    """A source without its corners and a target with them: below Nyquist the gain is 1, in the corners it is 4.
+
+    A curve that ends at Nyquist, 7.14 lp/cm, leaves the corners, 21 % of the frequencies, as they are.
+    """
+    corners = RadialFilter((0.0, 7.14, 7.5, 10.2), (1.0, 1.0, 0.25, 0.25))
+    pairs = [(corners(noise(s), SPACING), noise(s), SPACING) for s in range(4)]
+    fitted, short = fit_radial_filter(pairs), fit_radial_filter(pairs, corners=False)
+    assert np.interp([5.0, 8.5, 9.5], fitted.frequency, fitted.gain) == pytest.approx([1, 4, 4], rel=0.06)
+    source, target = corners(noise(9), SPACING), noise(9)
+    errors = [np.std(image - target) for image in (source, short(source, SPACING), fitted(source, SPACING))]
+    assert errors[2] < 0.2 * errors[0]
+    assert errors[1] > 0.8 * errors[0]
 
 
 @pytest.mark.parametrize("method", ["amplitude", "wiener"])

@@ -1,6 +1,6 @@
-"""Metrics against a target: the relative error of features (Eq. 8) and its summary, HU errors, PSNR and SSIM.
+"""Errors against a target: relative errors of features (Eq. 8) and their summary, HU errors, PSNR and SSIM.
 
-Images and volumes are (H, W) or (Z, H, W) HU; masks are bool of the same shape, True where to compare, None for everywhere.
+Images and volumes are (H, W) or (Z, H, W), HU. Masks are bool of the same shape, True for pixels to compare; None compares all.
 """
 
 from __future__ import annotations
@@ -17,7 +17,10 @@ from stan_ct.features.glcm import FEATURES, Discretization, features
 
 @dataclass(frozen=True)
 class Summary:
-    """Mean and standard deviation (of a sample: n - 1) of the n defined errors; NaN for want of values."""
+    """Mean and sample standard deviation (n - 1) of the `n` defined errors, and the number of undefined ones.
+
+    The mean is NaN without a defined error, the standard deviation with fewer than two.
+    """
 
     mean: float
     sd: float
@@ -27,7 +30,7 @@ class Summary:
 
 @dataclass(frozen=True)
 class HUError:
-    """Mean absolute, root mean squared and mean (image - target) difference, HU, over some pixels; NaN without any."""
+    """Mean absolute, root mean squared and mean difference image - target over `pixels` pixels, HU; NaN without pixels."""
 
     mae: float
     rmse: float
@@ -39,7 +42,7 @@ def relative_error(synthesized: np.ndarray, target: np.ndarray) -> np.ndarray:
     r"""Error of a feature relative to the target's, :math:`|\phi(I_{syn}) - \phi(I_{target})| / |\phi(I_{target})|`.
 
     Args:
-        synthesized: Features of the image to judge, any shape.
+        synthesized: Features of the image, any shape.
         target: Features of the target, same shape.
     Returns:
         float64 >= 0, same shape; NaN (undefined) where the target's feature is 0.
@@ -55,12 +58,13 @@ def relative_error(synthesized: np.ndarray, target: np.ndarray) -> np.ndarray:
 
 
 def texture_errors(target: np.ndarray) -> Callable[[np.ndarray], dict[str, float]]:
-    """The mean errors (Eq. 8) of the five features against target patches: what training compares versions by.
+    """Prepares the mean errors (Eq. 8) of the five features against target patches, by which training compares versions.
 
     Args:
-        target: (N, H, W) HU.
+        target: Target patches, (N, H, W) HU.
     Returns:
-        A function of output patches, (N, H, W) HU, that gives feature -> mean error.
+        Function of output patches, (N, H, W) HU, that returns feature -> mean error over the patches in which it is defined
+        (flat target patches have no error of contrast and dissimilarity).
     """
     discretization = Discretization.fixed_number(256)
     wanted = np.stack([features(patch, discretization) for patch in target])
@@ -73,7 +77,7 @@ def texture_errors(target: np.ndarray) -> Callable[[np.ndarray], dict[str, float
 
 
 def summarize(errors: np.ndarray) -> Summary:
-    """Summary of (N,) errors; the undefined ones (NaN) are counted apart."""
+    """Summary of errors, (N,) float64; undefined ones (NaN) are counted and not averaged."""
     defined = errors[~np.isnan(errors)]
     n = len(defined)
     mean = float(defined.mean()) if n else float("nan")
@@ -81,7 +85,7 @@ def summarize(errors: np.ndarray) -> Summary:
 
 
 def hu_error(image: np.ndarray, target: np.ndarray, mask: np.ndarray | None = None) -> HUError:
-    """Differences from the target where the mask is True, or everywhere; ValueError if the shapes differ.
+    """Differences from the target in the pixels of the mask, by default in all; ValueError if the shapes differ.
 
     Example:
         >>> hu_error(np.array([1.0, -3.0]), np.array([0.0, 0.0]), np.array([True, True]))
@@ -90,8 +94,8 @@ def hu_error(image: np.ndarray, target: np.ndarray, mask: np.ndarray | None = No
     difference = np.subtract(*_masked(image, target, mask))
     if not difference.size:
         return HUError(float("nan"), float("nan"), float("nan"), 0)
-    numbers = np.abs(difference).mean(), np.sqrt(np.square(difference).mean()), difference.mean()
-    return HUError(*map(float, numbers), difference.size)
+    rmse = float(np.sqrt(np.square(difference).mean()))
+    return HUError(float(np.abs(difference).mean()), rmse, float(difference.mean()), difference.size)
 
 
 def psnr(

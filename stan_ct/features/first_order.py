@@ -36,9 +36,6 @@ STATISTICS = {
 HISTOGRAM = {"entropy": "TLU2", "uniformity": "BJ5W"}
 """Feature of the histogram of gray levels -> its code in the IBSI reference manual."""
 
-BOUND_TO_ZERO = ("coefficient_of_variation", "quartile_coefficient_of_dispersion", "energy", "root_mean_square")
-"""Statistics that change when the same number is added to all values: of HU, they are relative to the HU of water."""
-
 
 def statistics(values: np.ndarray) -> dict[str, np.ndarray]:
     r"""IBSI's intensity-based statistics.
@@ -98,7 +95,7 @@ def statistics(values: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def histogram_features(levels: np.ndarray) -> dict[str, np.ndarray]:
-    r"""Entropy and uniformity of the histogram of gray levels; :math:`p_i` is the part of the values that have level i.
+    r"""Entropy and uniformity of the histogram of gray levels; :math:`p_i` is the share of values of level i.
 
     Args:
         levels: (N, n) integer gray levels, n >= 1.
@@ -123,12 +120,12 @@ def _rows(values: np.ndarray) -> np.ndarray:
         raise ValueError(f"expected rows of values, (N, n) with n >= 1, got shape {rows.shape}; of a ROI: volume[mask][None]")
     rows = rows.astype(np.float64)
     if not np.isfinite(rows).all():
-        raise ValueError(f"{(~np.isfinite(rows)).sum()} values are not finite: leave out what has no value")
+        raise ValueError(f"{(~np.isfinite(rows)).sum()} values are not finite: mask what has no value")
     return rows
 
 
 def _ratio(numerator: np.ndarray, denominator: np.ndarray, where_zero: float = np.nan) -> np.ndarray:
-    """Quotients, and `where_zero` where the denominator is 0."""
+    """Quotients; `where_zero` where the denominator is 0."""
     zero = denominator == 0
     return np.where(zero, where_zero, numerator / np.where(zero, 1.0, denominator))
 
@@ -143,12 +140,12 @@ def _robust_deviation(x: np.ndarray, p10: np.ndarray, p90: np.ndarray) -> np.nda
 
 
 def _per_row(feature: Callable[[np.ndarray], float], levels: np.ndarray) -> np.ndarray:
-    """(N,) values of a function of the probabilities of the levels that occur."""
+    """Values of a function of the probabilities of the levels that occur, (N,)."""
     return np.array([feature(_counts(row) / len(row)) for row in np.asarray(levels)], np.float64)
 
 
 def _counts(row: np.ndarray) -> np.ndarray:
-    """How often each level occurs that does."""
+    """Counts of the levels that occur."""
     if row.dtype.kind == "u" or row.min() >= 0:
         counts = np.bincount(row)
         return counts[counts > 0]

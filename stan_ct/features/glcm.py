@@ -4,7 +4,22 @@ The definitions are scikit-image's (`graycomatrix`, `graycoprops`), at distance 
 degrees, symmetric and normalized; a feature of a patch is its mean over the angles (IBSI "2D averaged", BTW3). In every
 formula :math:`p_{ij}` is the probability that two neighbouring pixels have the gray levels i and j. The functions of a
 matrix are the definitions; :func:`patch_features` finds the same without matrices, over 20 times as fast as scikit-image
-(`python benchmarks/glcm.py`). Masked volumes: :mod:`stan_ct.features.glcm_region`.
+(`python benchmarks/glcm.py`). For masked volumes see :mod:`stan_ct.features.glcm_region`.
+
+Example:
+    The image of scikit-image's documentation, 4 gray levels. Along the rows (0 degrees), level 2 is next to level 2 three
+    times; as every pair counts both ways, the entry is 6. Divided by the sum, the matrix holds :math:`p_{ij}`.
+
+    >>> from stan_ct.features.glcm_region import pair_counts
+    >>> image = np.array([[0, 0, 1, 1], [0, 0, 1, 1], [0, 2, 2, 2], [2, 2, 3, 3]])
+    >>> counts = pair_counts(*neighbours(image, ANGLES[0]), n_levels=4)
+    >>> counts
+    array([[4, 2, 1, 0],
+           [2, 4, 0, 0],
+           [1, 0, 6, 1],
+           [0, 0, 1, 2]])
+    >>> contrast(counts / counts.sum())  # (2 * 2 * 1 + 2 * 1 * 4 + 2 * 1 * 1) / 24
+    0.5833333333333333
 """
 
 from __future__ import annotations
@@ -26,17 +41,19 @@ ANGLES = {0: (0, 1), 45: (1, 1), 90: (1, 0), 135: (1, -1)}
 """Angle in degrees -> offset to the neighbour (rows, columns), px."""
 
 MAX_LEVELS = 2048
-"""A matrix of so many gray levels takes 32 MB; more are refused."""
+"""Most gray levels that are accepted; a matrix of so many takes 32 MB."""
 
 
 @dataclass(frozen=True)
 class Discretization:
-    """HU -> gray levels 0 .. levels - 1, equal bins from `low` on; HU outside are clipped into the end levels.
+    """Map from HU to gray levels 0 .. levels - 1 in bins of equal width; HU outside are clipped to the end levels.
 
     Attributes:
-        levels: Number of gray levels, 2 .. `MAX_LEVELS`, else ValueError.
-        bin_width: HU per gray level, > 0, else ValueError.
+        levels: Number of gray levels, 2 .. `MAX_LEVELS`.
+        bin_width: Width of a bin, HU, > 0.
         low: Lower edge of level 0, HU.
+    Raises:
+        ValueError: If a number is out of its range.
     """
 
     levels: int
@@ -49,16 +66,16 @@ class Discretization:
 
     @classmethod
     def fixed_number(cls, levels: int = 256, low: float = SOFT_TISSUE[0], high: float = SOFT_TISSUE[1]) -> Discretization:
-        """A fixed number of levels over [low, high] HU (IBSI K15C, with the bounds of the range for those of the image)."""
+        """Fixed number of levels over [low, high] HU (IBSI K15C, with the range's bounds instead of the image's)."""
         return cls(levels, (high - low) / max(levels, 1), low)
 
     @classmethod
     def fixed_size(cls, bin_width: float = 25.0, low: float = SOFT_TISSUE[0], high: float = SOFT_TISSUE[1]) -> Discretization:
-        """Levels of a fixed size in HU that start at `low`; the last one holds `high` (IBSI Q3RU)."""
+        """Levels of a fixed width in HU from `low` on; the last one contains `high` (IBSI Q3RU)."""
         return cls(ceil((high - low) / bin_width) if bin_width > 0 else 0, bin_width, low)
 
     def to_levels(self, hu: np.ndarray) -> np.ndarray:
-        """HU of any shape -> gray levels, uint8 (uint16 above 256 levels), same shape; NaN is a ValueError.
+        """Gray levels of HU of any shape: uint8, or uint16 above 256 levels; ValueError for NaN.
 
         Example:
             >>> Discretization.fixed_size(25).to_levels(np.array([-2000.0, -1000.0, -975.5, -975.0, 900.0])).tolist()
@@ -68,7 +85,7 @@ class Discretization:
         bins /= self.bin_width
         np.clip(bins, 0, self.levels - 1, out=bins)
         if bins.size and np.isnan(bins.min()):
-            raise ValueError("expected HU, got NaN: fill or leave out what has no value")
+            raise ValueError("expected HU, got NaN: fill or mask pixels without a value")
         return bins.astype(np.uint8 if self.levels <= 256 else np.uint16)  # >= 0 here, so truncation is floor
 
     def __str__(self) -> str:
@@ -77,7 +94,7 @@ class Discretization:
 
 
 def neighbours(array: np.ndarray, offset: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
-    """Two views of an array of any dimension: the elements that have a neighbour at `offset`, and those neighbours."""
+    """Views of an array of any dimension: the elements that have a neighbour at `offset`, and these neighbours."""
     first = tuple(slice(max(0, -step), n - max(0, step)) for step, n in zip(offset, array.shape, strict=True))
     second = tuple(slice(max(0, step), n - max(0, -step)) for step, n in zip(offset, array.shape, strict=True))
     return array[first], array[second]
@@ -87,7 +104,7 @@ def dissimilarity(p: np.ndarray) -> float:
     r"""Mean gray-level difference of neighbouring pixels, :math:`\sum_{i,j} |i-j|\,p_{ij}` (IBSI 8S9J).
 
     Args:
-        p: Co-occurrence probabilities, (L, L) float64, >= 0, summing to 1; so in all features.
+        p: Co-occurrence probabilities, (L, L) float64, >= 0, summing to 1, as for all functions below.
     Returns:
         In [0, L - 1]; 0 for a flat image.
     Example:
@@ -178,7 +195,7 @@ def _mean_of_difference(column: int, p: np.ndarray) -> float:
 
 @lru_cache(maxsize=4)
 def _of_difference(n_levels: int) -> np.ndarray:
-    """What is averaged, for each difference d = |i - j|: (L, 4), d, d^2, 1 / (1 + d^2) and 1 / (1 + d)."""
+    """Weights by difference d = |i - j|, (L, 4): d, d^2, 1 / (1 + d^2) and 1 / (1 + d)."""
     d = np.arange(n_levels, dtype=np.float64)
     return np.stack([d, d**2, 1 / (1 + d**2), 1 / (1 + d)], axis=1)
 
@@ -203,12 +220,20 @@ ALL_FEATURES = tuple(IBSI)
 
 
 def features(patch_hu: np.ndarray, discretization: Discretization) -> np.ndarray:
-    """The five features of a patch of HU, (H, W): (5,) float64 in the order of `FEATURES`, means over the four angles."""
+    """Five features of a patch, (H, W) HU: (5,) float64 in the order of `FEATURES`, means over the four angles.
+
+    Raises:
+        ValueError: If the patch is smaller than 2 x 2 pixels or holds NaN.
+    """
     return _features(patch_hu, discretization, with_entropy=False)[: len(FEATURES)]
 
 
 def patch_features(patches_hu: np.ndarray, discretization: Discretization) -> np.ndarray:
-    """All features of patches of HU, (N, H, W): (N, 8) float64, columns as `ALL_FEATURES`, means over the four angles."""
+    """All features of patches, (N, H, W) HU: (N, 8) float64, columns as `ALL_FEATURES`, means over the four angles.
+
+    Raises:
+        ValueError: If `patches_hu` is not (N, H, W), the patches are smaller than 2 x 2 pixels, or a pixel is NaN.
+    """
     if np.ndim(patches_hu) != 3:
         raise ValueError(f"expected patches (N, H, W), got shape {np.shape(patches_hu)}")
     return np.reshape([_features(patch, discretization) for patch in patches_hu], (-1, len(ALL_FEATURES)))
@@ -223,7 +248,7 @@ def _features(patch_hu: np.ndarray, discretization: Discretization, with_entropy
 
 
 def _of_angle(first: np.ndarray, second: np.ndarray, n_levels: int, with_entropy: bool) -> tuple[float, ...]:
-    """`ALL_FEATURES` of pixels and their neighbours, (h, w) unsigned levels each, by sums over unordered pairs."""
+    """`ALL_FEATURES` by sums over unordered pairs of pixels and their neighbours, (h, w) unsigned levels each."""
     low, high, n = np.minimum(first, second), np.maximum(first, second), first.size
     pairs, equal, differences = _count_pairs(low, high, n_levels)
     steps = differences / n  # (L,): probability of each |i - j|
@@ -238,7 +263,7 @@ def _of_angle(first: np.ndarray, second: np.ndarray, n_levels: int, with_entropy
 
 
 def _count_pairs(low: np.ndarray, high: np.ndarray, n_levels: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """How often each unordered pair of levels occurs (zeros may be left out), each equal pair, and each difference, (L,)."""
+    """Counts of each unordered pair of levels (zeros may be missing), of each equal pair, and of each difference, (L,)."""
     if low.dtype == np.uint8 and low.size < 2**24:  # OpenCV counts in float32, exact up to there
         counts = cv2.calcHist([low, high], [0, 1], None, [n_levels] * 2, [0, n_levels] * 2).ravel()  # 0 below the diagonal, so
         differences = counts[:-1].reshape(n_levels - 1, -1).sum(axis=0)[:-1]  # in rows of L + 1 a column is a diagonal

@@ -1,9 +1,9 @@
 """Texture features of a region of interest (ROI) in a volume, by the Image Biomarker Standardisation Initiative (IBSI).
 
-The formulas are those of :mod:`stan_ct.features.glcm`; what is new is the mask and the ways of aggregating the matrices of
+The formulas are those of :mod:`stan_ct.features.glcm`; this module adds the mask and the ways of aggregating the matrices of
 all slices and directions. Neighbours are 1 voxel apart (Chebyshev distance), pairs count both ways, and both voxels must lie
-in the ROI. The spacing of voxels is not looked at: where slices are thicker than pixels, choose a 2D or 2.5D aggregation, or
-resample first.
+in the ROI. Voxel spacing is ignored: where slices are thicker than pixels, choose a 2D or 2.5D aggregation, or resample
+first.
 
     levels = fixed_bin_size(volume_hu, mask, 25, low=-1000)
     found = roi_features(levels, mask, "3D merged")
@@ -22,26 +22,29 @@ import numpy as np
 from stan_ct.features import glcm
 from stan_ct.features.glcm import ALL_FEATURES, ANGLES, MAX_LEVELS, neighbours
 
-IN_PLANE = tuple((0, *offset) for offset in ANGLES.values())
-"""Offsets (slices, rows, columns) to half of the 8 neighbours in a slice; the other half are the same pairs."""
+Offset = tuple[int, int, int]
+"""Step to a neighbour (slices, rows, columns), voxels."""
 
-IN_SPACE = tuple(offset for offset in product((-1, 0, 1), repeat=3) if offset > (0, 0, 0))
+IN_PLANE: tuple[Offset, ...] = tuple((0, row, column) for row, column in ANGLES.values())
+"""Offsets to half of the 8 neighbours in a slice; the other half are the same pairs."""
+
+IN_SPACE: tuple[Offset, ...] = tuple((z, y, x) for z, y, x in product((-1, 0, 1), repeat=3) if (z, y, x) > (0, 0, 0))
 """Offsets to half of the 26 neighbours in a volume, 13."""
 
 
 @dataclass(frozen=True)
 class Aggregation:
-    """From which voxel pairs a matrix is made; the features are means over the matrices.
+    """Voxel pairs that are counted in one matrix; the features are means over the matrices.
 
     Attributes:
-        code: In the IBSI reference manual.
-        offsets: To the neighbours of a voxel (slices, rows, columns).
-        per_slice: One matrix for each slice, else for the volume.
-        per_direction: One matrix for each direction, else all directions in one.
+        code: Code in the IBSI reference manual.
+        offsets: Offsets to the neighbours of a voxel.
+        per_slice: Whether each slice has a matrix, or the volume one for all slices.
+        per_direction: Whether each direction has a matrix, or all directions share one.
     """
 
     code: str
-    offsets: tuple[tuple[int, int, int], ...]
+    offsets: tuple[Offset, ...]
     per_slice: bool
     per_direction: bool
 
@@ -54,7 +57,7 @@ AGGREGATIONS = {
     "3D averaged": Aggregation("ITBB", IN_SPACE, per_slice=False, per_direction=True),
     "3D merged": Aggregation("IAZD", IN_SPACE, per_slice=False, per_direction=False),
 }
-"""IBSI's six ways, by name."""
+"""Name -> one of IBSI's six aggregations."""
 
 
 @dataclass(frozen=True)
@@ -62,8 +65,8 @@ class RoiFeatures:
     """Features of a ROI.
 
     Attributes:
-        values: Feature of `ALL_FEATURES` -> value, NaN where it is undefined.
-        notes: Feature -> why it is undefined, or which matrices its mean leaves out; empty if there is nothing to say.
+        values: Feature of `ALL_FEATURES` -> value, NaN if undefined.
+        notes: Feature -> why it is undefined, or which matrices are excluded from its mean; only for such features.
     """
 
     values: dict[str, float]
@@ -71,16 +74,17 @@ class RoiFeatures:
 
 
 def fixed_bin_size(volume_hu: np.ndarray, mask: np.ndarray, bin_width: float, low: float) -> np.ndarray:
-    r"""Gray levels of one size in HU, :math:`\lfloor (x - low) / width \rfloor + 1` (IBSI Q3RU).
+    r"""Gray levels of a fixed width in HU, :math:`\lfloor (x - low) / width \rfloor + 1` (IBSI Q3RU).
 
     Args:
-        volume_hu: (Z, H, W) HU; so `mask`, bool.
-        bin_width: HU per gray level, > 0.
+        volume_hu: Volume, (Z, H, W) HU.
+        mask: ROI, (Z, H, W) bool.
+        bin_width: Width of a gray level, HU, > 0.
         low: Lower edge of level 1, HU: the lower bound of the re-segmentation, the same for all volumes to be compared.
     Returns:
         (Z, H, W) intp, >= 1 in the ROI and 0 outside it.
     Raises:
-        ValueError: If the ROI has voxels below `low` or without a number, or the width is not > 0.
+        ValueError: If a voxel of the ROI is below `low` or not finite, or the width is not > 0.
     Example:
         >>> fixed_bin_size(np.array([[[-500, -475.5, -475, 30]]]), np.array([[[True, True, True, False]]]), 25, -500).tolist()
         [[[1, 1, 2, 0]]]
@@ -90,21 +94,22 @@ def fixed_bin_size(volume_hu: np.ndarray, mask: np.ndarray, bin_width: float, lo
         raise ValueError(f"expected bins of > 0 HU, got {bin_width:g} HU")
     if (hu < low).any():
         raise ValueError(
-            f"{(hu < low).sum()} voxels of the ROI are below {low:g} HU: take them out of the mask, or lower `low`"
+            f"{(hu < low).sum()} voxels of the ROI are below {low:g} HU: exclude them from the mask, or lower `low`"
         )
     return _on_mask(np.floor((hu - low) / bin_width) + 1, mask)
 
 
 def fixed_bin_number(volume_hu: np.ndarray, mask: np.ndarray, n_levels: int) -> np.ndarray:
-    r"""A number of gray levels over the range of the ROI, :math:`\lfloor N (x - \min) / (\max - \min) \rfloor + 1` (IBSI K15C).
+    r"""Fixed number of gray levels over the ROI's range, :math:`\lfloor N (x - \min) / (\max - \min) \rfloor + 1` (IBSI K15C).
 
     Args:
-        volume_hu: (Z, H, W) HU; so `mask`, bool.
+        volume_hu: Volume, (Z, H, W) HU.
+        mask: ROI, (Z, H, W) bool.
         n_levels: Number of gray levels N, >= 2.
     Returns:
         (Z, H, W) intp, 1 .. N in the ROI (the maximum has N; 1 throughout if all voxels are equal) and 0 outside it.
     Raises:
-        ValueError: If the ROI has voxels without a number, or N is too small.
+        ValueError: If a voxel of the ROI is not finite, or N < 2.
     Example:
         >>> fixed_bin_number(np.array([[[0.0, 49.0, 50.0, 100.0]]]), np.ones((1, 1, 4), bool), 2).tolist()
         [[[1, 1, 2, 2]]]
@@ -118,7 +123,7 @@ def fixed_bin_number(volume_hu: np.ndarray, mask: np.ndarray, n_levels: int) -> 
 
 
 def _in_roi(volume: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """(n,) float64 values of the ROI, all of them numbers."""
+    """Values of the ROI, (n,) float64, all finite."""
     volume, mask = np.asarray(volume), np.asarray(mask)
     if volume.ndim != 3 or mask.shape != volume.shape or mask.dtype != bool:
         raise ValueError(
@@ -127,7 +132,7 @@ def _in_roi(volume: np.ndarray, mask: np.ndarray) -> np.ndarray:
         )
     values = volume[mask].astype(np.float64)
     if not np.isfinite(values).all():
-        raise ValueError(f"{(~np.isfinite(values)).sum()} voxels of the ROI are not finite: take them out of the mask")
+        raise ValueError(f"{(~np.isfinite(values)).sum()} voxels of the ROI are not finite: exclude them from the mask")
     return values
 
 
@@ -146,10 +151,12 @@ def roi_features(levels: np.ndarray, mask: np.ndarray, aggregation: str = "3D me
         mask: (Z, H, W) bool, the ROI.
         aggregation: One of `AGGREGATIONS`.
     Returns:
-        All of `ALL_FEATURES`. Matrices without a pair are no matrices. Undefined, with a note: all features of a ROI without
-        neighbours, and the correlation of one gray level; if that befalls some of many matrices, the mean is over the others.
+        All of `ALL_FEATURES`. Matrices without a pair do not count. Undefined, with a note: all features of a ROI without
+        neighbours, and the correlation of one gray level; if some of several matrices have one gray level, the mean is over
+        the others.
     Raises:
-        ValueError: If volume, mask or aggregation is no such thing, or the ROI spans more than `MAX_LEVELS` gray levels.
+        ValueError: If `levels` or `mask` has the wrong shape or type, the aggregation is unknown, or the ROI spans more than
+            `MAX_LEVELS` gray levels.
     """
     if aggregation not in AGGREGATIONS:
         raise ValueError(f"expected an aggregation of {', '.join(AGGREGATIONS)}, got {aggregation!r}")
@@ -178,21 +185,21 @@ def _bounding_box(mask: np.ndarray) -> tuple[slice, ...]:
 
 
 def _matrices(levels: np.ndarray, mask: np.ndarray, n_levels: int, aggregation: Aggregation) -> Iterator[np.ndarray]:
-    """Pair counts, (L, L) each, of every slice and direction that the aggregation keeps apart."""
+    """Pair counts, (L, L) each: a matrix for each slice and direction, as the aggregation says."""
     slices = [slice(z, z + 1) for z in range(len(levels))] if aggregation.per_slice else [slice(None)]
     groups = [(offset,) for offset in aggregation.offsets] if aggregation.per_direction else [aggregation.offsets]
     for z, group in product(slices, groups):
         yield reduce(np.add, (_counts(levels[z], mask[z], offset, n_levels) for offset in group))
 
 
-def _counts(levels: np.ndarray, mask: np.ndarray, offset: tuple[int, int, int], n_levels: int) -> np.ndarray:
+def _counts(levels: np.ndarray, mask: np.ndarray, offset: Offset, n_levels: int) -> np.ndarray:
     first, second = neighbours(levels, offset)
     both = np.logical_and(*neighbours(mask, offset))
     return pair_counts(first[both], second[both], n_levels)
 
 
 def pair_counts(first: np.ndarray, second: np.ndarray, n_levels: int) -> np.ndarray:
-    """How often gray level i neighbours j: (L, L) int64, symmetric, from levels in [0, L) and their neighbours' levels.
+    """Co-occurrence counts of gray levels in [0, L) and of their neighbours' levels: (L, L) int64, symmetric.
 
     Example:
         >>> pair_counts(*neighbours(np.array([[0, 0], [1, 2]]), (0, 1)), 3)  # 0-0 and 1-2, each counted both ways
@@ -206,7 +213,7 @@ def pair_counts(first: np.ndarray, second: np.ndarray, n_levels: int) -> np.ndar
 
 
 def _features(counts: np.ndarray) -> list[float]:
-    """`ALL_FEATURES` of a matrix of counts; NaN for the correlation of a single gray level."""
+    """`ALL_FEATURES` of a matrix of counts; the correlation of a single gray level is NaN."""
     p = counts / counts.sum()
     values = {name: getattr(glcm, name)(p) for name in ALL_FEATURES}
     if np.count_nonzero(counts.any(axis=0)) == 1:
@@ -215,13 +222,13 @@ def _features(counts: np.ndarray) -> list[float]:
 
 
 def _mean(rows: np.ndarray) -> RoiFeatures:
-    """Means over matrices, (M, 8), of what is defined."""
+    """Means of the defined values over matrices, (M, 8)."""
     undefined = dict(zip(ALL_FEATURES, np.isnan(rows).sum(axis=0), strict=True))
     values = {
         name: float(np.nanmean(column)) if undefined[name] < len(rows) else np.nan
         for name, column in zip(ALL_FEATURES, rows.T, strict=True)
     }
     reason = "all neighbours in the ROI have one gray level, so their standard deviation is 0"
-    some = "{} of {} matrices (slices or directions) have one gray level and are left out of the mean"
+    some = "{} of {} matrices (slices or directions) have one gray level and are excluded from the mean"
     notes = {name: reason if n == len(rows) else some.format(n, len(rows)) for name, n in undefined.items() if n}
     return RoiFeatures(values, notes)

@@ -97,8 +97,10 @@ FAMILIES = {
         "ngl_dc_energy": "dependence_count_energy",
     },
 }
-"""Family -> MIRP's tag -> IBSI's name. What is counted: runs by length, zones by size, zones by distance from the border of the
-ROI, differences to the neighbourhood, and neighbours alike (whose percentage, always 1, is left out)."""
+"""Family -> MIRP's tag -> IBSI's name.
+
+The families count runs by length, zones by size, zones by distance from the border of the ROI, differences from the
+neighbourhood, and neighbours of equal level (without their percentage, which is always 1)."""
 
 MERGING = {
     "2D averaged": ("2d_average", "2d"),
@@ -108,25 +110,26 @@ MERGING = {
     "3D averaged": ("3d_average", "3d"),
     "3D merged": ("3d_volume_merge", "3d"),
 }
-"""Of :data:`~stan_ct.features.glcm_region.AGGREGATIONS` -> MIRP's way for runs, which have directions, and for all else."""
+"""Key of :data:`~stan_ct.features.glcm_region.AGGREGATIONS` -> MIRP's aggregation of runs, which have directions, and of the
+other families."""
 
 UNDEFINED = "no voxel of the ROI has a neighbour in it"
-"""Why neighbourhood differences are undefined where they are."""
+"""Why neighbourhood differences are undefined."""
 
 
-def wider_features(
+def mirp_features(
     levels: np.ndarray, mask: np.ndarray, outline: np.ndarray, aggregation: str = "3D merged"
 ) -> dict[str, dict[str, float]]:
-    """Texture of a ROI, all of `FAMILIES`.
+    """Texture of a ROI beyond co-occurrence: all of `FAMILIES`.
 
     Args:
-        levels: (Z, H, W) gray levels, integers >= 1 in the ROI, from :func:`~stan_ct.features.glcm_region.fixed_bin_size` or
+        levels: Gray levels, (Z, H, W) integer, >= 1 in the ROI, from :func:`~stan_ct.features.glcm_region.fixed_bin_size` or
             :func:`~stan_ct.features.glcm_region.fixed_bin_number`.
-        mask: (Z, H, W) bool, the voxels that count, one at least.
-        outline: (Z, H, W) bool, the ROI before re-segmentation, from whose border distances are measured.
-        aggregation: A key of `MERGING`.
+        mask: Voxels that count, (Z, H, W) bool, at least one.
+        outline: ROI before re-segmentation, (Z, H, W) bool: distances are measured from its border.
+        aggregation: Key of `MERGING`.
     Returns:
-        Family -> feature -> value; NaN for neighbourhood differences of a ROI without neighbours.
+        Family -> feature -> value; neighbourhood differences of a ROI without neighbours are NaN.
     Raises:
         NotComparable: If MIRP is not installed.
         ValueError: If a level is below 1.
@@ -150,7 +153,7 @@ def wider_features(
 
 
 def load_mirp() -> Callable:
-    """What measures.
+    """Imports MIRP's `extract_features`.
 
     Raises:
         NotComparable: If MIRP is not installed.
@@ -164,7 +167,7 @@ def load_mirp() -> Callable:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """MIRP tells its steps, by a handler of the root logger that it would leave behind."""
+    """Silences MIRP, which logs its steps through a handler that it would leave on the root logger."""
     root, silent, level = logging.getLogger(), logging.NullHandler(), logging.root.manager.disable
     root.addHandler(silent)
     logging.disable(logging.INFO)

@@ -58,6 +58,13 @@ def test_texture_errors_by_hand():
     }
 
 
+def test_a_flat_target_patch_does_not_spoil_the_mean():
+    """Its errors of dissimilarity and contrast are undefined, and the mean is that of the other patch, never NaN."""
+    found = texture_errors(np.stack([stripes(10), stripes(0)]))(np.stack([stripes(20), stripes(0)]))
+    assert (found["dissimilarity"], found["contrast"]) == (pytest.approx(1), pytest.approx(3))
+    assert np.isfinite(list(found.values())).all()
+
+
 def test_hu_error_by_hand():
     """Differences 3, -1, 4, -6 have a mean of 0, a mean magnitude of 3.5 and a mean square of 15.5."""
     target = np.array([[10.0, 20.0], [-1000.0, 0.0]])

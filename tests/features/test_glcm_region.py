@@ -224,7 +224,7 @@ def test_one_constant_slice_of_two():
     found = roi_features(np.stack([board, np.full((4, 4), 7)]), np.ones((2, 4, 4), bool), "2D averaged")
     assert found.values["correlation"] == pytest.approx(0, abs=1e-15)
     assert found.values["contrast"] == pytest.approx((2 * 1 + 2 * 0 + 4 * 0) / 8)
-    left_out = "4 of 8 matrices (slices or directions) have one gray level and are left out of the mean"
+    left_out = "4 of 8 matrices (slices or directions) have one gray level and are excluded from the mean"
     assert found.notes == {"correlation": left_out}
 
 

@@ -13,7 +13,7 @@ from test_glcm_region import PHANTOM, SUFFIXES, as_published
 from stan_ct.errors import NotComparable
 from stan_ct.evaluation.measure.region_features import Measure, measure_rois, roi_tables
 from stan_ct.features.glcm_region import AGGREGATIONS, fixed_bin_size
-from stan_ct.features.mirp import FAMILIES, MERGING, UNDEFINED, wider_features
+from stan_ct.features.mirp import FAMILIES, MERGING, UNDEFINED, mirp_features
 
 ROI = PHANTOM > 0
 FIRST = ("short_runs_emphasis", "small_zone_emphasis", "small_distance_emphasis", "coarseness", "low_dependence_emphasis")
@@ -43,7 +43,7 @@ def test_there_is_a_way_for_every_aggregation():
 @pytest.mark.parametrize("aggregation", PUBLISHED)
 def test_digital_phantom_has_the_published_values(aggregation, mirp):
     """The first feature of each family, for each of IBSI's six ways of aggregating."""
-    found = wider_features(PHANTOM, ROI, ROI, aggregation)
+    found = mirp_features(PHANTOM, ROI, ROI, aggregation)
     firsts = [as_published(found[family][name]) for family, name in zip(FAMILIES, FIRST, strict=True)]
     assert tuple(firsts) == PUBLISHED[aggregation]
 
@@ -53,7 +53,7 @@ def test_all_features_have_the_published_values(real_ct, mirp):
     with (real_ct / "ibsi" / "ibsi_1_dig_phantom.csv").open() as file:
         published = {row["tag"]: row["reference value"] for row in csv.DictReader(file, delimiter=";")}
     for aggregation, suffix in SUFFIXES.items():
-        found = wider_features(PHANTOM, ROI, ROI, aggregation)
+        found = mirp_features(PHANTOM, ROI, ROI, aggregation)
         for family, names in FAMILIES.items():
             way = suffix if family == "GLRLM" else suffix.rpartition("_")[0]
             for tag, name in names.items():
@@ -65,26 +65,26 @@ def test_distances_start_at_the_border_before_resegmentation(mirp):
     levels, outline = np.ones((1, 5, 5), int), np.ones((1, 5, 5), bool)
     levels[0, 2, 2], mask = 2, outline.copy()
     mask[0, :, 0] = False
-    assert wider_features(levels, mask, outline, "2.5D merged")["GLDZM"]["large_distance_emphasis"] == (3**2 + 1) / 2
-    assert wider_features(levels, mask, mask, "2.5D merged")["GLDZM"]["large_distance_emphasis"] == (2**2 + 1) / 2
+    assert mirp_features(levels, mask, outline, "2.5D merged")["GLDZM"]["large_distance_emphasis"] == (3**2 + 1) / 2
+    assert mirp_features(levels, mask, mask, "2.5D merged")["GLDZM"]["large_distance_emphasis"] == (2**2 + 1) / 2
 
 
 def test_only_the_roi_counts(mirp):
     """Levels outside the mask change nothing."""
-    assert wider_features(np.where(ROI, PHANTOM, 9), ROI, ROI) == wider_features(PHANTOM, ROI, ROI)
+    assert mirp_features(np.where(ROI, PHANTOM, 9), ROI, ROI) == mirp_features(PHANTOM, ROI, ROI)
 
 
 def test_levels_start_at_1(mirp):
     """Emphases weigh levels by their number, so 0 is refused."""
     with pytest.raises(ValueError, match="gray levels >= 1, got 0"):
-        wider_features(PHANTOM - 1, ROI, ROI)
+        mirp_features(PHANTOM - 1, ROI, ROI)
 
 
 def test_it_keeps_quiet(capfd, mirp):
     """What MIRP tells of its steps is not printed, and logging is as it was."""
     root = logging.getLogger()
     before = (list(root.handlers), root.level, logging.root.manager.disable)
-    wider_features(PHANTOM, ROI, ROI)
+    mirp_features(PHANTOM, ROI, ROI)
     assert capfd.readouterr() == ("", "")
     assert (list(root.handlers), root.level, logging.root.manager.disable) == before
 
@@ -98,7 +98,7 @@ def test_rois_have_them_in_their_tables(mirp):
     images = {"source": target / 2, "twin": target, "target": target}
     rows = measure_rois(images, masks, BINS, ["2.5D merged"], (0, 200), wider=True)
     mask = masks["roi 1"] & (target <= 200)
-    expected = wider_features(fixed_bin_size(np.where(mask, target, 0), mask, 25, 0), mask, masks["roi 1"], "2.5D merged")
+    expected = mirp_features(fixed_bin_size(np.where(mask, target, 0), mask, 25, 0), mask, masks["roi 1"], "2.5D merged")
     for family, features in expected.items():
         group = f"25 HU, {family}, 2.5D merged"
         assert {m.feature: x for m, x in rows.of("roi 1", "target").items() if m.group == group} == pytest.approx(features)
@@ -124,6 +124,6 @@ def test_without_the_package_it_says_how_to_install_it(monkeypatch):
     """The extra by its name, and ROIs are refused before any is measured."""
     monkeypatch.setitem(sys.modules, "mirp", None)
     with pytest.raises(NotComparable, match=r"need MIRP: pip install 'stan-ct\[mirp\]'"):
-        wider_features(PHANTOM, ROI, ROI)
+        mirp_features(PHANTOM, ROI, ROI)
     with pytest.raises(NotComparable, match=r"pip install 'stan-ct\[mirp\]'"):
         measure_rois({"source": PHANTOM}, {"a": ROI}, BINS, ["3D merged"], wider=True)

@@ -24,7 +24,7 @@ from stan_ct.features.errors import relative_error, summarize
 from stan_ct.features.first_order import HISTOGRAM, STATISTICS, histogram_features, statistics
 from stan_ct.features.glcm import ALL_FEATURES
 from stan_ct.features.glcm_region import AGGREGATIONS, roi_features
-from stan_ct.features.mirp import FAMILIES, UNDEFINED, load_mirp, wider_features
+from stan_ct.features.mirp import FAMILIES, UNDEFINED, load_mirp, mirp_features
 from stan_ct.report.sections import Cell, Table
 
 FEWEST_ROIS = 3
@@ -197,7 +197,7 @@ def _of_levels(
     for aggregation in aggregations:
         texture = roi_features(levels, mask, aggregation)
         found |= {Measure(f"{name}, {aggregation}", f): (texture.values[f], texture.notes.get(f, "")) for f in ALL_FEATURES}
-        for family, values in (wider_features(levels, mask, outline, aggregation) if outline is not None else {}).items():
+        for family, values in (mirp_features(levels, mask, outline, aggregation) if outline is not None else {}).items():
             group = f"{name}, {family}, {aggregation}"
             found |= {Measure(group, f): (x, UNDEFINED if np.isnan(x) else "") for f, x in values.items()}
     return found

@@ -157,7 +157,7 @@ def test_hu_below_the_levels():
     source = rows.of("roi 1", "source")
     assert (source[MEAN], math.isnan(source[CONTRAST]), math.isnan(source[Measure(LEVELS, "entropy")])) == (5, True, True)
     said = rows.notes["roi 1", "source", CONTRAST]
-    assert said == "1 voxels of the ROI are below 0 HU: take them out of the mask, or lower `low`"
+    assert said == "1 voxels of the ROI are below 0 HU: exclude them from the mask, or lower `low`"
     contrast = cells(roi_tables(rows), f"ROIs, errors, {TEXTURE}")["source"]["contrast"]
     assert (contrast.n, contrast.undefined, contrast.reason) == (1, 1, said)
 

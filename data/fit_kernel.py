@@ -9,18 +9,10 @@ pair: the result is as good as the known curve, which a wire phantom gives (stan
 Exit codes: 0 done, 1 bad usage or no pair.
 """
 
-import json
 import sys
-from dataclasses import asdict
 from pathlib import Path
 
-import numpy as np
 from absl import app, flags
-
-SLICES = 128
-"""Pairs of slices that are looked at, at most."""
-WORST = 0.1
-"""Largest error of the fit, in units of the highest ratio, that is still a fit."""
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("input_dir", None, "Tree of DICOM that holds both series.", required=True)
@@ -44,50 +36,34 @@ def main(argv: list[str]) -> int:
 
 def fit() -> int:
     """Fits, prints and writes."""
-    from stan_ct.ct.filters import fit_radial_filter
-    from stan_ct.ct.kernels import KERNELS, Kernel, kernel_from_ratio, parse_kernel, read_kernels
+    from stan_ct.ct.kernels import KERNELS, Kernel, parse_kernel, read_kernels, write_kernels
     from stan_ct.dicom.find import find_series
-    from stan_ct.dicom.series import load_series
-    from stan_ct.patches.pairs import PairingRule, pair_series
+    from stan_ct.patches.kernel_fit import fit_kernel_to_series
 
     path = Path(FLAGS.kernel_file)
-    there = read_kernels(path) if path.exists() else {}
-    known = parse_kernel(FLAGS.known_kernel, KERNELS | there)
+    table = read_kernels(path) if path.exists() else {}
+    known = parse_kernel(FLAGS.known_kernel, KERNELS | table)
     Kernel(FLAGS.fit_kernel, known.f50, known.f10)  # refuses a bad name before the work
     if not path.absolute().parent.is_dir():
         raise ValueError(f"{path.parent} does not exist: make it, or choose another --kernel_file")
-    pairs = pair_series(find_series(FLAGS.input_dir).series, PairingRule((known.name,), FLAGS.fit_kernel))
-    slices, each = [], max(SLICES // len(pairs), 1)
-    for pair in pairs[:SLICES]:
-        source, target = load_series(pair.source), load_series(pair.target)
-        chosen = pair.slices[:: max(len(pair.slices) // each, 1)]
-        slices += [(source.volume[z], target.volume[t], pair.source.pixel_spacing) for z, t in chosen]
-    ratio = fit_radial_filter(slices, corners=False)  # aliasing rules the corners
-    found = kernel_from_ratio(FLAGS.fit_kernel, ratio, known)
-    curve = found.mtf(ratio.frequency) / known.mtf(ratio.frequency)
-    frequency = np.asarray(ratio.frequency)
-    certain = (known.mtf(frequency) > 0.05) & (frequency < 0.8 * frequency[-1])  # what was fitted
-    error = float(np.sqrt(np.mean((curve - ratio.gain)[certain] ** 2)))
+    found = fit_kernel_to_series(find_series(FLAGS.input_dir).series, known, FLAGS.fit_kernel)
+    kernel = found.kernel
     print(
-        f"{len(slices)} pairs of slices, {known.name} -> {found.name}: f50 {found.f50:g}, f10 {found.f10:g} lp/cm, overshoot "
-        f"{found.overshoot:g} at {found.overshoot_frequency:g} lp/cm; the measured ratio is met to {error:.3f} (rms)"
+        f"{found.num_slices} pairs of slices, {known.name} -> {kernel.name}: f50 {kernel.f50:g}, f10 {kernel.f10:g} lp/cm, "
+        f"overshoot {kernel.overshoot:g} at {kernel.overshoot_frequency:g} lp/cm; the measured ratio is met to "
+        f"{found.error:.3f} (rms)"
     )
-    if found.f50 > ratio.frequency[-1]:
+    if found.extrapolated:
         print(
-            f"f50 and f10 lie beyond the series' Nyquist frequency, {ratio.frequency[-1]:.2f} lp/cm, and are extrapolated: "
-            "pixels of 0.5 mm or less would show them"
+            f"f50 and f10 lie beyond the series' Nyquist frequency, {found.ratio.frequency[-1]:.2f} lp/cm, and are "
+            "extrapolated: pixels of 0.5 mm or less would show them"
         )
-    if error > WORST * max(ratio.gain):
+    if not found.acceptable:
         raise ValueError(
             f"no kernel curve comes near to {known.name} x the measured ratio, so nothing is written: give a better curve of "
             f"{known.name}, if there is one"
         )
-    table = {name: asdict(kernel) for name, kernel in (there | {found.name: found}).items()}
-    for numbers in table.values():
-        del numbers["name"]
-    partial = path.with_name(f"{path.name}.partial")
-    partial.write_text(json.dumps(table, indent=1) + "\n")
-    partial.replace(path)
+    write_kernels(path, table | {kernel.name: kernel})
     return 0
 
 

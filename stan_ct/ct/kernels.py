@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 from scipy import optimize, special
 
 from stan_ct.ct.filters import RadialFilter
+from stan_ct.files import write_atomically
 
 SLOPE, OVERSHOOT, PLACE = 1.05, 1.5, 0.3
 """Least f10 / f50, largest overshoot, and least place of it in units of f50, that a CT kernel may have."""
@@ -138,6 +139,19 @@ def read_kernels(path: Path | str) -> dict[str, Kernel]:
         raise ValueError(f'{path}: expected {{"NAME": {{"f50": .., "f10": .., "overshoot": ..}}}}, got: {error}') from error
 
 
+def write_kernels(path: Path | str, kernels: Mapping[str, Kernel]) -> None:
+    """Writes kernels as :func:`read_kernels` reads them; the file appears complete or not at all.
+
+    Args:
+        path: The file; one that exists is replaced.
+        kernels: Name -> kernel.
+    Raises:
+        OSError: If it cannot be written.
+    """
+    table = {name: {k: v for k, v in asdict(kernel).items() if k != "name"} for name, kernel in kernels.items()}
+    write_atomically(Path(path), json.dumps(table, indent=1) + "\n")
+
+
 def measure_mtf(
     images: Sequence[np.ndarray], pixel_spacing: tuple[float, float], frequency: np.ndarray, smoothness: float = 1e-5
 ) -> np.ndarray:
@@ -248,6 +262,19 @@ def fit_kernel(name: str, frequency: np.ndarray, mtf: np.ndarray) -> Kernel:
     return Kernel(name, *(round(float(n), 3) for n in (found.f50, found.f10, found.overshoot, found.overshoot_frequency)))
 
 
+def certain_frequencies(ratio: RadialFilter, known: Kernel) -> np.ndarray:
+    """Frequencies at which a measured ratio is one of two curves: elsewhere it is one of noise and rounding, or aliased.
+
+    Args:
+        ratio: Ratio of two kernels, (n,) frequencies.
+        known: Kernel in the denominator.
+    Returns:
+        (n,) bool, True where the known curve exceeds 0.05, without the last fifth of the frequencies.
+    """
+    frequency = np.asarray(ratio.frequency)
+    return (known.mtf(frequency) > 0.05) & (frequency < 0.8 * frequency[-1])
+
+
 def kernel_from_ratio(name: str, ratio: RadialFilter, known: Kernel) -> Kernel:
     """The kernel of the target series, from the filter source -> target of a real pair and the source's known kernel.
 
@@ -265,5 +292,5 @@ def kernel_from_ratio(name: str, ratio: RadialFilter, known: Kernel) -> Kernel:
     """
     frequency, gain = np.asarray(ratio.frequency), np.asarray(ratio.gain)
     source = known.mtf(frequency)
-    certain = (source > 0.05) & (frequency < 0.8 * frequency[-1])  # below, the ratio is one of noise and rounding
+    certain = certain_frequencies(ratio, known)
     return fit_kernel(name, frequency[certain], (source * gain)[certain])

@@ -216,6 +216,7 @@ def match_patches(folder: Path) -> Callable:
 
 def reconstruct(switches: Mapping[str, str], folder: Path) -> Path:
     """Standardizes the source with the model of Table 2; series that the same model has made already are kept."""
+    from stan_ct.reconstruction.run import ReconstructSettings
     from stan_ct.reconstruction.run import reconstruct as standardize
 
     source, model, chosen, note = Path(FLAGS.source_dir), Path(FLAGS.table_2_model), dict(switches), folder / "made_of.json"
@@ -223,7 +224,17 @@ def reconstruct(switches: Mapping[str, str], folder: Path) -> Path:
     if not (note.exists() and note.read_text() == made_of):
         note.unlink(missing_ok=True)
         fusion, command = chosen.pop("fusion"), shlex.join(["python", *sys.argv])
-        if standardize(source, folder, model, fusion, chosen, allow_out_of_protocol=True, command=command) == 3:
+        request = ReconstructSettings(
+            source,
+            folder,
+            (str(model),),
+            fusion=fusion,
+            switches=chosen,
+            allow_out_of_protocol=True,
+            overwrite=True,
+            command=command,
+        )
+        if standardize(request) == 3:
             raise NotComparable(f"nothing was standardized, see {folder / 'report.html'}")
         note.write_text(made_of)
     return folder / "series"

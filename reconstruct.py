@@ -20,8 +20,9 @@ from absl import app, flags
 FLAGS = flags.FLAGS
 
 flags.DEFINE_string("input_dir", None, "A series, a study or any tree of files.", required=True)
-flags.DEFINE_string("output_dir", None, "Where series, manifest and report go.", required=True)
-flags.DEFINE_string("model", "default", "Model folder, as train.py writes it, or the name of one that ships.")
+flags.DEFINE_string("output_dir", None, "Directory for series, manifest, table and report.", required=True)
+flags.DEFINE_list("model", ["auto"], "Names of models that ship, or folders; auto: the one of all that ship which fits.")
+flags.DEFINE_string("target", "", "Kernel of the standard protocol, to choose among models; default: any.")
 flags.DEFINE_enum("fusion", "stan_ct", ["straightforward", "overlap", "realfake", "stan_ct"], "Method, a row of Table 2.")
 flags.DEFINE_enum("patch_layout", None, ["random", "grid", "slice", "tiles"], "Where patches lie; grid, or the method's own.")
 flags.DEFINE_enum("fusion_weights", None, ["hann", "mean"], "Weights of overlapping patches; hann, or the method's own.")
@@ -33,7 +34,10 @@ flags.register_validator("qc_threshold", lambda p: p is None or 0 <= p <= 1, "--
 flags.DEFINE_enum("precision", "auto", ["auto", "float32", "bfloat16"], "Number type of the networks' hidden layers.")
 flags.DEFINE_bool("allow_out_of_protocol", False, "Go on with series that the model was not made for, and mark them.")
 flags.DEFINE_integer("seed", 0, "Of the random layout and of resampling.", 0)
-flags.DEFINE_bool("dry_run", False, "List what would be done; write nothing, and do not load the model.")
+flags.DEFINE_bool("flat", False, "Series side by side in OUT/series, rather than in the folders of the input.")
+flags.DEFINE_bool("overwrite", False, "Replace series in the output that were made with another model or other switches.")
+flags.DEFINE_bool("show_identifiers", False, "Name source files and Patient IDs in manifest, report and table.")
+flags.DEFINE_bool("dry_run", False, "Say what would be done with each series; write nothing, and do not load the networks.")
 
 
 def main(argv: list[str]) -> int:
@@ -41,21 +45,29 @@ def main(argv: list[str]) -> int:
     if len(argv) > 1:
         return fail(f"unexpected argument {argv[1]!r}: all arguments are flags, as in --input_dir=DIR")
     from stan_ct.errors import UsageError
-    from stan_ct.reconstruction.run import reconstruct
+    from stan_ct.quiet import quiet_start
+
+    with quiet_start():
+        from stan_ct.reconstruction.run import ReconstructSettings, reconstruct
 
     switches = ("patch_layout", "fusion_weights", "hu_rescale", "mask", "on_unqualified", "qc_threshold", "seed")
     try:
-        return reconstruct(
+        settings = ReconstructSettings(
             input_dir=Path(FLAGS.input_dir),
             output_dir=Path(FLAGS.output_dir),
-            model=Path(FLAGS.model),
+            models=FLAGS.model,
+            target=FLAGS.target,
             fusion=FLAGS.fusion,
             switches={name: FLAGS[name].value for name in switches},
             precision=FLAGS.precision,
             dry_run=FLAGS.dry_run,
             allow_out_of_protocol=FLAGS.allow_out_of_protocol,
+            flat=FLAGS.flat,
+            overwrite=FLAGS.overwrite,
+            show_identifiers=FLAGS.show_identifiers,
             command=shlex.join(["python", *sys.argv]),
         )
+        return reconstruct(settings)
     except UsageError as error:
         return fail(error)
     except KeyboardInterrupt:

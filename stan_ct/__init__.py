@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from stan_ct.dicom.series import Series, SeriesFiles, load_series
     from stan_ct.errors import StanCTError, UsageError
     from stan_ct.reconstruction.checks import Finding
-    from stan_ct.reconstruction.standardize import Model, Standardized, load_model
+    from stan_ct.reconstruction.loading import load_model
+    from stan_ct.reconstruction.standardize import Model, Standardized
 
 _HOME = {
     "find_series": "dicom.find",
@@ -32,7 +33,7 @@ _HOME = {
     "Inventory": "dicom.find",
     "SeriesFiles": "dicom.series",
     "Series": "dicom.series",
-    "load_model": "reconstruction.standardize",
+    "load_model": "reconstruction.loading",
     "Model": "reconstruction.standardize",
     "Standardized": "reconstruction.standardize",
     "Finding": "reconstruction.checks",

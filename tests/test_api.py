@@ -15,6 +15,7 @@ from synthetic import random_stored, write_ct
 
 import stan_ct
 from stan_ct.reconstruction.cohort import Run, standardize_cohort
+from stan_ct.reconstruction.selection import ModelSet
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -54,7 +55,9 @@ def test_the_library_writes_the_same_bytes_as_a_cohort(tmp_path, monkeypatch):
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "1700000000")
     write_ct(tmp_path / "in", random_stored((3, 40, 44)))
     inventory, model = stan_ct.find_series(tmp_path / "in"), scripted_model()
-    standardize_cohort(inventory, Run(tmp_path / "cohort", model), lambda s, _: s, lambda line: None)
+    standardize_cohort(
+        inventory, Run(tmp_path / "in", tmp_path / "cohort", ModelSet((model,))), lambda s, _: s, lambda line: None
+    )
     (files,) = inventory.series
     result = model.standardize(stan_ct.load_series(files))
     result.write(tmp_path / "library" / "series" / files.name)

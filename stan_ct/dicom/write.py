@@ -64,7 +64,7 @@ def write_series(
 ) -> tuple[str, ...]:
     """Writes a volume as the derived series of its source, one file per slice: IM0001.dcm and so on, along the normal.
 
-    The files are made in OUT/.incomplete/NAME for `folder` OUT/series/NAME and moved there together: the folder
+    The files are made in PARENT/.incomplete/NAME for `folder` PARENT/NAME and moved there together: the folder
     appears complete or not at all, and one that exists is replaced only by a complete one. Not for threads.
 
     Args:
@@ -79,23 +79,35 @@ def write_series(
         ValueError: If `volume` is not of the source's shape or not finite, or `derivation.created` has no time zone.
         Refused: `unreadable`, if a source file changed or went away after it was read.
     """
+    folder = Path(folder)
+    incomplete = folder.parent / ".incomplete" / folder.name
+    try:
+        shutil.rmtree(incomplete, ignore_errors=True)  # of a run that was killed
+        uids = write_slices(series, volume, incomplete, derivation, series_number)
+        replace_folder(incomplete, folder, incomplete.with_name(f"{incomplete.name}.replaced"))
+    finally:
+        shutil.rmtree(incomplete, ignore_errors=True)
+        with suppress(OSError):  # another series may be under way in it
+            incomplete.parent.rmdir()
+    return uids
+
+
+def write_slices(
+    series: Series, volume: np.ndarray, folder: Path, derivation: Derivation, series_number: int
+) -> tuple[str, ...]:
+    """Like :func:`write_series`, one file after the other into a folder that is made for them.
+
+    Raises:
+        ValueError, Refused: As :func:`write_series`.
+        OSError: If the folder exists, or cannot be written.
+    """
     if volume.shape != series.volume.shape:
         raise ValueError(f"volume must be {series.volume.shape} like its source, not {volume.shape}")
     if derivation.created.tzinfo is None:
         raise ValueError(f"created must be timezone-aware, not {derivation.created}")
-    folder = Path(folder)
-    incomplete = folder.parent.parent / ".incomplete" / folder.name
+    folder.mkdir(parents=True)
     with dicom.tolerant():
-        try:
-            shutil.rmtree(incomplete, ignore_errors=True)  # of a run that was killed
-            incomplete.mkdir(parents=True)
-            uids = _write_slices(series, volume, incomplete, derivation, series_number)
-            replace_folder(incomplete, folder, incomplete.with_name(f"{incomplete.name}.replaced"))
-        finally:
-            shutil.rmtree(incomplete, ignore_errors=True)
-            with suppress(OSError):  # another series may be under way in it
-                incomplete.parent.rmdir()
-    return uids
+        return _write_slices(series, volume, folder, derivation, series_number)
 
 
 def _write_slices(

@@ -92,6 +92,11 @@ class ModelConfig:
         )
 
 
+def shipped_models() -> list[str]:
+    """Names of the models that ship with STAN-CT."""
+    return sorted(path.parent.name for path in Path(__file__).parent.glob(f"*/{CONFIG}"))
+
+
 def find_model(name: Path | str) -> Path:
     """A model folder, or one that ships with STAN-CT by its name, as `default`."""
     shipped = Path(__file__).resolve().parent / name

@@ -20,12 +20,13 @@ def compute_dtype(precision: Precision) -> str:
 
 def _fast_type() -> Precision:
     """bfloat16 on an NVIDIA GPU of compute capability 8 or later or a CPU with AMX or AVX-512 bfloat16, float16 on one of 7."""
-    import tensorflow as tf
+    if any(Path("/dev", name).exists() for name in ("nvidia0", "nvidiactl", "dxg")):  # else TensorFlow would find none, slowly
+        import tensorflow as tf
 
-    gpus = tf.config.list_physical_devices("GPU")
-    if gpus:
-        capability = tf.config.experimental.get_device_details(gpus[0]).get("compute_capability", (0, 0))[0]
-        return "bfloat16" if capability >= 8 else "float16" if capability == 7 else "float32"
+        gpus = tf.config.list_physical_devices("GPU")
+        if gpus:
+            capability = tf.config.experimental.get_device_details(gpus[0]).get("compute_capability", (0, 0))[0]
+            return "bfloat16" if capability >= 8 else "float16" if capability == 7 else "float32"
     cpuinfo = Path("/proc/cpuinfo")
     flags = cpuinfo.read_text() if cpuinfo.exists() else ""
     return "bfloat16" if "amx_bf16" in flags or "avx512_bf16" in flags else "float32"

@@ -40,21 +40,32 @@ class Guard:
     standard: Fingerprint | None = None
 
     def __call__(self, series: Series) -> GuardVerdict:
-        """Compares Convolution Kernel, slice thickness, pixel spacing and noise spectrum with what the model was made for."""
-        kernel = series.files.kernel
+        """Compares a series in memory, see :meth:`judge`."""
+        return self.judge(series.files.kernel, appearance(series))
+
+    def judge(self, kernel: str, seen: Appearance) -> GuardVerdict:
+        """Compares Convolution Kernel, slice thickness, pixel spacing and noise spectrum with those of the model's protocols.
+
+        Args:
+            kernel: Convolution Kernel (0018,1210) of the series.
+            seen: Its slice thickness, pixel spacing and noise spectrum.
+        """
         if not self.sources:
             return GuardVerdict(kernel)
-        seen = appearance(series)
         if self.standard and self.standard.is_called(kernel):
-            other = self.standard.outside(seen)
+            nearest, other = self._nearest(seen).kernel, self.standard.outside(seen)
             if not other:
-                return GuardVerdict(self._nearest(seen).kernel, standard=True)
-            return GuardVerdict(self._nearest(seen).kernel, reasons=(f"kernel {kernel} is the standard one, but", *other))
-        named = [source for source in self.sources if source.is_called(kernel)]
+                return GuardVerdict(nearest, standard=True)
+            return GuardVerdict(nearest, reasons=(f"kernel {kernel} is the standard one, but", *other))
+        named = self.named(kernel)
         if named:
-            return GuardVerdict(named[0].kernel, reasons=tuple(named[0].outside(seen)))
+            return GuardVerdict(named.kernel, reasons=tuple(named.outside(seen)))
         known = " and ".join(source.kernel for source in self.sources)
         return GuardVerdict(self._nearest(seen).kernel, reasons=(f"kernel {kernel}, the model standardizes {known}",))
+
+    def named(self, kernel: str) -> Fingerprint | None:
+        """Fingerprint of the source kernel of this name, None if the model does not know it."""
+        return next((source for source in self.sources if source.is_called(kernel)), None)
 
     def _nearest(self, seen: Appearance) -> Fingerprint:
         """The source kernel with the most similar noise; the first one where noise cannot be measured."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import sys
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict
 from importlib.metadata import version
+from pathlib import Path
 
 import numpy as np
 
@@ -15,19 +17,22 @@ from stan_ct import __version__
 from stan_ct.dicom.refusal import Refusal
 from stan_ct.dicom.series import Series, SeriesFiles
 from stan_ct.reconstruction.checks import Finding
-from stan_ct.reconstruction.standardize import Model, Standardized
+from stan_ct.reconstruction.selection import ModelSet
+from stan_ct.reconstruction.standardize import Standardized
 
 PACKAGES = ("numpy", "scipy", "pydicom", "opencv-python-headless", "scikit-image", "tensorflow", "keras")
 
 
-def run_entry(model: Model, command: str, created: str) -> dict:
+def run_entry(models: ModelSet, command: str, created: str) -> dict:
     """Who made the series, with what and how: the head of the manifest."""
+    settings = asdict(models.models[0].settings)
+    del settings["qc_threshold"]  # of each model
     return {
         "stan_ct": __version__,
         "created": created,
         "command": command,
-        "model": asdict(model.identity),
-        "settings": {**asdict(model.settings), "precision": model.precision},
+        "models": [{**asdict(m.identity), "qc_threshold": m.settings.qc_threshold} for m in models.models],
+        "settings": {**settings, "precision": models.models[0].precision},
         "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
         "platform": f"{sys.platform} {platform.machine()}",
     }
@@ -46,13 +51,22 @@ def source_entry(files: SeriesFiles) -> dict:
     }
 
 
-def result_entry(result: Standardized, series_number: int, uids: Iterable[str], seconds: float) -> dict:
-    """A written series: patches, findings, HU, and every slice."""
+def result_entry(result: Standardized, series_number: int, uids: Iterable[str], seconds: float, show: bool) -> dict:
+    """A written series: patches, findings, HU, and every slice.
+
+    Args:
+        result: Standardized series.
+        series_number: Series Number of the derived series.
+        uids: SOP Instance UIDs of the derived slices.
+        seconds: Time that it took.
+        show: Whether to name source files.
+    """
     slices, fidelity = result.slices, result.fidelity
     mean_change, rms_change = _hu_change(result.source, result.volume)
     synthesized, qualified = sum(s.patches for s in slices), sum(s.qualified for s in slices)
     return {
         "status": "written",
+        "model": result.model.identity.name,
         "derived_series_uid": result.series_uid,
         "series_number": series_number,
         "treated_as": result.verdict.kernel,
@@ -67,16 +81,16 @@ def result_entry(result: Standardized, series_number: int, uids: Iterable[str], 
         "tissue_hu_change": fidelity.tissues,
         "structure_hu": fidelity.structure,
         "strongest_structure": fidelity.strongest,
-        "slices": _slice_entries(result, uids),
-        "refused_slices": [refusal_entry(r) for r in result.source.refusals],
+        "slices": _slice_entries(result, uids, show),
+        "refused_slices": [refusal_entry(r, show) for r in result.source.refusals],
         "seconds": round(seconds, 2),
     }
 
 
-def _slice_entries(result: Standardized, uids: Iterable[str]) -> list[dict]:
+def _slice_entries(result: Standardized, uids: Iterable[str], show: bool) -> list[dict]:
     return [
         {
-            "source_file": str(instance.path),
+            **({"source_file": str(instance.path)} if show else {}),
             "sha256": instance.sha256,
             "source_uid": instance.uid,
             "derived_uid": uid,
@@ -92,14 +106,32 @@ def _slice_entries(result: Standardized, uids: Iterable[str]) -> list[dict]:
     ]
 
 
-def refusal_entry(refusal: Refusal) -> dict:
-    """A refused slice or series."""
-    return {
-        "reason": refusal.reason,
-        "found": refusal.found,
-        "advice": refusal.advice,
-        "files": [str(p) for p in refusal.paths],
-    }
+def refusal_entry(refusal: Refusal, show: bool) -> dict:
+    """A refused slice or series.
+
+    Args:
+        refusal: What was refused, and why.
+        show: Whether to name the files, whose names may be those of patients.
+    """
+    entry = {"reason": refusal.reason, "found": refusal.found, "advice": refusal.advice, "num_files": len(refusal.paths)}
+    if show:
+        return entry | {"files": [printable(p) for p in refusal.paths]}
+    return entry | {"found": without_paths(refusal.found, refusal.paths)}
+
+
+def printable(path: Path) -> str:
+    """A path as text that can be written and printed, whatever its bytes: no control characters, no lone surrogates."""
+    text = os.fsencode(path).decode("utf-8", "backslashreplace")
+    return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
+
+
+def without_paths(text: str, paths: Iterable[Path]) -> str:
+    """A text in which the paths, and the folders that hold them, are left out."""
+    known = {str(part) for path in paths for part in (path, path.absolute(), *path.parents) if len(str(part)) > 1}
+    known |= {path.name for path in paths}
+    for name in sorted(known, key=len, reverse=True):
+        text = text.replace(name, "(file)")
+    return text
 
 
 def _finding_entry(finding: Finding) -> dict:

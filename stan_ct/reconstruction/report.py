@@ -61,7 +61,7 @@ def build_report(manifest: Entry, panels: Sequence[Sequence[Panel]]) -> Report:
         manifest: Content of `manifest.json`.
         panels: Images of each series of the manifest.
     """
-    model, all_series = manifest["model"], manifest["series"]
+    all_series = manifest["series"]
     folded = sum(entry["status"] == "written" for entry in all_series) > FOLDED_ABOVE
     numbered = [(number, *both) for number, both in enumerate(zip(all_series, panels, strict=True), 1)]
     provenance = Provenance(
@@ -69,7 +69,7 @@ def build_report(manifest: Entry, panels: Sequence[Sequence[Panel]]) -> Report:
         data={},
         settings=manifest["settings"],
         seeds={},
-        models={model["name"]: model["sha256"]},
+        models={model["name"]: model["sha256"] for model in manifest["models"]},
         versions={"STAN-CT": manifest["stan_ct"], **manifest["versions"], "platform": manifest["platform"]},
         created=manifest["created"],
     )
@@ -125,7 +125,7 @@ def _results(manifest: Entry) -> Group:
     if series:
         rows = tuple(_overview(number, entry) for number, entry in enumerate(series, 1))
         blocks.append(Listing(("Result", "Series", "Kernel", "Slice thickness", "Slices"), rows))
-    if skipped := manifest["passed_over"]:
+    if skipped := manifest["skipped"]:
         blocks.append(Text("", "Skipped files: " + ", ".join(f"{count} x {kind}" for kind, count in skipped.items()) + "."))
     return Group("Results", tuple(blocks))
 
@@ -139,16 +139,21 @@ def _refusals(manifest: Entry) -> list[Group]:
     """What was refused and what failed, one row per reason."""
     groups: dict[str, list[tuple[Entry, Sequence[str]]]] = {}
     for refusal in manifest["refusals"]:
-        groups.setdefault(refusal["reason"], []).append((refusal, refusal["files"]))
+        groups.setdefault(refusal["reason"], []).append((refusal, _places(refusal)))
     for entry in manifest["series"]:
         if "refusal" in entry:
             groups.setdefault(entry["refusal"]["reason"], []).append((entry["refusal"], [entry["name"]]))
         for refusal in entry.get("refused_slices", []):
-            groups.setdefault(refusal["reason"], []).append((refusal, refusal["files"]))
+            groups.setdefault(refusal["reason"], []).append((refusal, _places(refusal)))
     if not groups:
         return []
     rows = tuple(_refusal_row(reason, refusals) for reason, refusals in groups.items())
     return [Group("Refused or failed", (Listing(("Reason", "Count", "What came", "What to do", "Where"), rows),))]
+
+
+def _places(refusal: Entry) -> list[str]:
+    """Names of the files of a refusal, where they may be shown, or how many there are."""
+    return list(refusal.get("files", [])) or [counted(refusal["num_files"], "file")]
 
 
 def _refusal_row(reason: str, refusals: Sequence[tuple[Entry, Sequence[str]]]) -> tuple[str, ...]:
@@ -260,22 +265,25 @@ def _facts(entry: Entry) -> dict[str, str]:
 
 
 def _method(manifest: Entry) -> Group:
-    model, settings = manifest["model"], manifest["settings"]
+    models, settings = manifest["models"], manifest["settings"]
     lights = (
         "The lights: **green**, written and every check passed; **amber**, written, but with findings, with refused slices, or "
         "out of the protocols that the model was made for; **red**, not written; **gray**, left alone because the series has "
         "the standard protocol already."
     )
     facts = {
-        "Model": f"{model['name']} ({model['sha256'][:8]})",
-        "Kernel": f"{model['source_kernel']} \N{RIGHTWARDS ARROW} {model['target_kernel']}",
+        "Models": "; ".join(_model(model) for model in models),
         "Fusion": f"{settings['fusion']}, weights {settings['fusion_weights']}",
-        "Patches": f"layout {settings['patch_layout']}, qualified from P(real) = {settings['qc_threshold']:.3g}, "
-        f"holes filled from the {settings['on_unqualified']} patch or slice",
+        "Patches": f"layout {settings['patch_layout']}, holes filled from the {settings['on_unqualified']} patch or slice",
         "HU": f"rescaled by {settings['hu_rescale']}, mask {settings['mask']}",
         "Precision": settings["precision"],
     }
     return Group("Method", (Text("", lights), Facts(facts)))
+
+
+def _model(model: Entry) -> str:
+    kernels = f"kernel {model['source_kernel']} \N{RIGHTWARDS ARROW} {model['target_kernel']}"
+    return f"{model['name']} ({model['sha256'][:8]}), {kernels}, patches qualified from P(real) = {model['qc_threshold']:.3g}"
 
 
 def _thickness(entry: Entry) -> str:

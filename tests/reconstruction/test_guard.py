@@ -15,6 +15,7 @@ from stan_ct.dicom.find import find_series
 from stan_ct.dicom.series import load_series
 from stan_ct.reconstruction.cohort import Run, standardize_cohort
 from stan_ct.reconstruction.guard import Guard
+from stan_ct.reconstruction.selection import ModelSet
 
 BLUR = {"SOFT": 1.0, "MID": 0.6, "SHARP": 0.3}
 """Kernel -> standard deviation, px, of the Gaussian that stands for it."""
@@ -83,7 +84,7 @@ def test_a_model_without_fingerprints_lets_everything_pass(tmp_path):
 
 
 def run_cohort(source, output, guard, allow=False):
-    run = Run(output, scripted_model(guard=guard), "test", allow)
+    run = Run(source, output, ModelSet((scripted_model(guard=guard),)), "test", allow)
     return standardize_cohort(find_series(source), run, lambda s, _: s, lambda line: None)
 
 

@@ -31,7 +31,10 @@ def test_the_shipped_model_standardizes_a_real_slice(tmp_path):
     flags = (f"--input_dir={tmp_path / 'in'}", f"--output_dir={tmp_path / 'out'}")
     refused = reconstruct(*flags)
     assert refused.returncode == 3
-    assert "out_of_protocol: kernel STANDARD, the model standardizes BL57 and BR40" in refused.stdout
+    assert (
+        "out_of_protocol: kernel STANDARD is none that the models standardize: default BL57 and BR40 to BL64" in refused.stdout
+    )
+    assert "philips_b_l B to L" in refused.stdout
     done = reconstruct(*flags, "--allow_out_of_protocol")
     assert done.returncode == 0, done.stderr
     assert "OUT OF PROTOCOL" in done.stdout
@@ -50,17 +53,29 @@ def test_the_shipped_model_standardizes_a_real_slice(tmp_path):
     filtered = [front_end(air, source.files.pixel_spacing, kernel)[bone] for kernel in ("BR40", "BL57")]
     assert min(np.abs(output.volume[0][bone] - hu).max() for hu in filtered) <= 0.501, "bone is filtered, no more"
     manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
-    assert manifest["model"]["target_kernel"] == "BL64"
+    assert manifest["models"][0]["target_kernel"] == "BL64"
     assert manifest["settings"]["fusion"] == "stan_ct"
 
 
 def test_a_dry_run_lists_and_writes_nothing(tmp_path):
-    """What would be done, with exit code 0, and no output directory."""
+    """What would be done with each series, refusals by protocol included, with the exit code of the run; nothing written."""
     write_ct(tmp_path / "in", random_stored((4, 40, 40)), kernel="B30f")
-    done = reconstruct(f"--input_dir={tmp_path / 'in'}", f"--output_dir={tmp_path / 'out'}", "--dry_run")
-    assert done.returncode == 0
-    assert "kernel B30f, 4 x 40 x 40" in done.stdout
+    flags = (f"--input_dir={tmp_path / 'in'}", f"--output_dir={tmp_path / 'out'}", "--dry_run")
+    refused = reconstruct(*flags)
+    assert refused.returncode == 3
+    assert "kernel B30f, 4 x 40 x 40: would be refused, out_of_protocol" in refused.stdout
+    allowed = reconstruct(*flags, "--allow_out_of_protocol")
+    assert allowed.returncode == 0
+    assert "would be standardized with default, OUT OF PROTOCOL ->" in allowed.stdout
     assert not (tmp_path / "out").exists()
+
+
+def test_the_model_that_fits_is_named(tmp_path):
+    """A series of another model's kernel is refused with the name of the model that takes it."""
+    write_ct(tmp_path / "in", random_stored((4, 40, 40)) // 16 + 1000, kernel="B", thickness=5.0)
+    done = reconstruct(f"--input_dir={tmp_path / 'in'}", f"--output_dir={tmp_path / 'out'}", "--model=default", "--dry_run")
+    assert done.returncode == 3
+    assert "kernel B, the model standardizes BL57 and BR40" in done.stdout
 
 
 @pytest.mark.parametrize(

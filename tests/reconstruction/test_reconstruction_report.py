@@ -1,7 +1,6 @@
 """The report of a run: one traffic light per series, limits beside values, the same refusals once, and nothing that escapes."""
 
 import ast
-import copy
 import doctest
 from pathlib import Path
 
@@ -27,10 +26,19 @@ SOURCE = {
     "shape": [4, 64, 48],
 }
 
+MODEL = {
+    "name": "m",
+    "sha256": "ab" * 32,
+    "source_kernel": "BR40",
+    "target_kernel": "BL64",
+    "sharpens": True,
+    "qc_threshold": 0.4991,
+}
+
 
 def refusal(reason="no_rescale", found="none", files=("/in/1.dcm",)):
     """An entry of a refusal."""
-    return {"reason": reason, "found": found, "advice": ADVICE[reason], "files": list(files)}
+    return {"reason": reason, "found": found, "advice": ADVICE[reason], "num_files": len(files), "files": list(files)}
 
 
 def written(name="3-Chest", findings=(), of_slices=None, cautions=(), refused=()):
@@ -77,16 +85,16 @@ def unwritten(status="refused", name="4-Other", **options):
 def manifest(*series, **changed):
     """A manifest of these series."""
     settings = {"fusion": "stan_ct", "patch_layout": "grid", "fusion_weights": "hann", "hu_rescale": "window", "mask": "whole"}
-    settings |= {"on_unqualified": "best", "qc_threshold": 0.4991, "rule": {"sides": [100, 256]}, "precision": "bfloat16"}
+    settings |= {"on_unqualified": "best", "rule": {"sides": [100, 256]}, "precision": "bfloat16"}
     return {
         "stan_ct": "0.1.0",
         "created": "2025-01-01T00:00:00+00:00",
         "command": "stan-ct reconstruct",
-        "model": {"name": "m", "sha256": "ab" * 32, "source_kernel": "BR40", "target_kernel": "BL64", "sharpens": True},
+        "models": [MODEL],
         "settings": settings,
         "versions": {"numpy": "2.0"},
         "platform": "linux",
-        "passed_over": {},
+        "skipped": {},
         "refusals": [],
         "series": list(series),
         "not_yet_done": [],
@@ -270,7 +278,7 @@ def test_method_follows_the_results():
     of = built(written(), unwritten())
     assert [section.heading for section in of.sections] == ["Results", "Refused or failed", "3-Chest", "Method"]
     (facts,) = blocks(group(of, "Method"), Facts)
-    assert (facts.values["Model"], facts.values["Kernel"]) == ("m (abababab)", "BR40 → BL64")
+    assert facts.values["Models"] == "m (abababab), kernel BR40 → BL64, patches qualified from P(real) = 0.499"
     assert of.provenance.command == "stan-ct reconstruct"
     assert of.provenance.models == {"m": "ab" * 32}
     assert of.provenance.versions == {"STAN-CT": "0.1.0", "numpy": "2.0", "platform": "linux"}
@@ -300,8 +308,8 @@ def test_hostile_headers_stay_text():
     evil = "\"><script>alert(1)</script><img src=x onerror='alert(2)'>{{ 7*7 }}&"
     series = written(evil, findings=[(evil, 1.0, 0.0)], cautions=[evil], refused=[refusal("truncated", evil, [evil])])
     series |= {"kernel": evil, "source_series_uid": evil, "treated_as": evil}
-    content = manifest(series, unwritten(name=evil, found=evil), passed_over={evil: 1}, not_yet_done=[evil], command=evil)
-    content["model"] = copy.deepcopy(content["model"]) | {"name": evil, "source_kernel": evil}
+    content = manifest(series, unwritten(name=evil, found=evil), skipped={evil: 1}, not_yet_done=[evil], command=evil)
+    content["models"] = [MODEL | {"name": evil, "source_kernel": evil}]
     html = report_page(content, [[Panel(evil, evil, (1, 1), b"")], []])
     assert "<script" not in html
     assert "<img src=x" not in html

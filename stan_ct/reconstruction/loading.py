@@ -1,0 +1,108 @@
+"""Model folders -> models that are ready to standardize; networks are loaded when the first slice needs them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from functools import cached_property
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+
+from stan_ct.errors import UsageError
+from stan_ct.models.folder import ModelConfig, find_model, model_hash, read_config, shipped_models
+from stan_ct.networks.precision import Precision, compute_dtype
+from stan_ct.reconstruction.guard import Guard
+from stan_ct.reconstruction.pipeline import Synthesizer
+from stan_ct.reconstruction.selection import ModelSet
+from stan_ct.reconstruction.settings import FusionMethod, method_settings
+from stan_ct.reconstruction.standardize import Model, ModelIdentity
+
+
+class LazySynthesizer:
+    """Synthesizer of a model folder that is loaded, with TensorFlow, when it is first used.
+
+    Args:
+        folder: Model folder.
+        precision: Number type of the networks' hidden layers.
+        loading: Context in which it is loaded.
+    """
+
+    def __init__(self, folder: Path, precision: Precision, loading: Callable[[], AbstractContextManager]) -> None:
+        self._folder, self._precision, self._loading = folder, precision, loading
+
+    @cached_property
+    def _loaded(self) -> Synthesizer:
+        with self._loading():
+            from stan_ct.reconstruction.synthesis import load_synthesizer
+
+            return load_synthesizer(self._folder, self._precision)
+
+    def prepare(self, hu: np.ndarray, pixel_spacing: tuple[float, float], kernel: str = "") -> np.ndarray:
+        """Whole-slice step, see :class:`Synthesizer`."""
+        return self._loaded.prepare(hu, pixel_spacing, kernel)
+
+    def __call__(self, patches: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Synthesizes and judges patches, see :class:`Synthesizer`."""
+        return self._loaded(patches)
+
+
+def load_model(
+    name: Path | str = "default",
+    *,
+    precision: Precision = "auto",
+    fusion: FusionMethod = "stan_ct",
+    loading: Callable[[], AbstractContextManager] = nullcontext,
+    **switches: Any,
+) -> Model:
+    """Loads a model. Its networks, and TensorFlow, are loaded when the first slice needs them.
+
+    Args:
+        name: Model folder, as `train.py` writes it, or the name of a model that ships: `default`, `philips_b_l`.
+        precision: Number type of the networks' hidden layers: `auto`, `float32`, `bfloat16`; HU are float32 in any case.
+        fusion: Row of the paper's Table 2: `stan_ct`, `realfake`, `overlap`, `straightforward`.
+        loading: Context in which TensorFlow and the networks are loaded, such as one that silences standard error.
+        switches: Fields of :class:`~stan_ct.reconstruction.settings.PipelineSettings`; None leaves the method's own.
+    Raises:
+        UsageError: If there is no such model, or switches exclude each other.
+    """
+    try:
+        folder = find_model(name)
+        config = read_config(folder)
+        chosen = {"qc_threshold": config.qc_threshold, **{k: v for k, v in switches.items() if v is not None}}
+        settings = method_settings(fusion, **chosen)
+        with loading():  # looks for GPUs, which takes TensorFlow where there may be one
+            resolved = cast(Precision, compute_dtype(precision).removeprefix("mixed_"))
+        identity = _identity(config, folder)
+    except (FileNotFoundError, ValueError) as error:
+        raise UsageError(str(error)) from error
+    synthesizer = LazySynthesizer(folder, resolved, loading)
+    return Model(identity, synthesizer, settings, resolved, Guard(config.sources, config.standard), str(name))
+
+
+def _identity(config: ModelConfig, folder: Path) -> ModelIdentity:
+    return ModelIdentity(config.name, model_hash(folder), config.source_kernel, config.target_kernel, config.sharpens)
+
+
+def load_models(names: Sequence[str], target: str = "", **options: Any) -> ModelSet:
+    """Loads the models to choose from.
+
+    Args:
+        names: Names or folders of models; "auto" stands for all that ship.
+        target: Kernel of the standard protocol; models of other targets are left out.
+        options: As for :func:`load_model`.
+    Raises:
+        UsageError: If there is no such model, or none with this target.
+    """
+    shipped = [load_model(name, **options) for name in shipped_models()]
+    chosen: list[Model] = []
+    for name in names:
+        chosen += shipped if name == "auto" else [load_model(name, **options)]
+    if target:
+        known = sorted({model.identity.target_kernel for model in chosen})
+        chosen = [model for model in chosen if model.identity.target_kernel.casefold() == target.casefold()]
+        if not chosen:
+            raise UsageError(f"no model makes kernel {target}: the chosen ones make {', '.join(known)}")
+    used = {model.identity.sha256 for model in chosen}
+    return ModelSet(tuple(chosen), tuple(model for model in shipped if model.identity.sha256 not in used))

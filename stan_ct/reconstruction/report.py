@@ -114,7 +114,7 @@ def _results(manifest: Entry) -> Group:
     series, pending = manifest["series"], manifest["not_yet_done"]
     levels = [traffic_light(entry).level for entry in series]
     words: dict[Level, str] = {"good": "without findings", "caution": "to be checked", "bad": "not written"}
-    counts = [(levels.count(level), Status(level, text)) for level, text in words.items()]
+    counts = [_tallied(levels.count(level), level, text) for level, text in words.items()]
     if "neutral" in levels:
         counts.append((levels.count("neutral"), Status("neutral", "left alone")))
     blocks: list[Block] = [Tally(tuple(counts))]
@@ -128,6 +128,11 @@ def _results(manifest: Entry) -> Group:
     if skipped := manifest["skipped"]:
         blocks.append(Text("", "Skipped files: " + ", ".join(f"{count} x {kind}" for kind, count in skipped.items()) + "."))
     return Group("Results", tuple(blocks))
+
+
+def _tallied(count: int, level: Level, words: str) -> tuple[int, Status]:
+    """A count and its light, which is gray for none."""
+    return count, Status(level if count else "neutral", words)
 
 
 def _overview(number: int, entry: Entry) -> tuple[str | Status | Link, ...]:

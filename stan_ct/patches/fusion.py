@@ -42,7 +42,7 @@ def extract(image: np.ndarray, patches: Sequence[Patch], size: int | None) -> np
 
     Args:
         image: (H, W) float32, HU.
-        patches: Where to cut.
+        patches: Locations of the patches.
         size: Side to which patches are resized (cubic); None keeps them as they are, all of one shape.
     Returns:
         (N, size, size) float32, HU; or (N, h, w) without resizing.
@@ -63,7 +63,7 @@ def fuse(
 
     Args:
         image: (H, W) float32, HU: the slice the patches were cut from.
-        patches: Where they lay.
+        patches: Locations of the patches, as they were cut.
         changes: For each patch, synthesized minus cut, (size, size) HU; resized back to the patch (area mean).
         weighting: `hann` trusts the centre of a patch, `mean` all of it alike (the paper's words).
         crops: For each patch, the borders not to trust; None for none.

@@ -16,7 +16,7 @@ Pairing = Literal["kernel", "standard"]
 
 
 class PairingError(StanCTError, ValueError):
-    """The series found do not make pairs as asked; the message says what came and what to do."""
+    """The series do not make the requested pairs; the message says what came and what to do."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class SeriesPair:
 
 @dataclass(frozen=True)
 class PairingRule:
-    """Which protocols pair.
+    """Rule for the protocols that pair.
 
     Attributes:
         source_kernels: Convolution Kernels (0018,1210) of the non-standard protocols.
@@ -107,8 +107,8 @@ def pair_series(series: Sequence[SeriesFiles], rule: PairingRule) -> list[Series
     """Pairs, in each study, series of source protocols with series of the target protocol on the same grid.
 
     Args:
-        series: What was found.
-        rule: Which protocols pair.
+        series: Series of any studies.
+        rule: Rule for the protocols that pair.
     Returns:
         The pairs that have slices at common positions, by study and source.
     Raises:

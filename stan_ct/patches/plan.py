@@ -87,7 +87,7 @@ class PatchSettings:
 
     @property
     def rule(self) -> PairingRule:
-        """Which protocols pair."""
+        """Rule for the protocols that pair."""
         return PairingRule(self.source_kernels, self.target_kernel, self.pairing, self.target_thickness, self.thicknesses)
 
 
@@ -116,7 +116,7 @@ def patches_per_pair(
 
     Args:
         part: `train`, `validation` or `test`.
-        pairs: Its pairs.
+        pairs: Pairs of that part.
         capacities: For each pair, the capacity of each slice in patches.
         settings: The totals, or patches per slice.
     Returns:
@@ -172,7 +172,7 @@ def make_shards(
 
     Args:
         part: `train`, `validation` or `test`.
-        pairs: Its pairs.
+        pairs: Pairs of that part.
         counts: For each pair, the number of patches to cut from each of its slices.
         front_end: Filters by source kernel, or None.
         settings: Seed, margin, sides and output directory.

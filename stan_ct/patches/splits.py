@@ -1,4 +1,4 @@
-"""Which pairs train, validate and test, and the check that nothing of one is in the other."""
+"""Splits of pairs into training, validation and test, and the check that no two parts share anything."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Key = tuple[str, int]
 
 
 def key_of(series: SeriesFiles) -> Key:
-    """What tells one `SeriesFiles` from all others."""
+    """Unique key of a `SeriesFiles`."""
     return series.uid, series.grid
 
 
@@ -36,11 +36,11 @@ def find_trees(
 
     Args:
         roots: Directories.
-        folders: Whether each root has folders `train`, `validation` and `test`, of which the series are kept apart;
-            what lies beside them is not looked at.
+        folders: Whether each root has folders `train`, `validation` and `test`, whose series are kept apart; anything
+            beside them is ignored.
         progress: Wraps the iteration over files, such as `tqdm`.
     Returns:
-        Series by part, or all under "" if not `folders`; and what was refused.
+        Series by part, or all under "" if not `folders`; and the refusals.
     Raises:
         FileNotFoundError: If a root does not exist.
         PairingError: If a root has no such folder, or one series lies in two trees.
@@ -79,9 +79,9 @@ def by_patient(pairs: Sequence[SeriesPair], validation: float, test: float, seed
 
     Args:
         pairs: Series pairs.
-        validation: Share of patients that validate, rounded, at least one patient.
-        test: Share of patients that test, rounded, at least one patient; 0 for none.
-        seed: Chooses the patients.
+        validation: Fraction of the patients that validate; rounded, at least one patient.
+        test: Fraction of the patients that test; rounded, at least one patient; 0 for none.
+        seed: Seed of the choice of patients.
     Raises:
         PairingError: If there are too few patients for one in each part.
     """
@@ -106,8 +106,8 @@ def by_blocks(pairs: Sequence[SeriesPair], block: int, halves: bool = False) -> 
 
     Args:
         pairs: Series pairs.
-        block: Slices in a block.
-        halves: Every second block tests, and of the others every third validates.
+        block: Number of slices in a block.
+        halves: Whether every second block tests, and of the others every third validates.
     Raises:
         PairingError: If there are too few slices for a block in each part.
     Note:
@@ -140,13 +140,13 @@ def _part_of_block(number: int, halves: bool) -> str:
 
 
 def check_leakage(parts: Parts, digests: Mapping[Key, Mapping[int, str]]) -> dict[str, int]:
-    """Checks that no identity and no image is in two parts.
+    """Checks that no identity and no image occurs in two parts.
 
     Args:
         parts: The split.
-        digests: For each series the digest of the pixels of slice z; "" for a slice without content.
+        digests: Series -> slice z -> digest of its pixels; "" for a slice without content.
     Returns:
-        What was checked -> how many different values there are, each of one part.
+        Kind of identity or image -> number of distinct values, each in one part only.
     Raises:
         PairingError: Names the first value that two parts share, and both series.
     """

@@ -35,10 +35,10 @@ FOCUS = 0.45
 """Blur along z of focal spot and detector, full width at half maximum, mm."""
 
 STORED_HU = (-1024, 3071)
-"""What 12 bits hold with a Rescale Intercept of -1024."""
+"""Range of 12 bits with a Rescale Intercept of -1024, HU."""
 
 DOSES = (0.01, 1e9)
-"""Below, hardly a quantum gets through a chest, and the model of the noise no longer holds; 1e9 is a scan without noise."""
+"""Range of dose factors: below it, too few quanta pass a chest for the noise model; 1e9 is a scan without noise."""
 
 COARSE = 128
 """Side of the grid on which ray sums and noise amplitudes are computed."""
@@ -46,19 +46,19 @@ COARSE = 128
 
 @dataclass(frozen=True)
 class Scanner:
-    """What makes the noise.
+    """Parameters of the scanner that determine the noise.
 
     Attributes:
         dose: Factor on `photons`.
-        photons: Quanta per ray and raw slice in air at the centre of the fan.
-        views: Projections over half a turn.
+        photons: Number of quanta per ray and raw slice in air at the centre of the fan.
+        views: Number of projections over half a turn.
         detector: Distance of rays at the centre of rotation, mm.
         electronic_noise: Variance of the detector's own noise, quanta squared.
         water: Linear attenuation of water, 1/mm.
         bowtie: Strength of the bow-tie filter, which spares the periphery.
         modulation: Strength of the angular tube-current modulation; 0 for a constant current.
-        noise_factor: What an iterative reconstruction leaves of the noise; 1 for filtered back-projection.
-        directions: Wedges of directions in which the noise has an amplitude of its own.
+        noise_factor: Fraction of the noise that an iterative reconstruction leaves; 1 for filtered back-projection.
+        directions: Number of wedges of directions in which the noise has an amplitude of its own.
     Raises:
         ValueError: If a number is out of its range.
     """
@@ -131,9 +131,9 @@ class Noise:
     spectrum after the kernel is :math:`A^2 |f| M_k^2`, that of filtered back-projection.
 
     Args:
-        scanner: What makes the noise.
-        pixels: Side of a raw slice.
-        pitch: Of a raw slice, mm.
+        scanner: Parameters of the scanner.
+        pixels: Side of a raw slice, pixels.
+        pitch: Pixel spacing of a raw slice, mm.
     """
 
     def __init__(
@@ -151,7 +151,7 @@ class Noise:
         self.wedges = np.where(np.abs(away) < 1, np.cos(np.pi / 2 * away) ** 2, 0).astype(np.float32)
 
     def amplitude(self, object_hu: np.ndarray) -> np.ndarray:
-        """A_j where it matters: (J, 128, 128) float32, HU mm^1.5, from the raw slice (pixels, pixels) HU."""
+        """A_j on a coarse grid, (J, 128, 128) float32, HU mm^1.5, from the raw slice (pixels, pixels) HU."""
         size = self.pixels // COARSE
         coarse = object_hu.reshape(COARSE, size, COARSE, size).mean((1, 3), dtype=np.float64)
         scanner, pitch = self.scanner, self.pitch * size
@@ -166,11 +166,11 @@ class Noise:
         return (scanner.noise_factor * np.sqrt(scale * np.array(found))).astype(np.float32)
 
     def __call__(self, amplitude: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """One draw, (pixels, pixels) float32 HU.
+        """One sample of the noise, (pixels, pixels) float32 HU.
 
         Args:
             amplitude: From :meth:`amplitude`.
-            rng: Gives the white noise; the only randomness of the scan.
+            rng: Source of the white noise, the only randomness of the scan.
         """
         n = self.pixels
         spectrum = fft.rfft2(rng.standard_normal((n, n), dtype=np.float32)) * self._root
@@ -186,9 +186,9 @@ class Reconstruction:
     """Raw slices -> images of several kernels.
 
     Args:
-        kernels: What to reconstruct.
-        pixels: Side of an image.
-        pitch: Of an image, mm.
+        kernels: Kernels to reconstruct, one image each.
+        pixels: Side of an image, pixels.
+        pitch: Pixel spacing of an image, mm.
     """
 
     def __init__(self, kernels: Sequence[Kernel], pixels: int = PIXELS, pitch: float = FIELD_OF_VIEW / PIXELS) -> None:

@@ -1,4 +1,4 @@
-"""Many simulated patients: what it will cost, who makes which slices, and folders that appear complete or not at all."""
+"""Many simulated patients: cost, distribution over processes, and folders that appear complete or not at all."""
 
 from __future__ import annotations
 
@@ -31,21 +31,21 @@ IMAGE_BYTES = 2 * 512 * 512 + 2048
 
 
 class CohortError(StanCTError, ValueError):
-    """What was asked for cannot be made there; the message says why and what to do."""
+    """The cohort cannot be made in that directory; the message says why and what to do."""
 
 
 @dataclass(frozen=True)
 class Cohort:
-    """Patients, each in one split, and where they go: OUT/<split>/SIM000001/<kernel>_<thickness>mm/IM0001.dcm.
+    """Patients, each in one split, and their files: OUT/<split>/SIM000001/<kernel>_<thickness>mm/IM0001.dcm.
 
-    The truth about a patient is OUT/<split>/SIM000001.json.
+    The ground truth about a patient is in OUT/<split>/SIM000001.json.
 
     Attributes:
-        scan: What is made of each patient.
+        scan: Settings of each patient's scan.
         output_dir: OUT.
-        patients: Number for train, validation and test; their seeds follow each other in this order.
+        patients: Numbers of patients for train, validation and test; their seeds follow each other in this order.
         first_seed: Seed of the first patient.
-        workers: Processes.
+        workers: Number of processes.
     """
 
     scan: Scan
@@ -61,13 +61,13 @@ class Cohort:
         return {seed: self.output_dir / split / f"SIM{seed:06d}" for seed, split in zip(seeds, splits, strict=True)}
 
     def missing(self) -> dict[int, Path]:
-        """The folders that are not there yet."""
+        """Seed -> folder of the patients that have not been made yet."""
         return {seed: folder for seed, folder in self.folders().items() if not folder.exists()}
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What a cohort takes: files and bytes exactly, seconds from a trial."""
+    """Cost of a cohort: files and bytes are exact, seconds are estimated from a trial."""
 
     patients: int
     images: int
@@ -79,7 +79,7 @@ def check(cohort: Cohort) -> None:
     """Checks that the output directory can hold this cohort; changes nothing.
 
     Raises:
-        CohortError: If there is a cohort of other settings, a patient in another split, no patient, or too little room.
+        CohortError: If there is a cohort of other settings, a patient in another split, no patient, or too little space.
     """
     if not cohort.folders() or max(cohort.folders()) > LAST_SEED:
         raise CohortError(f"expected one patient or more, with seeds up to {LAST_SEED}; got {sum(cohort.patients)}")
@@ -98,7 +98,7 @@ def check(cohort: Cohort) -> None:
 
 
 def _check_settings(cohort: Cohort) -> None:
-    """Refuses a folder in which patients of other settings lie."""
+    """Refuses a folder that holds patients of other settings."""
     path, out = cohort.output_dir / SETTINGS, cohort.output_dir
     if not path.exists() or not any((out / name).exists() for name in (*SPLITS, INCOMPLETE)):
         return
@@ -124,7 +124,7 @@ def _bytes(cohort: Cohort) -> int:
 
 
 def cost(cohort: Cohort) -> Cost:
-    """Tries a slice of the first missing patient to see how long the rest will take."""
+    """Estimates the cost of the missing patients; times one slice of the first of them."""
     missing = cohort.missing()
     images = len(missing) * len(cohort.scan.series) * cohort.scan.slices
     at_once = min(cohort.workers, os.cpu_count() or 1, len(_parts(cohort, list(missing))) or 1)
@@ -148,7 +148,7 @@ def _seconds_per_patient(cohort: Cohort, seed: int) -> float:
 
 
 def _new_share(scan: Scan) -> float:
-    """Share of the raw slices of an image which the image before did not need."""
+    """Fraction of the raw slices of an image that the image before did not need."""
     needed = max(len(slice_sensitivity(thickness)) for thickness in scan.thicknesses)
     return min(scan.increment / Z_STEP / needed, 1)
 
@@ -156,11 +156,11 @@ def _new_share(scan: Scan) -> float:
 def simulate(cohort: Cohort, progress: Callable[[int], None] = lambda images: None) -> list[Path]:
     """Makes the patients that are missing; :func:`check` first.
 
-    A patient's files are made in OUT/.incomplete and moved to their place together. What a run that was stopped has left
-    there is used by the next.
+    A patient's files are made in OUT/.incomplete and moved together when they are complete. Files that a stopped run has
+    left there are used by the next.
 
     Args:
-        cohort: What to make.
+        cohort: The cohort.
         progress: Called with the number of images made since the last call.
     Returns:
         The new folders.
@@ -185,7 +185,7 @@ def simulate(cohort: Cohort, progress: Callable[[int], None] = lambda images: No
 
 
 def _parts(cohort: Cohort, seeds: list[int]) -> list[tuple[int, range]]:
-    """(seed, slices) to make in one go: whole patients, or parts of them where there are few for the workers."""
+    """Tasks, (seed, slices): whole patients, or parts of them where there are too few patients for the workers."""
     number = 1 if len(seeds) % cohort.workers == 0 or len(seeds) > 4 * cohort.workers else cohort.workers
     edges = np.linspace(0, cohort.scan.slices, min(number, cohort.scan.slices) + 1).astype(int).tolist()
     return [(seed, range(a, b)) for seed in seeds for a, b in pairwise(edges)]
@@ -201,7 +201,7 @@ def _incomplete(cohort: Cohort, seed: int) -> Path:
 
 
 def _make(cohort: Cohort, seed: int, indices: range) -> None:
-    """Runs in a worker: makes the slices of a patient that are not there yet."""
+    """Runs in a worker: makes those slices of a patient that do not exist yet."""
     patient, folder = _patient(seed, cohort.scan), _incomplete(cohort, seed)
     names = cohort.scan.folders
     for name in names:

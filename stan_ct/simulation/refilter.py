@@ -146,7 +146,7 @@ def _tell_clipped(series: Series, volume: np.ndarray, say: Callable[[str], None]
 
 
 def derivation(named: str, source: Kernel, target: Kernel, max_gain: float) -> Derivation:
-    """What the headers say. Convolution Kernel names the kernel simulated, as in a simulated patient's series."""
+    """Derivation for the headers. Convolution Kernel names the kernel simulated, as in a simulated patient's series."""
     description = (
         f"Simulated: re-filtered by STAN-CT from kernel {named}, taken for {_curve(source)}, to {_curve(target)}; gain at most "
         f"{max_gain:g}"

@@ -53,7 +53,7 @@ class Scan:
         increment: Distance of slices, mm; a multiple of `Z_STEP`.
         dose: Range of the patient's dose factor, drawn uniformly in its logarithm.
         start: Position of the lowest slice, mm above the carina; None for one that the seed determines.
-        scanner: What makes the noise; its dose is multiplied by the patient's.
+        scanner: Parameters of the scanner; its dose is multiplied by the patient's.
     Raises:
         ValueError: If a number is out of its range.
     """
@@ -113,7 +113,7 @@ class Patient:
 
     Args:
         seed: Any integer from 0 to 999999.
-        scan: What to scan.
+        scan: Settings of the scan.
     """
 
     def __init__(self, seed: int, scan: Scan) -> None:

@@ -189,3 +189,22 @@ def test_numbers_out_of_range_are_refused(change, words):
     """A scan that cannot be made is refused in words that name what came."""
     with pytest.raises(ValueError, match=words):
         Scan(**{"kernels": (SOFT,), **change})
+
+
+@pytest.mark.parametrize(
+    ("name", "inside", "outside"),
+    [
+        ("thicknesses", (0.5,), (0.49,)),
+        ("thicknesses", (20.0,), (20.1,)),
+        ("dose", (0.01, 1.0), (0.0099, 1.0)),
+        ("dose", (1.0, 1e9), (1.0, 1.01e9)),
+        ("start", -170.0, -170.5),
+        ("start", 107.0, 107.5),  # 24 slices, the last one 23 mm above the first: at 130 mm, the end of the body
+        ("increment", 0.5, 0.51),
+    ],
+)
+def test_limits_of_a_scan(name, inside, outside):
+    """Each limit is allowed, and the next number beyond it is not."""
+    assert getattr(Scan((SOFT,), **{name: inside}), name) == inside
+    with pytest.raises(ValueError, match=r"expected|must lie within"):
+        Scan((SOFT,), **{name: outside})

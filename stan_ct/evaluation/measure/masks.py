@@ -94,7 +94,7 @@ def _extra(name: str) -> ModuleType:
 
 
 class _Grid:
-    """Where the pixels of a series lie."""
+    """Pixel grid of a series in space."""
 
     def __init__(self, series: Series) -> None:
         self.shape, self.name = series.volume.shape, f"series {series.files.uid}"

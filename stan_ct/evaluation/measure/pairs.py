@@ -1,4 +1,4 @@
-"""Which slice is compared with which: slices of one study in one place."""
+"""Pairing for evaluation: slices of one study in the same place."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Headers:
 
     Attributes:
         root: The directory.
-        series: Its CT series.
+        series: CT series in the directory.
         rejected: Reason -> number of files that cannot be used.
     """
 

@@ -32,10 +32,10 @@ SPINE = Curve(LEVELS, (50, 51, 53, 54, 54, 51, 47, 42, 36))
 
 @dataclass(frozen=True)
 class Build:
-    """What was drawn of one patient.
+    """Random build of one patient.
 
     Attributes:
-        shift: How far the patient lies to the left of the middle of the table, mm.
+        shift: Distance of the patient to the left of the middle of the table, mm.
         width: Stretch of the reference body from side to side.
         depth: Stretch from front to back.
         height: Stretch along z.
@@ -50,7 +50,7 @@ class Build:
         liver: HU of the liver.
         heart: Size of the heart relative to the reference.
         diaphragm: Level of the right dome, mm.
-        spine_phase: Where the discs lie, share of a vertebra.
+        spine_phase: Offset of the discs along the spine, fraction of a vertebra.
     """
 
     shift: float

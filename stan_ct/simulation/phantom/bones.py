@@ -13,11 +13,11 @@ STERNUM = Curve((-120, -90, -50, -20, 10, 40, 65), (-98, -98, -96, -91, -83, -71
 """y of the middle of the sternum."""
 STERNUM_WIDTH = Curve((-120, -100, -60, -8, 0, 25, 48, 56), (8, 13, 19, 15, 18, 25, 30, 20))
 RIB_DROP = Curve((-120, -20, 20, 50, 75), (118, 112, 92, 60, 35))
-"""How far a rib comes down from the spine to its front end, mm."""
+"""Descent of a rib from the spine to its front end, mm."""
 
 
 def vertebra_phase(anatomy: Anatomy, z: float) -> float:
-    """Where level `z` lies within a vertebra: 0 in the middle of a disc, 0.5 in the middle of a body."""
+    """Phase of level `z` within a vertebra: 0 in the middle of a disc, 0.5 in the middle of a body."""
     return (z / VERTEBRA + anatomy.build.spine_phase) % 1.0
 
 

@@ -1,4 +1,4 @@
-"""What fills the lungs of one patient: parenchyma, fissures, bronchi, vessels and nodules."""
+"""Contents of the lungs of one patient: parenchyma, fissures, bronchi, vessels and nodules."""
 
 from __future__ import annotations
 

@@ -14,9 +14,9 @@ MAP_CELLS = 64
 
 LEVELS = (-20, 20, 50, 75, 100, 120)
 CLOSING = Curve(LEVELS, (0, 0, 0, 1.5, 14, 40))
-"""How far the walls of the cavity have come in above the apex, mm."""
+"""Inward shift of the walls of the cavity above the apex, mm."""
 BRIDGE = Curve(LEVELS, (0, 2, 10, 22, 30, 30))
-"""How far the middle of the cavity, between the lungs, has come in, mm."""
+"""Inward shift of the middle of the cavity, between the lungs, mm."""
 
 
 class LungMap:

@@ -65,7 +65,7 @@ NODES = (
     (-14, -40, 30),
     (10, -44, 12),
 )
-"""Where lymph nodes usually lie."""
+"""Usual positions of lymph nodes: x, y, z, mm."""
 
 OESOPHAGUS = [(4, 20, 120, 6), (6, 25, 50, 6), (5, 28, 0, 6), (6, 27, -50, 6), (10, 22, -95, 6.5), (16, 8, -125, 8)]
 HEART = (8.0, -20.0, -68.0)

@@ -37,7 +37,7 @@ class Nodule:
         return cls(kind, centre, radius, spiculated, tuple(rng.uniform(0, 2 * np.pi, 8).tolist()))
 
     def description(self) -> dict:
-        """What was drawn, ready for JSON."""
+        """Properties of the nodule, ready for JSON."""
         shown = asdict(self)
         del shown["phases"]
         return shown | {"centre": [round(c, 2) for c in self.centre], "radius": round(self.radius, 2)}

@@ -1,4 +1,4 @@
-"""What all shapes of one section go by: coordinates, skin, pleura and direction."""
+"""Geometry that all shapes of one section share: coordinates, skin, pleura and direction."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ FAR = 60.0
 
 @dataclass(frozen=True)
 class Grid:
-    """Where the pixels of one section lie in the body.
+    """Positions of the pixels of one section in the body.
 
     Attributes:
         x: (n, n) float32, mm, positive towards the patient's left.

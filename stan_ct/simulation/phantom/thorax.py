@@ -25,7 +25,7 @@ class ThoraxPhantom:
     """One random patient, fully determined by `seed`.
 
     Attributes:
-        description: What was drawn, ready for JSON: the build (see `anatomy.Build`) and the nodules (see
+        description: Random properties, ready for JSON: the build (see `anatomy.Build`) and the nodules (see
             `nodules.Nodule`).
     Note:
         The anatomy is schematic. Images made from it must be labelled as simulated.

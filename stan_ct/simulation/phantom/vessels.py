@@ -112,7 +112,7 @@ def wander(rng: np.random.Generator, count: int, box: np.ndarray, steps: int = 1
 
     Args:
         rng: Source of randomness.
-        count: How many.
+        count: Number of vessels.
         box: (2, 3) lowest and highest x, y, z of where they start, mm.
         steps: Points of each, about 8 mm apart.
     Returns:

@@ -12,13 +12,13 @@ from stan_ct.simulation.phantom.shapes import Curve, Grid, as_distance, capsule,
 from stan_ct.simulation.phantom.texture import Planes
 
 SHOULDER = Curve((-60, -20, 10, 40, 70, 100), (-30, -14, -4, 0, 4, 6))
-"""How far the soft tissue around the scapulae stands out, mm; far below, it has vanished."""
+"""Protrusion of the soft tissue around the scapulae, mm; it vanishes below them."""
 PECTORAL = Curve((-75, -50, -10, 20, 50, 80), (-1.5, 1.5, 3.5, 6.0, 8.0, 6.0))
 """Half thickness of the pectoral muscles, mm."""
 LATISSIMUS = Curve((-120, -60, -20, 20, 50), (4.0, 6.2, 7.2, 6.5, 2.0))
 """Half thickness of the latissimus dorsi, mm."""
 OUTSIDE = 9.6
-"""Where the muscles over the ribs begin, mm from the pleura."""
+"""Distance from the pleura to the muscles over the ribs, mm."""
 
 
 def body(grid: Grid, anatomy: Anatomy) -> np.ndarray:

@@ -813,7 +813,7 @@ def test_nothing_shows_while_writing(tmp_path, monkeypatch):
     original, shown = write.dicom_file, []
 
     def file(*args):
-        shown.append((tmp_path / "out" / "series").exists())
+        shown.append((tmp_path / "out" / "series" / "x").exists())
         return original(*args)
 
     monkeypatch.setattr(write, "dicom_file", file)
@@ -825,7 +825,7 @@ def test_nothing_shows_while_writing(tmp_path, monkeypatch):
 def test_what_a_killed_run_left_is_cleaned_up(tmp_path):
     """Slices of a run that was killed are neither taken over nor left; another series under way is not touched."""
     write_ct(tmp_path / "in", random_stored())
-    left, other = tmp_path / "out" / ".incomplete" / "x", tmp_path / "out" / ".incomplete" / "other"
+    left, other = tmp_path / "out" / "series" / ".incomplete" / "x", tmp_path / "out" / "series" / ".incomplete" / "other"
     for folder in (left, left.with_name("x.replaced"), other):
         folder.mkdir(parents=True)
         (folder / "IM0009.dcm").write_bytes(b"half")
@@ -833,7 +833,7 @@ def test_what_a_killed_run_left_is_cleaned_up(tmp_path):
     left.with_name("x.replaced").mkdir()
     (left.with_name("x.replaced") / "IM0009.dcm").write_bytes(b"half")
     assert len(derive(load(tmp_path / "in"), tmp_path / "out")) == 3
-    assert sorted(p.name for p in (tmp_path / "out" / ".incomplete").iterdir()) == ["other"]
+    assert sorted(p.name for p in (tmp_path / "out" / "series" / ".incomplete").iterdir()) == ["other"]
     assert (other / "IM0009.dcm").read_bytes() == b"half"
 
 

@@ -17,6 +17,7 @@ from stan_ct.dicom import header as dicom
 from stan_ct.dicom.pixels import decode
 from stan_ct.dicom.refusal import Refusal, Refused
 from stan_ct.dicom.series import Instance, SeriesFiles
+from stan_ct.dicom.tolerance import tolerant
 
 
 @dataclass
@@ -62,17 +63,12 @@ def find_series(
     root = Path(root)
     if not root.exists():
         raise FileNotFoundError(f"{root} does not exist")
-    with dicom.tolerant():
-        return _find_series(root, {Path(e).resolve() for e in exclude}, progress, accept_standardized)
-
-
-def _find_series(root: Path, exclude: set[Path], progress: Callable, accept_standardized: bool) -> Inventory:
-    inventory, found, groups = Inventory(), [], defaultdict(list)
+    inventory, found = Inventory(), []
 
     def closed(_: OSError) -> None:
         inventory.passed_over["folder without permission to read"] += 1
 
-    for path in progress(sorted(_files(root, exclude, closed))):
+    for path in progress(sorted(_files(root, {Path(e).resolve() for e in exclude}, closed))):
         try:
             header = _examine(path, inventory, accept_standardized)
         except Refused as refused:
@@ -80,6 +76,14 @@ def _find_series(root: Path, exclude: set[Path], progress: Callable, accept_stan
             continue
         if header is not None:
             found.append(Instance(path, header))
+    _group(found, inventory)
+    return inventory
+
+
+@tolerant()
+def _group(found: list[Instance], inventory: Inventory) -> None:
+    """Adds the series of the slices found to the inventory."""
+    groups = defaultdict(list)
     for instance in _without_copies(found, inventory):
         groups[str(instance.header.SeriesInstanceUID), _grid(instance.header)].append(instance)
     seen = Counter()
@@ -87,7 +91,6 @@ def _find_series(root: Path, exclude: set[Path], progress: Callable, accept_stan
         inventory.series.append(SeriesFiles(tuple(sorted(instances, key=lambda i: i.sort_key)), grid=seen[uid]))
         seen[uid] += 1
     inventory.series.sort(key=lambda s: (s.study_uid, s.number or 0, s.uid, s.grid))
-    return inventory
 
 
 def _files(root: Path, exclude: set[Path], closed: Callable[[OSError], None]) -> Iterator[Path]:
@@ -108,6 +111,7 @@ def _files(root: Path, exclude: set[Path], closed: Callable[[OSError], None]) ->
         yield from (path for name in names if os.path.isfile(path := Path(folder, name)))
 
 
+@tolerant()
 def _examine(path: Path, inventory: Inventory, accept_standardized: bool) -> Dataset | None:
     """The header of a slice to standardize, or None for a file that is passed over and counted."""
     passed = inventory.passed_over
@@ -135,6 +139,7 @@ def _examine(path: Path, inventory: Inventory, accept_standardized: bool) -> Dat
         passed["localizer"] += 1
         return None
     dicom.check_header(header, accept_standardized)
+    dicom.convert_values(header)
     return header
 
 

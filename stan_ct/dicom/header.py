@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import logging
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +14,7 @@ from pydicom.uid import CTImageStorage, MediaStorageDirectoryStorage
 from pydicom.valuerep import VR
 
 from stan_ct.dicom.refusal import Refused
+from stan_ct.dicom.tolerance import tolerant
 
 MULTI_FRAME_CT = {"1.2.840.10008.5.1.4.1.1.2.1": "Enhanced CT", "1.2.840.10008.5.1.4.1.1.2.2": "Legacy Converted Enhanced CT"}
 READ = (
@@ -26,23 +24,17 @@ READ = (
 )
 """Attributes that are read without a check of their own."""
 
+CONVERTED = (
+    *READ,
+    *("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "FrameOfReferenceUID", "AcquisitionNumber"),
+    *("RescaleSlope", "RescaleIntercept", "PixelPaddingValue", "PixelPaddingRangeLimit", "BitsStored", "PixelRepresentation"),
+    *("Manufacturer", "TimezoneOffsetFromUTC", "LossyImageCompression"),
+)
+"""Attributes that are read of a slice after its file has been."""
+
 VRS = {vr.value for vr in VR}
 
 PIXEL_TAGS = {0x7FE00008: "float", 0x7FE00009: "float", 0x7FE00010: "integer"}
-
-
-# Imperfect headers are the rule: what matters of one is checked here, by name, and the rest is kept as it came.
-pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
-# It logs a traceback for each decoder that cannot read a file; the refusal says so in a line.
-logging.getLogger("pydicom").setLevel(logging.CRITICAL)
-
-
-@contextmanager
-def tolerant() -> Iterator[None]:
-    """Silences pydicom's warnings about imperfect files. Not for threads: filters belong to the whole process."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
 
 
 def looks_like_dicom(path: Path) -> bool:
@@ -52,6 +44,7 @@ def looks_like_dicom(path: Path) -> bool:
     return head[128:] == b"DICM" or head[:2] in (b"\x08\x00", b"\x02\x00", b"\x00\x08")
 
 
+@tolerant()
 def read_header(path: Path) -> Dataset:
     """Reads everything before the pixels.
 
@@ -87,6 +80,14 @@ def read_header(path: Path) -> Dataset:
     header.pixel_kind = kind
     header.bytes_missing = 0 if deflated or encapsulated else max(here + promised - size, 0)
     return header
+
+
+@tolerant()
+def convert_values(header: Dataset) -> None:
+    """Converts the attributes that are read later, so that reading them neither warns nor logs wherever that is."""
+    for keyword in CONVERTED:
+        with suppress(Exception):  # whoever reads the attribute decides what a damaged one means
+            header.get(keyword)
 
 
 def _check_vrs(header: FileDataset) -> None:

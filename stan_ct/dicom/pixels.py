@@ -31,14 +31,19 @@ from pydicom.uid import (
 
 from stan_ct.dicom import header as dicom
 from stan_ct.dicom.refusal import Refused
+from stan_ct.dicom.tolerance import tolerant
 
 # GDCM ends the whole process at some damaged streams: used only where nothing else decodes (JPEG), and there apart.
-for _syntax in (JPEG2000, JPEG2000Lossless, JPEGLSLossless, JPEGLSNearLossless):
-    pydicom.pixels.get_decoder(_syntax).remove_plugin("gdcm")
+WITHOUT_GDCM = {
+    **dict.fromkeys((JPEG2000, JPEG2000Lossless), ("pylibjpeg", "pillow")),
+    **dict.fromkeys((JPEGLSLossless, JPEGLSNearLossless), ("pylibjpeg", "pyjpegls")),
+}
+"""Transfer syntaxes that GDCM could decode too -> pydicom's plugins to use instead, in this order."""
 FRAGILE = {JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLossless, JPEGLosslessSV1}
 """Transfer syntaxes that GDCM decodes, in a process of its own."""
 
 
+@tolerant()
 def decode(data: bytes) -> tuple[FileDataset, np.ndarray]:
     """Decodes the pixels of one file.
 
@@ -57,7 +62,7 @@ def decode(data: bytes) -> tuple[FileDataset, np.ndarray]:
     if not isinstance(syntax, UID) or not syntax.is_transfer_syntax:
         raise Refused("undecodable", f"Transfer Syntax {syntax}")
     try:
-        stored = _apart(data) if syntax in FRAGILE else _stored_values(dataset)
+        stored = _apart(data) if syntax in FRAGILE else _decoded(dataset, WITHOUT_GDCM.get(syntax, ()))
     except BaseException as error:  # a decoder written in Rust panics with one
         if isinstance(error, KeyboardInterrupt | SystemExit):
             raise
@@ -77,9 +82,24 @@ def _read(data: bytes) -> FileDataset:
     return dataset
 
 
-def _stored_values(dataset: FileDataset) -> np.ndarray:
+def _decoded(dataset: FileDataset, plugins: tuple[str, ...]) -> np.ndarray:
+    """Stored values by the first of pydicom's plugins that is installed and can decode them; by any if none is named."""
+    if not plugins:
+        return _stored_values(dataset)
+    available = pydicom.pixels.get_decoder(dataset.file_meta.TransferSyntaxUID).available_plugins
+    failures = []
+    for plugin in [p for p in plugins if p in available] or plugins[:1]:
+        try:
+            return _stored_values(dataset, plugin)
+        except RuntimeError as error:
+            failures.append(error)
+    opening, *_ = str(failures[0]).split("\n")
+    raise RuntimeError("\n".join([opening, *(str(failure).partition("\n")[2] for failure in failures)]))
+
+
+def _stored_values(dataset: FileDataset, plugin: str = "") -> np.ndarray:
     # As they come: pydicom would clear the bits above Bits Stored, and with them the sign that something is wrong.
-    dataset.pixel_array_options(correct_unused_bits=False)
+    dataset.pixel_array_options(correct_unused_bits=False, decoding_plugin=plugin)
     return dataset.pixel_array.astype(np.int32)
 
 
@@ -101,7 +121,7 @@ def _apart(data: bytes) -> np.ndarray:
 
 def _decode_here(data: bytes) -> np.ndarray:
     """Decodes; GDCM only mutters on stderr when it fills a stream that ends too early with what it likes."""
-    with tempfile.TemporaryFile() as muttered, dicom.tolerant():
+    with tempfile.TemporaryFile() as muttered, tolerant():
         os.dup2(muttered.fileno(), 2)
         stored = _stored_values(_read(data))
         muttered.seek(0)

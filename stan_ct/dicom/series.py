@@ -15,6 +15,7 @@ from stan_ct.ct.hounsfield import soft_tissue_mask
 from stan_ct.dicom import header as dicom
 from stan_ct.dicom.pixels import decode
 from stan_ct.dicom.refusal import Refusal, Refused
+from stan_ct.dicom.tolerance import tolerant
 
 
 @dataclass(frozen=True)
@@ -111,7 +112,7 @@ class SeriesFiles:
     @property
     def name(self) -> str:
         """A folder name: series number, description, and eight characters that make it unique; no patient data."""
-        with dicom.tolerant():
+        with tolerant():
             text = f"{self.first.get('SeriesNumber', '') or 0}-{self.first.get('SeriesDescription', '') or 'series'}"
         safe = re.sub(r"[^A-Za-z0-9]+", "-", text).strip("-")[:40]
         return f"{safe}-{hashlib.sha256(f'{self.uid}/{self.grid}'.encode()).hexdigest()[:8]}"
@@ -160,6 +161,7 @@ def load_series(files: SeriesFiles, workers: int = 2) -> Series:
     volume = np.empty((count, height, width), np.float32)
     padding = np.zeros((count, height, width), bool)
 
+    @tolerant()
     def load(z: int) -> Instance | Refusal:
         path = files.instances[z].path
         try:
@@ -173,9 +175,10 @@ def load_series(files: SeriesFiles, workers: int = 2) -> Series:
         ends = dicom.padding_range(header)
         if ends:
             padding[z] = (stored >= ends[0]) & (stored <= ends[1])
+        dicom.convert_values(header)
         return Instance(path, header, hashlib.sha256(data).hexdigest())
 
-    with dicom.tolerant(), ThreadPoolExecutor(workers) as pool:
+    with ThreadPoolExecutor(workers) as pool:
         results = list(pool.map(load, range(count)))
     refusals = tuple(r for r in results if isinstance(r, Refusal))
     good = [z for z, r in enumerate(results) if isinstance(r, Instance)]

@@ -23,6 +23,7 @@ from stan_ct.dicom.encoding import encode_dataset
 from stan_ct.dicom.identity import IMPLEMENTATION_CLASS_UID, derived_series_uid, derived_uid
 from stan_ct.dicom.refusal import Refused
 from stan_ct.dicom.series import Instance, Series
+from stan_ct.dicom.tolerance import tolerant
 from stan_ct.files import replace_folder
 
 PIXEL_DATA = Tag("PixelData")
@@ -65,7 +66,7 @@ def write_series(
     """Writes a volume as the derived series of its source, one file per slice: IM0001.dcm and so on, along the normal.
 
     The files are made in PARENT/.incomplete/NAME for `folder` PARENT/NAME and moved there together: the folder
-    appears complete or not at all, and one that exists is replaced only by a complete one. Not for threads.
+    appears complete or not at all, and one that exists is replaced only by a complete one.
 
     Args:
         series: The source. Slices read from files are read again, for the bytes of their headers; nothing is changed.
@@ -106,7 +107,7 @@ def write_slices(
     if derivation.created.tzinfo is None:
         raise ValueError(f"created must be timezone-aware, not {derivation.created}")
     folder.mkdir(parents=True)
-    with dicom.tolerant():
+    with tolerant():
         return _write_slices(series, volume, folder, derivation, series_number)
 
 

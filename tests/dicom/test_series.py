@@ -263,7 +263,7 @@ def test_what_is_not_stated_has_a_stand_in(tmp_path):
     assert np.isnan(files.slice_thickness)
     assert files.name.startswith("0-series-")
     write_ct(tmp_path / "b", random_stored((1, 8, 6)), edit=put("ConvolutionKernel", ["Br40d", "3"]))
-    rewrite(tmp_path / "b" / "0.dcm", put("SeriesDescription", "../Thorax  5.0/Ä" + "x" * 60))
+    rewrite(tmp_path / "b" / "0.dcm", put("SeriesDescription", "../Thorax  5.0/Ä" + "x" * 45))
     (files,) = find_series(tmp_path / "b").series
     assert files.kernel == "Br40d/3"
     assert files.name[:-9] == "3-Thorax-5-0-" + "x" * 27

@@ -23,6 +23,7 @@ from stan_ct.dicom import header as dicom
 from stan_ct.dicom.positions import POSITION_TOLERANCE, same_position
 from stan_ct.dicom.refusal import Refused
 from stan_ct.dicom.series import Series
+from stan_ct.dicom.tolerance import tolerant
 from stan_ct.errors import NotComparable
 
 SEGMENTATIONS = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")
@@ -77,7 +78,7 @@ def _is_nifti(path: Path) -> bool:
 
 def _is_seg_of(path: Path, series: Series) -> bool:
     try:
-        with dicom.tolerant():
+        with tolerant():
             header = dicom.read_header(path) if dicom.looks_like_dicom(path) else Dataset()
     except Refused:
         return False
@@ -87,7 +88,7 @@ def _is_seg_of(path: Path, series: Series) -> bool:
 def _extra(name: str) -> ModuleType:
     """highdicom or nibabel, which are loaded when they are needed."""
     try:
-        with dicom.tolerant():
+        with tolerant():
             return import_module(name)
     except ImportError as error:
         raise NotComparable(f"reading masks needs {name}: pip install 'stan-ct[masks]'") from error
@@ -149,7 +150,7 @@ def _described(shape: tuple[int, ...], corners: np.ndarray | None) -> str:
 
 def _read_seg(path: Path, series: Series) -> dict[str, np.ndarray]:
     highdicom, grid = _extra("highdicom"), _Grid(series)
-    with dicom.tolerant():
+    with tolerant():
         try:
             seg = highdicom.seg.segread(path)
         except Exception as error:

@@ -33,7 +33,7 @@ PRESETS = {
     "STAN-CT with front end": "default",
 }
 """Row of Table 1 -> its flagfile."""
-OF_ITS_OWN = {"ganai": ("--number=2",)}
+OF_ITS_OWN = {"ganai": ("--num_copies=2",)}
 """What a preset keeps whatever the scale says: GANai's net trains against its own past, which takes a second copy."""
 CLASSICAL = {"histogram matching": "histogram", "radial filter": "kernel_filter"}
 """Row of Table 1 -> its method."""

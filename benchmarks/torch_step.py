@@ -36,9 +36,9 @@ with quiet_start():
     import keras
     import tensorflow as tf
 
+    from stan_ct.networks.config import DiscriminatorConfig, GeneratorConfig, LossSettings
     from stan_ct.networks.discriminator import HIDDEN_FILTERS, HIDDEN_STRIDES, Discriminator, build_discriminator
     from stan_ct.networks.generator import BOTTLENECK_FILTERS, ENCODER_FILTERS, Generator, build_generator
-    from stan_ct.networks.losses import LossSettings
     from stan_ct.training.competition import Competition
     from stan_ct.training.strategy import choose_strategy
 
@@ -46,9 +46,10 @@ with quiet_start():
 
 WANTED, TOLERANCE, BATCH = 1.1, 1e-4, 8
 LOSSES = {
-    "cross-entropy": LossSettings(adversarial="cross_entropy", lipschitz="none"),
-    "WGAN, spectral": LossSettings(),
+    "cross-entropy": (False, LossSettings(adversarial="cross_entropy", texture_weight=0.0, mask_losses=False)),
+    "WGAN, spectral": (True, LossSettings(adversarial="wgan", texture_weight=0.0, mask_losses=False)),
 }
+"""Name -> whether D is spectrally normalized, and the losses: those that the twin has."""
 Step = Callable[[], dict[str, float]]
 
 
@@ -135,10 +136,10 @@ class TorchCompetition:
     """`Competition` of one G and one D: `d_step`, `g_step`."""
 
     def __init__(
-        self, original: Competition, base: int, half: bool, memory_format: torch.memory_format, compiled: bool
+        self, original: Competition, base: int, spectral: bool, half: bool, memory_format: torch.memory_format, compiled: bool
     ) -> None:
         self.settings, self.half, self.memory_format = original.loss_settings, half, memory_format
-        self.g, self.d = TorchGenerator(base), TorchDiscriminator(base, self.settings.lipschitz == "spectral")
+        self.g, self.d = TorchGenerator(base), TorchDiscriminator(base, spectral)
         self.optimizers, self.made = {}, {self.g: 0, self.d: 0}
         for network, theirs in ((self.g, original.generators[0]), (self.d, original.discriminators[0])):
             network.load(theirs)
@@ -185,7 +186,7 @@ class TorchCompetition:
         return {
             "adversarial_d": adversarial,
             "feature": feature,
-            "total_d": adversarial + settings.feature_sign * settings.feature_weight * feature,
+            "total_d": adversarial - settings.feature_weight * feature,
             "p_real_target": real.softmax(1)[:, 1].mean(),
             "p_real_synthesized": fake.softmax(1)[:, 1].mean(),
         }
@@ -227,19 +228,21 @@ def torch_steps(model: TorchCompetition, batch: tuple) -> tuple[Step, Step]:
     return lambda: model.d_step(*tensors), lambda: model.g_step(*tensors)
 
 
-def original(strategy: tf.distribute.Strategy, base: int, losses: LossSettings, dtype: str) -> Competition:
+def original(strategy: tf.distribute.Strategy, base: int, spectral: bool, losses: LossSettings, dtype: str) -> Competition:
     """One G and one D; from He's start, since narrow networks all but silence a signal from N(0, 0.02)."""
     keras.utils.set_random_seed(0)
-    shared = {"base_filters": base, "initialization": "he", "compute_dtype": dtype}
     with strategy.scope():
-        d = build_discriminator(spectral=losses.lipschitz == "spectral", **shared)
-        return Competition([build_generator(**shared)], [d], losses)
+        d = build_discriminator(DiscriminatorConfig(base, spectral), "he", dtype)
+        g = build_generator(GeneratorConfig(base, residual=False), "he", dtype)
+        return Competition([g], [d], losses)
 
 
-def largest_difference(strategy: tf.distribute.Strategy, base: int, losses: LossSettings, batch: tuple) -> float:
+def largest_difference(
+    strategy: tf.distribute.Strategy, base: int, spectral: bool, losses: LossSettings, batch: tuple
+) -> float:
     """Between the loss terms of two rounds in float32, in units of terms above 1; the second shows the same updates."""
-    model = original(strategy, base, losses, "float32")
-    twin = TorchCompetition(model, base, half=False, memory_format=torch.channels_last, compiled=False)
+    model = original(strategy, base, spectral, losses, "float32")
+    twin = TorchCompetition(model, base, spectral, half=False, memory_format=torch.channels_last, compiled=False)
     pairs = list(zip(tensorflow_steps(strategy, model, batch), torch_steps(twin, batch), strict=True)) * 2
     return max(
         abs(ours[name] - theirs[name]) / max(1, abs(theirs[name]))
@@ -292,15 +295,15 @@ def main() -> int:
     if settings.all:
         twins |= {"PyTorch, channels first": (torch.contiguous_format, False), "PyTorch, compiled": (torch.channels_last, True)}
     print(f"TensorFlow {tf.__version__}, PyTorch {torch.__version__}, {torch.get_num_threads()} threads; seconds, medians")
-    for base, (name, losses) in itertools.product(settings.filters, LOSSES.items()):
-        difference = largest_difference(strategy, base, losses, batch)
+    for base, (name, (spectral, losses)) in itertools.product(settings.filters, LOSSES.items()):
+        difference = largest_difference(strategy, base, spectral, losses, batch)
         print(f"\n{base} filters, {name}: loss terms in float32 differ by {difference:.1e} at most")
         if difference > TOLERANCE:
             sys.exit(f"the networks are not the same: {difference} is more than {TOLERANCE}")
-        model = original(strategy, base, losses, "mixed_bfloat16")
+        model = original(strategy, base, spectral, losses, "mixed_bfloat16")
         ways = {"TensorFlow": tensorflow_steps(strategy, model, batch)}
         for twin, (memory_format, compiled) in twins.items():
-            ways[twin] = torch_steps(TorchCompetition(model, base, True, memory_format, compiled), batch)
+            ways[twin] = torch_steps(TorchCompetition(model, base, spectral, True, memory_format, compiled), batch)
         worst = max(worst, compare(ways, settings.rounds))
     return int(worst > WANTED)
 

@@ -5,7 +5,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 STAGES = (
-    ("errors", "files", "parallel", "quiet"),
+    ("errors",),
+    ("files", "parallel", "quiet", "options"),
     ("ct", "report"),
     ("dicom", "features"),
     ("patches", "simulation", "networks"),

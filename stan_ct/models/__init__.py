@@ -1,1 +1,1 @@
-"""Trained models as folders, and those that ship with STAN-CT."""
+"""Trained models: their configuration, their folders, and those that ship with STAN-CT."""

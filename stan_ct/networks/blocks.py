@@ -1,14 +1,13 @@
-"""What generator and discriminator are built of."""
+"""Building blocks of generator and discriminator."""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any
 
 import keras
 from keras import layers
 
-Normalization = Literal["none", "batch", "group"]
-Initialization = Literal["normal", "he"]
+from stan_ct.networks.config import Initialization, Normalization
 
 KERNEL_SIZE = 4
 LEAK = 0.2
@@ -54,7 +53,7 @@ class HiddenLayer(layers.Layer):
             self.normalization.build(self.convolution.compute_output_shape(input_shape))
         self.built = True
 
-    def call(self, x, training: bool = False):
+    def call(self, x: Any, training: bool = False) -> Any:
         """(B, h, w, c) -> (B, h', w', filters)."""
         x = self.convolution(x)
         if self.normalization is not None:

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any
 
 import keras
 from keras import layers, ops
 
-from stan_ct.networks.blocks import KERNEL_SIZE, HiddenLayer, Initialization, initializer
+from stan_ct.networks.blocks import KERNEL_SIZE, HiddenLayer, initializer
+from stan_ct.networks.config import DiscriminatorConfig, Initialization
 
 HIDDEN_FILTERS = (1, 2, 4, 8, 8)
 """Filters of the five hidden layers, in units of `base_filters`."""
 HIDDEN_STRIDES = (2, 2, 2, 1, 1)
 
 DETAIL_SIZE, DETAIL_GAIN = 7, 10.0
-"""What `high_pass` shows D: a patch minus its mean over so many pixels squared, times so much."""
-
-Lipschitz = Literal["none", "spectral", "clip", "gradient_penalty"]
+"""Side of the moving average, px, that `high_pass` subtracts from a patch, and the factor by which the rest is amplified."""
 
 
 class Discriminator(keras.Model):
@@ -26,24 +25,20 @@ class Discriminator(keras.Model):
     sigmoid of the logit difference, and that difference is the critic value f of Eqs. 1 and 4.
 
     Args:
-        base_filters: Filters of the first layer.
-        spectral: Spectral normalization of every convolution: the Lipschitz switch `spectral`.
-        high_pass: D judges the fine detail of a patch alone, which is what a kernel changes, and not its anatomy.
-        initialization: Where weights start: `normal`, N(0, 0.02), or `he`.
+        config: Architecture, with a number of filters of its own.
+        initialization: Distribution from which the weights start.
         compute_dtype: Policy of the hidden layers; the output stays float32.
     """
 
     def __init__(
         self,
-        base_filters: int = 64,
-        spectral: bool = False,
-        high_pass: bool = False,
+        config: DiscriminatorConfig,
         initialization: Initialization = "normal",
         compute_dtype: str = "float32",
         name: str = "discriminator",
     ) -> None:
         super().__init__(name=name)
-        self.high_pass = high_pass
+        self.high_pass, spectral = config.high_pass, config.spectral
 
         def convolution(filters: int, stride: int, dtype: str) -> keras.Layer:
             start = initializer(initialization)
@@ -53,12 +48,12 @@ class Discriminator(keras.Model):
         # Keras normalizes in the outer layer's type and writes the result back: float32, or weights lose their digits.
         outer = "float32" if spectral else compute_dtype
         self.hidden = [
-            HiddenLayer(convolution(n * base_filters, stride, compute_dtype), "none", outer, name=f"hidden_{i + 1}")
+            HiddenLayer(convolution(n * config.base_filters, stride, compute_dtype), "none", outer, name=f"hidden_{i + 1}")
             for i, (n, stride) in enumerate(zip(HIDDEN_FILTERS, HIDDEN_STRIDES, strict=True))
         ]
         self.output_layer = convolution(2, 1, "float32")
 
-    def features(self, x, training: bool = False):
+    def features(self, x: Any, training: bool = False) -> Any:
         """phi of Eq. 2: activations of the last hidden layer, (B, H / 8, W / 8, 8 base_filters)."""
         if self.high_pass:
             x = DETAIL_GAIN * (x - ops.average_pool(x, DETAIL_SIZE, 1, "same"))
@@ -66,11 +61,11 @@ class Discriminator(keras.Model):
             x = layer(x, training=training)
         return x
 
-    def call(self, x, training: bool = False):
+    def call(self, x: Any, training: bool = False) -> tuple[Any, Any]:
         """Judges patches.
 
         Args:
-            x: (B, H, W, 1) float32 in [-1, 1].
+            x: (B, H, W, 1) float32 in [-1, 1]; (B, H, W, 2), source and patch, if conditional.
             training: Whether spectral normalization updates its estimates.
         Returns:
             Features phi, and logits [fake, real], (B, H / 8, W / 8, 2) float32.
@@ -79,18 +74,26 @@ class Discriminator(keras.Model):
         return phi, self.output_layer(ops.cast(phi, "float32"))
 
 
-def critic_value(logits):
+def critic_value(logits: Any) -> Any:
     """f of Eqs. 1 and 4: logit of real minus logit of fake, mean over positions, (B,)."""
     return ops.mean(logits[..., 1] - logits[..., 0], axis=(1, 2))
 
 
-def p_real(logits):
+def p_real(logits: Any) -> Any:
     """P(real) of each patch: the softmax's real channel, mean over positions, (B,) in [0, 1]."""
     return ops.mean(ops.softmax(logits, axis=-1)[..., 1], axis=(1, 2))
 
 
-def build_discriminator(channels: int = 1, **settings) -> Discriminator:
-    """A discriminator with its weights created; two channels: source and patch, for a conditional one."""
-    discriminator = Discriminator(**settings)
-    discriminator(ops.zeros((1, 256, 256, channels)))
+def build_discriminator(
+    config: DiscriminatorConfig, initialization: Initialization = "normal", compute_dtype: str = "float32"
+) -> Discriminator:
+    """A discriminator with its weights created, for patches of one channel, or two (source and patch) if conditional.
+
+    Raises:
+        ValueError: If the number of filters is still open.
+    """
+    if not config.base_filters:
+        raise ValueError("the discriminator needs a number of filters: DiscriminatorConfig(base_filters=...)")
+    discriminator = Discriminator(config, initialization, compute_dtype)
+    discriminator(ops.zeros((1, 256, 256, 1 + config.conditional)))
     return discriminator

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import keras
 from keras import layers, ops
 
-from stan_ct.networks.blocks import KERNEL_SIZE, HiddenLayer, Initialization, Normalization, initializer
+from stan_ct.networks.blocks import KERNEL_SIZE, HiddenLayer, initializer
+from stan_ct.networks.config import GeneratorConfig, Initialization, Normalization
 
 ENCODER_FILTERS = (1, 2, 4, 8, 8, 8, 8)
 """Filters of the seven encoder layers, in units of `base_filters`; the decoder mirrors them."""
@@ -21,26 +24,21 @@ class Generator(keras.Model):
     encoder layer to its twin. Larger inputs with sides that are multiples of 256 pass as they are.
 
     Args:
-        base_filters: Filters of the first layer; 64 is the paper's preset (about 54 M parameters).
-        normalization: none, batch (moving averages at inference) or group; never at the bottleneck.
-        residual: False: output = tanh(last layer), the paper. True: output = input + tanh(last layer), the last layer
-            starting at zero, so that an untrained G is the identity.
-        initialization: Where weights start: `normal`, N(0, 0.02), or `he`.
+        config: Architecture.
+        initialization: Distribution from which the weights start.
         compute_dtype: Policy of the hidden layers (`mixed_bfloat16`, `mixed_float16`); the output stays float32.
     """
 
     def __init__(
         self,
-        base_filters: int = 64,
-        normalization: Normalization = "none",
-        residual: bool = False,
+        config: GeneratorConfig,
         initialization: Initialization = "normal",
         compute_dtype: str = "float32",
         name: str = "generator",
     ) -> None:
         super().__init__(name=name)
-        self.residual = residual
-        filters = [f * base_filters for f in ENCODER_FILTERS]
+        self.residual = config.residual
+        filters = [f * config.base_filters for f in ENCODER_FILTERS]
 
         def hidden(kind: type, n: int, norm: Normalization, label: str) -> HiddenLayer:
             convolution = kind(n, KERNEL_SIZE, 2, "same", kernel_initializer=initializer(initialization), dtype=compute_dtype)
@@ -48,19 +46,19 @@ class Generator(keras.Model):
 
         # No normalization on the first layer (absolute HU) nor on the 1 x 1 bottleneck (nothing to normalize over).
         self.encoder = [
-            hidden(layers.Conv2D, n, normalization if i else "none", f"encoder_{i + 1}") for i, n in enumerate(filters)
+            hidden(layers.Conv2D, n, config.normalization if i else "none", f"encoder_{i + 1}") for i, n in enumerate(filters)
         ]
-        self.bottleneck = hidden(layers.Conv2D, BOTTLENECK_FILTERS * base_filters, "none", "bottleneck")
+        self.bottleneck = hidden(layers.Conv2D, BOTTLENECK_FILTERS * config.base_filters, "none", "bottleneck")
         self.decoder = [
-            hidden(layers.Conv2DTranspose, n, normalization, f"decoder_{i + 1}") for i, n in enumerate(reversed(filters))
+            hidden(layers.Conv2DTranspose, n, config.normalization, f"decoder_{i + 1}") for i, n in enumerate(reversed(filters))
         ]
         self.concatenate = layers.Concatenate(dtype=compute_dtype)
-        last = keras.initializers.Zeros() if residual else initializer(initialization)
+        last = keras.initializers.Zeros() if config.residual else initializer(initialization)
         self.output_layer = layers.Conv2DTranspose(
             1, KERNEL_SIZE, 2, "same", activation="tanh", kernel_initializer=last, dtype="float32", name="output"
         )
 
-    def encode(self, x, training: bool = False):
+    def encode(self, x: Any, training: bool = False) -> tuple[Any, list[Any]]:
         """(B, H, W, 1) -> the latent z, (B, H / 256, W / 256, 8 base_filters), and the seven skips."""
         skips = []
         for layer in self.encoder:
@@ -68,7 +66,7 @@ class Generator(keras.Model):
             skips.append(x)
         return self.bottleneck(x, training=training), skips
 
-    def call(self, x, training: bool = False):
+    def call(self, x: Any, training: bool = False) -> Any:
         """Standardizes patches.
 
         Args:
@@ -83,13 +81,15 @@ class Generator(keras.Model):
         change = self.output_layer(z)
         return ops.cast(x, "float32") + change if self.residual else change
 
-    def latent(self, x, training: bool = False):
+    def latent(self, x: Any, training: bool = False) -> Any:
         """z(x), float32: what the latent loss compares (Eq. 5)."""
         return ops.cast(self.encode(x, training=training)[0], "float32")
 
 
-def build_generator(**settings) -> Generator:
+def build_generator(
+    config: GeneratorConfig, initialization: Initialization = "normal", compute_dtype: str = "float32"
+) -> Generator:
     """A generator with its weights created."""
-    generator = Generator(**settings)
+    generator = Generator(config, initialization, compute_dtype)
     generator(ops.zeros((1, STRIDE, STRIDE, 1)))
     return generator

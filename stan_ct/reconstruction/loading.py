@@ -11,7 +11,8 @@ from typing import Any, cast
 import numpy as np
 
 from stan_ct.errors import UsageError
-from stan_ct.models.folder import ModelConfig, find_model, model_hash, read_config, shipped_models
+from stan_ct.models.config import ModelConfig
+from stan_ct.models.folder import find_model, model_hash, read_config, shipped_models
 from stan_ct.networks.precision import Precision, compute_dtype
 from stan_ct.reconstruction.guard import Guard
 from stan_ct.reconstruction.pipeline import Synthesizer
@@ -95,7 +96,7 @@ def load_models(names: Sequence[str], target: str = "", **options: Any) -> Model
     Raises:
         UsageError: If there is no such model, or none with this target.
     """
-    shipped = [load_model(name, **options) for name in shipped_models()]
+    shipped = [load_model(model.name, **options) for model in shipped_models()]
     chosen: list[Model] = []
     for name in names:
         chosen += shipped if name == "auto" else [load_model(name, **options)]

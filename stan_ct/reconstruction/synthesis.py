@@ -9,7 +9,8 @@ import tensorflow as tf
 
 from stan_ct.baselines.histogram import HistogramMatching
 from stan_ct.baselines.kernel_filter import KernelFilter
-from stan_ct.models.folder import ModelConfig, load_weights, read_config
+from stan_ct.models.config import ModelConfig
+from stan_ct.models.folder import load_weights, read_config
 from stan_ct.networks.discriminator import p_real
 from stan_ct.networks.precision import Precision, compute_dtype
 from stan_ct.reconstruction.pipeline import Synthesizer
@@ -30,9 +31,9 @@ class NetworkSynthesizer:
     def __init__(self, folder: Path, config: ModelConfig, precision: Precision = "auto") -> None:
         dtype = compute_dtype(precision)
         self.config = config
-        self.generator = config.generator(dtype)
+        self.generator = config.build_generator(dtype)
         load_weights(folder, "generator", self.generator)
-        self.discriminator = None if config.method == "unet" else config.discriminator(dtype)
+        self.discriminator = None if config.method == "unet" else config.build_discriminator(dtype)
         if self.discriminator is not None:
             load_weights(folder, "discriminator", self.discriminator)
         self._run = tf.function(self._networks, input_signature=[tf.TensorSpec((None, None, None, 1), tf.float32)])
@@ -46,7 +47,7 @@ class NetworkSynthesizer:
 
         HU above the window, which networks do not see, pass by: what is standardized is their part inside it.
         """
-        window, step = self.config.window, max(1, BATCH_PIXELS // (patches.shape[1] * patches.shape[2]))
+        window, step = self.config.hu_window, max(1, BATCH_PIXELS // (patches.shape[1] * patches.shape[2]))
         gray = window.to_network(patches)[..., None]
         parts = [self._run(gray[i : i + step]) for i in range(0, len(gray), step)]
         synthesized, judged = (np.concatenate([part[k].numpy() for part in parts]) for k in (0, 1))
@@ -56,7 +57,7 @@ class NetworkSynthesizer:
         synthesized = tf.clip_by_value(self.generator(gray, training=False), -1.0, 1.0)
         if self.discriminator is None:
             return synthesized, tf.ones(tf.shape(gray)[:1])
-        seen = tf.concat([gray, synthesized], -1) if self.config.conditional else synthesized
+        seen = tf.concat([gray, synthesized], -1) if self.config.discriminator.conditional else synthesized
         return synthesized, p_real(self.discriminator(seen, training=False)[1])
 
 

@@ -9,21 +9,22 @@ import numpy as np
 import tensorflow as tf
 
 from stan_ct.ct.hounsfield import HUWindow
+from stan_ct.networks.config import LossSettings
 from stan_ct.networks.discriminator import Discriminator, p_real
 from stan_ct.networks.generator import Generator
 from stan_ct.networks.losses import (
-    LossSettings,
+    CLIP_VALUE,
     adversarial_loss_d,
     adversarial_loss_g,
     critic,
     feature_loss,
-    inside,
     latent_loss,
+    mask_to_target,
     mean_absolute,
-    texture_loss,
     total_loss_d,
     total_loss_g,
 )
+from stan_ct.networks.texture_loss import texture_loss
 
 Logs = dict[str, tf.Tensor]
 
@@ -85,7 +86,7 @@ class Competition(keras.Model):
         return self.discriminators[copy](seen, training=training)
 
     def _judged(self, source: tf.Tensor, target: tf.Tensor, synthesized: tf.Tensor) -> tf.Tensor:
-        return inside(source, target, synthesized, self.window) if self.loss_settings.inside_only else synthesized
+        return mask_to_target(source, target, synthesized, self.window) if self.loss_settings.mask_losses else synthesized
 
     def _train_d(self, copy: int, source: tf.Tensor, target: tf.Tensor, synthesized: list[tf.Tensor]) -> Logs:
         network, optimizer, number = self.discriminators[copy], self.d_optimizers[copy], len(synthesized)
@@ -109,7 +110,7 @@ class Competition(keras.Model):
         optimizer.apply(tape.gradient(scaled, variables), variables)
         if self.loss_settings.lipschitz == "clip":
             for variable in variables:
-                variable.assign(tf.clip_by_value(variable, -self.loss_settings.clip_value, self.loss_settings.clip_value))
+                variable.assign(tf.clip_by_value(variable, -CLIP_VALUE, CLIP_VALUE))
         judged = tf.stack([tf.reduce_mean(p_real(one)) for one in their_logits])  # (Gs,)
         return {
             **terms,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -11,11 +12,19 @@ import tensorflow as tf
 
 from stan_ct import __version__
 from stan_ct.ct.hounsfield import quantiles
-from stan_ct.models.folder import ModelConfig, find_model, load_weights, read_config
+from stan_ct.errors import UsageError
+from stan_ct.models.config import ModelConfig
+from stan_ct.models.folder import find_model, load_weights, read_config
+from stan_ct.networks.config import DiscriminatorConfig, GeneratorConfig
+from stan_ct.networks.discriminator import Discriminator
+from stan_ct.networks.generator import Generator
 from stan_ct.networks.precision import compute_dtype
+from stan_ct.options import Option, options
 from stan_ct.patches.dataset import read_patches
 from stan_ct.training.competition import Competition
 from stan_ct.training.settings import TrainSettings
+
+Architecture = GeneratorConfig | DiscriminatorConfig
 
 CLASSICAL = ("kernel_filter", "histogram")
 """Methods without networks."""
@@ -33,35 +42,46 @@ def competition(settings: TrainSettings, config: ModelConfig) -> Competition:
         adam = keras.optimizers.Adam(settings.learning_rate, beta_1=0.5, **average)
         return keras.optimizers.LossScaleOptimizer(adam) if dtype == "mixed_float16" else adam
 
-    number = settings.rules.number
-    generators = [config.generator(dtype, settings.initialization) for _ in range(number)]
+    number = settings.rules.num_copies
     opponents = 0 if settings.method == "unet" else number
-    discriminators = [config.discriminator(dtype, settings.initialization) for _ in range(opponents)]
+    generators = [config.build_generator(dtype, settings.initialization) for _ in range(number)]
+    discriminators = [config.build_discriminator(dtype, settings.initialization) for _ in range(opponents)]
     if settings.init_model:
         _start_from(find_model(settings.init_model), config, generators, discriminators)
-    return Competition(generators, discriminators, settings.losses, optimizer, settings.conditional, settings.hu_window)
+    return Competition(
+        generators, discriminators, settings.losses, optimizer, settings.discriminator.conditional, settings.hu_window
+    )
 
 
-ALIKE = ("window", "base_filters", "discriminator_filters", "normalization", "residual", "spectral", "conditional", "high_pass")
-"""What two models must agree in for one to start from the other's networks."""
-
-
-def _start_from(folder: Path, config: ModelConfig, generators: list, discriminators: list) -> None:
+def _start_from(folder: Path, config: ModelConfig, generators: list[Generator], discriminators: list[Discriminator]) -> None:
     """Gives networks the weights of a model.
 
     Raises:
-        FileNotFoundError: If there is no such model.
-        ValueError: If its networks are not of the same kind.
+        ModelNotFound: If there is no such model.
+        UsageError: If its networks are not of the same architecture.
     """
     before = read_config(folder)
-    differ = [name for name in ALIKE if getattr(before, name) != getattr(config, name)]
-    if before.method in CLASSICAL or differ:
-        told = ", ".join(f"{name}={getattr(before, name)}" for name in differ) or f"method={before.method}"
-        raise ValueError(f"--init_model={folder} has other networks than these flags ask for; it has {told}")
+    differing = [
+        f"{option.flag}={old}"
+        for part in ("generator", "discriminator")
+        for option, old, new in _compared(getattr(before, part), getattr(config, part))
+        if old != new
+    ]
+    if before.hu_window != config.hu_window:
+        differing.append(f"hu_window={before.hu_window}")
+    if before.method in CLASSICAL:
+        differing = [f"method={before.method}"]
+    if differing:
+        raise UsageError(f"--init_model={folder} has other networks than these flags ask for; it has {', '.join(differing)}")
     for label, networks in (("generator", generators), ("discriminator", discriminators)):
         if label == "generator" or before.method != "unet":
             for network in networks:
                 load_weights(folder, label, network)
+
+
+def _compared(before: Architecture, now: Architecture) -> Iterator[tuple[Option, object, object]]:
+    """Options of an architecture, with the value of each in two configurations."""
+    return zip(options(type(now)), asdict(before).values(), asdict(now).values(), strict=True)
 
 
 def classical(settings: TrainSettings, config: ModelConfig, index: dict) -> ModelConfig:

@@ -13,45 +13,43 @@ from typing import Literal
 
 import numpy as np
 
+from stan_ct.options import check, option
+
 Phase = Literal["d", "g"]
-Copies = Literal["population", "history"]
+Opponents = Literal["population", "history"]
 
 
 @dataclass(frozen=True)
 class PhaseRules:
-    """The numbers of the competition.
+    """The rules of the competition.
 
     Attributes:
-        number: N, generators and as many discriminators.
-        copies: `population`: all N train and compete (the paper's words); `history`: the first trains, the others are what it
-            was at the ends of its last phases (the authors' code).
-        d_phase_steps: t_max of a D-phase.
+        num_copies: N, the number of generators, and of discriminators.
+        opponents: `population`: all N copies train and compete (the paper's words); `history`: the first copy trains, the
+            others are its own states at the ends of its last phases (the authors' code).
+        d_phase_steps: t_max, steps of one attempt at a D-phase; not in the paper.
         g_phase_steps: t_max of a G-phase.
         theta_d: D has won when P(real | x) > theta_d and P(real | G(x')) < 1 - theta_d for every G.
         theta_g: G has won when P(real | G(x')) > theta_g under every D.
-        max_rollbacks: How often a copy goes back in one phase. `t_max` and this are not in the paper.
-        window: Batches over which P(real) is averaged.
+        max_rollbacks: Number of times a copy that has not won is rolled back within one phase; not in the paper.
+        averaging_batches: Number of batches over which P(real) is averaged.
     Raises:
-        ValueError: If a number is out of its range.
+        UsageError: If a value is out of its range.
     """
 
-    number: int = 2
-    copies: Copies = "population"
-    d_phase_steps: int = 100
-    g_phase_steps: int = 100
-    theta_d: float = 0.99
-    theta_g: float = 0.99
-    max_rollbacks: int = 1
-    window: int = 20
+    num_copies: int = option(1, help="N: number of generators, and of discriminators.", minimum=1)
+    opponents: Opponents = option("population", help="Whether all N copies train, or one against its own past.")
+    d_phase_steps: int = option(50, help="Steps of one attempt at a D-phase (t_max).", minimum=1)
+    g_phase_steps: int = option(200, help="Steps of one attempt at a G-phase (t_max).", minimum=1)
+    theta_d: float = option(
+        0.99, help="D wins at P(real | target) above this and P(real | synthesized) below 1 minus this.", minimum=0, maximum=1
+    )
+    theta_g: float = option(0.99, help="G wins at P(real | synthesized) above this under every D.", minimum=0, maximum=1)
+    max_rollbacks: int = option(0, help="Rollbacks of a copy that has not won, in one phase.", minimum=0)
+    averaging_batches: int = option(20, help="Batches over which P(real) is averaged.", minimum=1)
 
     def __post_init__(self) -> None:
-        least = {"number": 1, "d_phase_steps": 1, "g_phase_steps": 1, "max_rollbacks": 0, "window": 1}
-        for name, low in least.items():
-            if getattr(self, name) < low:
-                raise ValueError(f"{name} must be at least {low}, not {getattr(self, name)}")
-        for name in ("theta_d", "theta_g"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} is a probability, in 0..1, not {getattr(self, name)}")
+        check(self)
 
     def t_max(self, phase: Phase) -> int:
         """Steps of one try."""
@@ -60,7 +58,7 @@ class PhaseRules:
     @property
     def trainable(self) -> tuple[int, ...]:
         """The copies that train in their phase."""
-        return tuple(range(self.number)) if self.copies == "population" else (0,)
+        return tuple(range(self.num_copies)) if self.opponents == "population" else (0,)
 
 
 @dataclass(frozen=True)
@@ -105,7 +103,7 @@ class Referee:
         self.phase, self.step, self.attempt = phase, 0, 0
         self.active = self.rules.trainable
         self._best: dict[int, float] = {}
-        self._recent = {copy: deque(maxlen=self.rules.window) for copy in self.active}
+        self._recent = {copy: deque(maxlen=self.rules.averaging_batches) for copy in self.active}
 
     def observe(self, p_real_target: np.ndarray, p_real_synthesized: np.ndarray) -> Verdict:
         """Takes note of a step and decides.
@@ -137,7 +135,7 @@ class Referee:
 
     def _has_won(self, copy: int) -> bool:
         theta = self.rules.theta_d if self.phase == "d" else self.rules.theta_g
-        enough = min(self.rules.window, self.rules.t_max(self.phase))
+        enough = min(self.rules.averaging_batches, self.rules.t_max(self.phase))
         return len(self._recent[copy]) >= enough and self.score(copy) > theta
 
     def _end_of_try(self, won: tuple[int, ...]) -> Verdict:
@@ -182,6 +180,6 @@ class Referee:
         referee.phase, referee.phases, referee.version = state["phase"], state["phases"], state["version"]
         referee.step, referee.attempt, referee.active = state["step"], state["attempt"], tuple(state["active"])
         referee._best = {int(copy): score for copy, score in state["best"].items()}
-        window = referee.rules.window
+        window = referee.rules.averaging_batches
         referee._recent = {int(copy): deque(seen, maxlen=window) for copy, seen in state["recent"].items()}
         return referee

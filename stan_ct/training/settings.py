@@ -1,111 +1,97 @@
-"""What `train.py` does, as one frozen record."""
+"""Settings of a training run, from which the flags of `train.py` are made."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Any, Literal
 
-from stan_ct.ct.filters import FrontEnd
-from stan_ct.ct.fingerprint import Fingerprint
 from stan_ct.ct.hounsfield import HUWindow
-from stan_ct.models.folder import Method, ModelConfig, Storage
-from stan_ct.networks.blocks import Initialization, Normalization
-from stan_ct.networks.losses import LossSettings
+from stan_ct.models.config import Method, ModelConfig, Storage
+from stan_ct.networks.config import DiscriminatorConfig, GeneratorConfig, Initialization, LossSettings
 from stan_ct.networks.precision import Precision
+from stan_ct.options import check, option
 from stan_ct.training.phases import PhaseRules
 
 Competing = Literal["alternating", "joint"]
-
-FREE = {
-    "records_dir",
-    "output_dir",
-    "max_epochs",
-    "max_steps",
-    "max_minutes",
-    "name",
-    "storage",
-    "checkpoint_minutes",
-    "keep_versions",
-}
-"""Settings that may change when a run goes on."""
+Schedule = Literal["constant", "cosine"]
 
 
 @dataclass(frozen=True)
 class TrainSettings:
-    """What `train.py` does.
+    """Settings of a training run.
 
     Attributes:
-        records_dir: Written by `data/make_patches.py`.
-        output_dir: The model folder; checkpoints, `history.csv` and `validation.csv` lie in it too.
+        records_dir: Patch records.
+        output_dir: Model folder; checkpoints, `history.csv` and `validation.csv` lie in it too.
         name: Name of the model.
-        method: `stan_ct`; `unet` trains G without D; `kernel_filter` saves the fitted front end alone;
-            `histogram` matches histograms.
-        competition: `alternating` phases (the paper), or `joint`: a step of D, a step of G (pix2pix).
-        conditional: D sees the source beside the patch that it judges (cGAN).
-        high_pass: D sees the fine detail of a patch alone.
-        phases: The numbers of the competition.
-        base_filters: Width of G.
-        discriminator_filters: Width of D; 0 for that of G.
-        normalization: Of G's hidden layers.
-        use_front_end: Source slices pass the records' radial filter, where they have one, before G.
-        residual: G adds its output to its input and starts as the identity.
-        initialization: Where the weights of G and D start.
-        hu_window: HU <-> [-1, 1].
-        losses: Weights and switches of Eqs. 1 - 6.
+        method: `stan_ct`; `unet` trains G without D; `kernel_filter` saves the fitted front end alone; `histogram` matches
+            histograms.
         init_model: Folder, or name, of a model whose networks training starts from; empty: they start anew.
+        use_front_end: Whether source slices pass the records' radial filter, if there is one, before G.
+        generator: Architecture of G.
+        discriminator: Architecture of D.
+        initialization: Distribution from which the weights of G and D start.
+        competition: `alternating` phases (the paper), or `joint`: a step of D, a step of G (pix2pix).
+        phases: Rules of the competition.
+        losses: Weights and switches of Eqs. 1 - 6.
         batch_size: B, over all replicas.
-        learning_rate: Of Adam.
-        decay: The learning rate falls to 0 along a cosine while the run uses up its epochs, steps or minutes, whichever ends
-            first; else it stays.
+        learning_rate: Learning rate of Adam.
+        lr_schedule: `constant`, or `cosine`: the rate falls to 0 along half a cosine while the run uses up its epochs, steps or
+            minutes, whichever ends first.
         ema: Momentum of the moving average of G's weights that is measured and saved in place of the weights; 0 for none.
         max_epochs: Passes over the training patches, counted in G's steps.
         max_steps: Steps of G, at most; 0 for no limit.
-        max_minutes: Training ends after this time, over all runs that share its checkpoints; 0 for no limit.
-        patience: Training ends when the validation error has not fallen for so many versions; 0 for never.
-        validation_patches: Validation patches that every version is measured on, at most.
-        checkpoint_minutes: Time between checkpoints.
-        keep_versions: Weights of the last versions that are kept.
-        precision: Of the hidden layers.
-        storage: Type of the saved weights.
-        seed: Of weights, order and augmentation.
-        deterministic: Use TensorFlow's deterministic kernels only.
+        max_minutes: Minutes of training over all runs that share its checkpoints; 0 for no limit.
+        validation_patches: Number of validation patches on which versions are compared, at most; 0 for all.
+        checkpoint_minutes: Time between checkpoints, minutes.
+        precision: Number type of the hidden layers.
+        storage: Number type of the saved weights.
+        seed: Seed of weights, order and augmentation.
+        deterministic: Whether only TensorFlow's deterministic kernels are used.
+        hu_window: HU <-> [-1, 1].
+    Raises:
+        UsageError: If a value is out of its range.
     """
 
-    records_dir: str
-    output_dir: str
-    name: str = "stan-ct"
-    method: Method = "stan_ct"
-    competition: Competing = "alternating"
-    conditional: bool = False
-    high_pass: bool = False
+    records_dir: str = option(help="Patch records.", may_change=True)
+    output_dir: str = option(help="Model folder to write.", may_change=True)
+    name: str = option("stan-ct", help="Name of the model.", may_change=True)
+    method: Method = option("stan_ct", help="GAN, generator alone (unet), or a classical baseline.")
+    init_model: str = option("", help="Model folder, or name of one that ships, to start from (fine-tuning).")
+    use_front_end: bool = option(True, help="Sources pass the records' radial filter, if there is one, before the generator.")
+    batch_size: int = option(8, help="Patches in a batch, over all GPUs.", minimum=1)
+    learning_rate: float = option(3e-4, help="Learning rate of Adam.", minimum=0)
+    lr_schedule: Schedule = option("constant", help="Learning rate over the run: constant, or half a cosine down to 0.")
+    max_epochs: int = option(100, help="Passes over the training patches, in G's steps.", minimum=1, may_change=True)
+    max_steps: int = option(0, help="Stop after this many steps of G; 0: no limit.", minimum=0, may_change=True)
+    max_minutes: float = option(0.0, help="Stop after this many minutes of training; 0: no limit.", minimum=0, may_change=True)
+    generator: GeneratorConfig = field(default_factory=GeneratorConfig)
+    discriminator: DiscriminatorConfig = field(default_factory=DiscriminatorConfig)
+    initialization: Initialization = option("he", help="Start of the weights: N(0, 0.02) (normal) or He's.")
+    competition: Competing = option("alternating", help="Phases, or a step of D and a step of G in turn (pix2pix).")
     phases: PhaseRules = field(default_factory=PhaseRules)
-    base_filters: int = 64
-    discriminator_filters: int = 0
-    normalization: Normalization = "none"
-    use_front_end: bool = True
-    residual: bool = False
-    initialization: Initialization = "normal"
-    hu_window: HUWindow = field(default_factory=HUWindow)
     losses: LossSettings = field(default_factory=LossSettings)
-    init_model: str = ""
-    batch_size: int = 8
-    learning_rate: float = 1e-4
-    decay: bool = False
-    ema: float = 0.0
-    max_epochs: int = 100
-    max_steps: int = 0
-    max_minutes: float = 0.0
-    patience: int = 0
-    validation_patches: int = 64
-    checkpoint_minutes: float = 5.0
-    keep_versions: int = 3
-    precision: Precision = "auto"
-    storage: Storage = "float32"
-    seed: int = 0
-    deterministic: bool = False
+    ema: float = option(
+        0.98, help="Momentum of the moving average of G's weights that is saved; 0: none.", minimum=0, maximum=0.99999
+    )
+    validation_patches: int = option(200, help="Validation patches on which versions are compared; 0: all.", minimum=0)
+    checkpoint_minutes: float = option(5.0, help="Minutes between checkpoints.", minimum=0, may_change=True)
+    precision: Precision = option("auto", help="Number type of the hidden layers.")
+    storage: Storage = option("float16", help="Number type of the saved weights.", may_change=True)
+    seed: int = option(0, help="Seed of weights, order and augmentation.")
+    deterministic: bool = option(False, help="Deterministic kernels only; slower.")
+    hu_window: HUWindow = field(default_factory=HUWindow)
+
+    def __post_init__(self) -> None:
+        check(self)
+
+    def fixed(self) -> dict[str, Any]:
+        """The settings that a resumed run must share with the run it goes on with, by name."""
+        free = {each.name for each in fields(self) if each.metadata.get("may_change")}
+        return {name: value for name, value in asdict(self).items() if name not in free}
 
     def total_steps(self, epoch_batches: int) -> int:
-        """Steps of G that `max_epochs` and `max_steps` allow."""
+        """Steps of G that `max_epochs` and `max_steps` allow, with so many batches to an epoch."""
         total = self.max_epochs * epoch_batches
         return min(total, self.max_steps) if self.max_steps else total
 
@@ -116,27 +102,27 @@ class TrainSettings:
 
     @property
     def rules(self) -> PhaseRules:
-        """The rules that the referee goes by: joint training is phases of one step."""
+        """The referee's rules: those of the phases, or in joint training phases of one step."""
         if self.competition == "alternating":
             return self.phases
-        return PhaseRules(self.phases.number, "population", 1, 1, self.phases.theta_d, self.phases.theta_g, 0, 1)
+        single = {"d_phase_steps": 1, "g_phase_steps": 1, "max_rollbacks": 0, "averaging_batches": 1}
+        return replace(self.phases, opponents="population", **single)
 
-    def config(self, index: dict) -> ModelConfig:
-        """The model that this trains on records with this index."""
+    def config(self, index: dict[str, Any]) -> ModelConfig:
+        """Configuration of the model that is trained on records with this index."""
+        from stan_ct.ct.filters import FrontEnd
+        from stan_ct.ct.fingerprint import Fingerprint
+
+        filters = self.discriminator.base_filters or self.generator.base_filters
         return ModelConfig(
             name=self.name,
             method=self.method,
             source_kernel=", ".join(index["settings"]["source_kernels"]),
             target_kernel=index["settings"]["target_kernel"],
             sharpens=index["sharpens"],
-            window=self.hu_window,
-            base_filters=self.base_filters,
-            discriminator_filters=self.discriminator_filters or self.base_filters,
-            normalization=self.normalization,
-            residual=self.residual,
-            spectral=self.losses.lipschitz == "spectral",
-            conditional=self.conditional,
-            high_pass=self.high_pass,
+            hu_window=self.hu_window,
+            generator=self.generator,
+            discriminator=replace(self.discriminator, base_filters=filters),
             front_end=FrontEnd.from_json(index["front_end"]) if self.use_front_end else None,
             sources=tuple(map(Fingerprint.from_json, index["fingerprints"]["sources"])),
             standard=Fingerprint.from_json(index["fingerprints"]["target"][0]),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -13,7 +13,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from stan_ct.models.folder import ModelConfig, save_model
+from stan_ct.models.config import ModelConfig
+from stan_ct.models.folder import save_model
 from stan_ct.patches.dataset import read_index
 from stan_ct.training import checkpoints
 from stan_ct.training.competition import Competition, full_matrix
@@ -21,7 +22,7 @@ from stan_ct.training.display import Display
 from stan_ct.training.history import TERMS, history_row
 from stan_ct.training.models import CLASSICAL, classical, competition, record
 from stan_ct.training.phases import Referee, Verdict
-from stan_ct.training.settings import FREE, TrainSettings
+from stan_ct.training.settings import TrainSettings
 from stan_ct.training.stopping import Signals
 from stan_ct.training.strategy import choose_strategy, is_chief, mean_over_workers
 from stan_ct.training.stream import Stream
@@ -64,7 +65,7 @@ def train(settings: TrainSettings, metric: Metric = absolute_error, flags: str =
         model = competition(settings, config)
     filtered = config.front_end is not None
     validation = Validation(
-        settings.records_dir, settings.hu_window, settings.validation_patches, metric, filtered, settings.losses.inside_only
+        settings.records_dir, settings.hu_window, settings.validation_patches, metric, filtered, settings.losses.mask_losses
     )
     run = _Run(settings, replace(config, training=record(settings, index)), strategy, model, validation)
     if run.chief:
@@ -103,7 +104,7 @@ class _Run:
         self._resume()
 
     def go(self) -> None:
-        """Trains until epochs, minutes or patience are used up."""
+        """Trains until epochs, steps or minutes are used up."""
         stream = Stream(
             self.strategy,
             self.settings.records_dir,
@@ -119,8 +120,8 @@ class _Run:
         started = time.monotonic()
         try:
             with Signals() as signals:
-                while (used := self._used(total)) < 1 and not self._stuck:
-                    if self.settings.decay:
+                while (used := self._used(total)) < 1:
+                    if self.settings.lr_schedule == "cosine":
                         self._set_learning_rate(used)
                     self._one_step(stream)
                     self.display.bar(used, self.seconds)
@@ -152,12 +153,6 @@ class _Run:
         """Share of the run's steps, or of its minutes, that is used up, whichever is more; all processes agree."""
         minutes = self.settings.max_minutes
         return max(self.step / total, mean_over_workers(self.strategy, self.seconds / (60 * minutes)) if minutes else 0.0)
-
-    @property
-    def _stuck(self) -> bool:
-        """Whether too many versions brought nothing."""
-        patience = self.settings.patience
-        return bool(patience) and self._agreed(self.version - (self.versions.best_number or 0) >= patience)
 
     def _set_learning_rate(self, used: float) -> None:
         """Half a cosine from the first step to the end of the run."""
@@ -200,7 +195,7 @@ class _Run:
     def _goes_back(self) -> bool:
         """Whether the state at the start of a phase is needed again."""
         rules = self.settings.rules
-        return rules.copies == "history" or (self.referee.opponents and rules.max_rollbacks > 0)
+        return rules.opponents == "history" or (self.referee.opponents and rules.max_rollbacks > 0)
 
     def _refuse_broken(self, phase: str, logs: dict) -> None:
         broken = ", ".join(name for name, value in logs.items() if not np.isfinite(value).all())
@@ -235,16 +230,16 @@ class _Run:
             for copy in copies:
                 checkpoints.put(self.players.variables(phase, copy), self.snapshots[f"{kind}-{copy}"])
         if verdict.ended:
-            if self.settings.rules.copies == "history":
+            if self.settings.rules.opponents == "history":
                 self._shift(phase)
             self.snapshots = {}
 
     def _shift(self, phase: str) -> None:
         """In `history`, each copy becomes what the one before it was before this phase."""
-        for copy in range(self.settings.rules.number - 1, 1, -1):
+        for copy in range(self.settings.rules.num_copies - 1, 1, -1):
             earlier = checkpoints.take(self.players.variables(phase, copy - 1))
             checkpoints.put(self.players.variables(phase, copy), earlier)
-        if self.settings.rules.number > 1:
+        if self.settings.rules.num_copies > 1:
             checkpoints.put(self.players.variables(phase, 1), self.snapshots["start-0"])
 
     def _measure_version(self, version: int) -> None:
@@ -293,5 +288,5 @@ class _Run:
 
     def _fingerprint(self) -> dict[str, str]:
         """What a run that goes on must share with the one before."""
-        flags = {name: repr(value) for name, value in asdict(self.settings).items() if name not in FREE}
+        flags = {name: repr(value) for name, value in self.settings.fixed().items()}
         return flags | {"patches of the records": repr(read_index(self.settings.records_dir)["patches"])}

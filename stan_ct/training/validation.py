@@ -12,7 +12,7 @@ import tensorflow as tf
 from stan_ct.ct.hounsfield import HUWindow
 from stan_ct.networks.discriminator import p_real
 from stan_ct.networks.generator import Generator
-from stan_ct.networks.losses import inside, mean_absolute
+from stan_ct.networks.losses import mask_to_target, mean_absolute
 from stan_ct.patches.dataset import read_patches
 from stan_ct.training.competition import Competition
 
@@ -73,7 +73,7 @@ class Validation:
         limit: Patches at most, evenly spread over the records; 0 for all.
         metric: Makes the error function of the target patches.
         filtered: Sources as the records' front end makes them.
-        inside_only: Errors are those inside what the pipeline takes from G, see `stan_ct.networks.losses.inside`.
+        mask_losses: Errors are those inside what the pipeline takes from G, see `stan_ct.networks.losses.mask_to_target`.
     Attributes:
         source: (N, 256, 256, 1) float32 in [-1, 1].
         target: The same.
@@ -87,16 +87,16 @@ class Validation:
         limit: int,
         metric: Metric = absolute_error,
         filtered: bool = False,
-        inside_only: bool = False,
+        mask_losses: bool = False,
     ) -> None:
         batches = read_patches(folder, "validation", window, 64, filtered=filtered)
         pairs = [pair for batch in batches for pair in zip(*batch, strict=True)]
         step = max(len(pairs) / limit, 1.0) if limit else 1.0
         chosen = [pairs[int(i * step)] for i in range(int(len(pairs) / step))]
         self.source, self.target = (np.stack([pair[k] for pair in chosen]) for k in (0, 1))
-        self.window, self._inside_only = window, inside_only
+        self.window, self._mask_losses = window, mask_losses
         self._errors = metric(window.to_hu(self.target[..., 0]))
-        judged = inside(self.source, self.target, self.source, window) if inside_only else self.source
+        judged = mask_to_target(self.source, self.target, self.source, window) if mask_losses else self.source
         self.source_errors = self._errors(window.to_hu(np.asarray(judged)[..., 0]))
 
     def latent(self, model: Competition, batch: int = 4) -> float:
@@ -108,7 +108,7 @@ class Validation:
         made, judged = [], []
         for i in range(0, len(self.source), batch):
             source, target = (tf.constant(patches[i : i + batch]) for patches in (self.source, self.target))
-            patches, real = _judge(model, copy, source, target, self.window, self._inside_only)
+            patches, real = _judge(model, copy, source, target, self.window, self._mask_losses)
             made.append(np.asarray(patches)[..., 0])
             judged.append(np.asarray(real))
         return Judgement(self._errors(self.window.to_hu(np.concatenate(made))), np.concatenate(judged, axis=1))
@@ -116,12 +116,12 @@ class Validation:
 
 @tf.function
 def _judge(
-    model: Competition, copy: int, source: tf.Tensor, target: tf.Tensor, window: HUWindow, inside_only: bool
+    model: Competition, copy: int, source: tf.Tensor, target: tf.Tensor, window: HUWindow, mask_losses: bool
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """What one generator makes, (B, 256, 256, 1), as it is judged, and P(real) of it under each D, (Ds, B)."""
     # Clipped as the pipeline does, which judges what can be written.
     patches = tf.clip_by_value(model.generators[copy](source, training=False), -1.0, 1.0)
-    patches = inside(source, target, patches, window) if inside_only else patches
+    patches = mask_to_target(source, target, patches, window) if mask_losses else patches
     real = [p_real(model.judge(d, source, patches)[1]) for d in range(len(model.discriminators))]
     return patches, tf.stack(real) if real else tf.zeros((0, tf.shape(source)[0]))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -10,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from stan_ct.models.folder import ModelConfig, save_model
+from stan_ct.models.config import ModelConfig
+from stan_ct.models.folder import save_model
 from stan_ct.training import checkpoints
 from stan_ct.training.competition import Competition
 from stan_ct.training.display import Display
@@ -19,7 +19,7 @@ from stan_ct.training.validation import Judgement, Validation
 
 
 class Versions:
-    """Measures Gs; the best goes into the model folder, the last few lie beside it.
+    """Measures Gs; the best goes into the model folder.
 
     A G is kept at the end of a G-phase, or of the run, with the D that it deceives least of those that it trained against,
     and with a QC threshold that all but a few of its validation patches reach: its own judges accept what it makes.
@@ -44,7 +44,7 @@ class Versions:
 
     def keep_start(self) -> None:
         """Keeps a residual G as it starts, version 0: the identity, as good as what it is given, unless a version beats it."""
-        if self._settings.residual and not self._settings.init_model:
+        if self._settings.generator.residual and not self._settings.init_model:
             judgement = Judgement(self._validation.source_errors, np.zeros((0, len(self._validation.source))))
             if np.isfinite(judgement.error):
                 self._keep_best(0, 0, judgement)
@@ -74,11 +74,6 @@ class Versions:
     def _keep(self, number: int, copy: int, judgement: Judgement) -> None:
         if judgement.error < self.best or self.best_number is None:  # the first in any case: a run leaves a model
             self._keep_best(number, copy, judgement)
-        if self._settings.keep_versions and self._chief:
-            folder = Path(self._settings.output_dir) / "versions"
-            self._save(folder / f"{number:04d}", copy, judgement)
-            for old in sorted(folder.iterdir())[: -self._settings.keep_versions]:
-                shutil.rmtree(old)
 
     def _keep_best(self, number: int, copy: int, judgement: Judgement) -> None:
         self.best, self.best_number = judgement.error, number

@@ -1,8 +1,11 @@
 """A model folder gives back the networks that were put into it, always the same bytes, and says what it lacks."""
 
 import json
+import subprocess
+import sys
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -10,7 +13,18 @@ import pytest
 
 from stan_ct.ct.filters import FrontEnd, RadialFilter
 from stan_ct.ct.hounsfield import HUWindow
-from stan_ct.models.folder import ModelConfig, load_weights, model_hash, read_config, save_model
+from stan_ct.models.config import ModelConfig
+from stan_ct.models.folder import (
+    InvalidModel,
+    ModelNotFound,
+    find_model,
+    load_weights,
+    model_hash,
+    read_config,
+    save_model,
+    shipped_models,
+)
+from stan_ct.networks.config import DiscriminatorConfig, GeneratorConfig
 
 FILTERS = FrontEnd(
     {"soft": RadialFilter((0.0, 1.0, 7.5), (1.0, 1.25, 0.1), (30.0, 20.5, 1.0)), "mid": RadialFilter((0.0, 5.0), (1.0, 1.5))}
@@ -21,12 +35,9 @@ CONFIG = ModelConfig(
     source_kernel="BL64",
     target_kernel="BR40",
     sharpens=False,
-    window=HUWindow(-1100.0, 2000.0),
-    base_filters=2,
-    discriminator_filters=3,
-    normalization="batch",
-    residual=True,
-    spectral=True,
+    hu_window=HUWindow(-1100.0, 2000.0),
+    generator=GeneratorConfig(base_filters=2, normalization="batch", residual=True),
+    discriminator=DiscriminatorConfig(base_filters=3, spectral=True),
     front_end=FILTERS,
     qc_threshold=0.25,
     training={"settings": {"seed": 7}, "data": {"pairs": [{"slices": 3}]}},
@@ -38,7 +49,7 @@ def networks():
     """G and D of CONFIG, with every weight, moving averages too, away from where it starts."""
     keras.utils.set_random_seed(1)
     rng = np.random.default_rng(1)
-    pair = CONFIG.generator(initialization="he"), CONFIG.discriminator()
+    pair = CONFIG.build_generator(initialization="he"), CONFIG.build_discriminator()
     for network in pair:
         network.set_weights([w + rng.uniform(0.01, 0.05, w.shape) for w in network.get_weights()])
     return pair
@@ -53,7 +64,7 @@ def folder(tmp_path, networks):
 
 def reloaded(folder):
     config = read_config(folder)
-    pair = config.generator(), config.discriminator()
+    pair = config.build_generator(), config.build_discriminator()
     for label, network in zip(("generator", "discriminator"), pair, strict=True):
         load_weights(folder, label, network)
     return pair
@@ -134,17 +145,17 @@ def test_config_without_front_end(tmp_path):
 
 
 def test_config_is_readable(folder):
-    """config.json is plain JSON with one line a key, in the order of the dataclass."""
+    """config.json is plain JSON with one line a key, in the order of the dataclass, the number of its format first."""
     text = (folder / "config.json").read_text()
     values = json.loads(text)
-    assert [line.split('"')[1] for line in text.splitlines()[1:-1]] == list(values) == list(vars(CONFIG))
-    assert values["window"] == {"low": -1100.0, "high": 2000.0}
+    assert [line.split('"')[1] for line in text.splitlines()[1:-1]] == list(values) == ["format", *vars(CONFIG)]
+    assert values["hu_window"] == {"low": -1100.0, "high": 2000.0}
 
 
 def test_discriminator_initialization():
     """`initialization` reaches both networks: He's kernels of D have variance 2 / fan-in, `normal` ones 0.02^2."""
-    config = replace(CONFIG, spectral=False, discriminator_filters=8)
-    spread = {kind: config.discriminator(initialization=kind).get_weights()[8].std() for kind in ("normal", "he")}
+    config = replace(CONFIG, discriminator=DiscriminatorConfig(base_filters=8))
+    spread = {kind: config.build_discriminator(initialization=kind).get_weights()[8].std() for kind in ("normal", "he")}
     assert spread == pytest.approx({"normal": 0.02, "he": np.sqrt(2 / (16 * 64))}, rel=0.05)
 
 
@@ -165,20 +176,24 @@ def test_incomplete_model(folder):
 def test_weights_of_another_shape(folder):
     """Weights of another width are refused rather than cut or repeated."""
     with pytest.raises(ValueError, match="shape"):
-        load_weights(folder, "generator", replace(CONFIG, base_filters=3).generator())
+        load_weights(
+            folder, "generator", replace(CONFIG, generator=replace(CONFIG.generator, base_filters=3)).build_generator()
+        )
 
 
 @pytest.mark.parametrize(
     "change",
     [
         lambda v: {**v, "colour": "red"},
-        lambda v: {k: w for k, w in v.items() if k != "window"},
+        lambda v: {k: w for k, w in v.items() if k != "hu_window"},
         lambda v: {k: w for k, w in v.items() if k != "name"},
-        lambda v: {**v, "window": {"low": -1024, "top": 1500}},
+        lambda v: {**v, "hu_window": {"low": -1024, "top": 1500}},
         lambda v: {**v, "front_end": {"frequency": 3, "gain": [1]}},
+        lambda v: {**v, "generator": {**v["generator"], "depth": 9}},
+        lambda v: {**v, "format": 3},
         lambda v: [v],
     ],
-    ids=["unknown key", "no window", "no name", "unknown window", "scalar curve", "a list"],
+    ids=["unknown key", "no window", "no name", "unknown window", "scalar curve", "unknown switch", "later format", "a list"],
 )
 def test_config_of_another_version(folder, change):
     """A configuration with keys too many, too few or of another kind names its file and what is wrong."""
@@ -194,3 +209,65 @@ def test_config_that_is_not_json(folder, content):
     (folder / "config.json").write_text(content)
     with pytest.raises(ValueError, match=r"config\.json is not a model configuration of this version"):
         read_config(folder)
+
+
+def flat(config):
+    """The values of a configuration as version 0.1 wrote them: no format, the networks' fields at the top level."""
+    values = json.loads(config.to_json())
+    del values["format"]
+    generator, discriminator = values.pop("generator"), values.pop("discriminator")
+    values |= generator | {"discriminator_filters": discriminator.pop("base_filters")} | discriminator
+    return values | {"window": values.pop("hu_window")}
+
+
+def test_format_of_version_0_1(folder):
+    """A flat configuration, as version 0.1 wrote it, is read as the nested one; what it lacks is named."""
+    values = flat(CONFIG)
+    assert (values["base_filters"], values["discriminator_filters"]) == (2, 3)
+    (folder / "config.json").write_text(json.dumps(values))
+    assert read_config(folder) == CONFIG
+    del values["residual"]
+    (folder / "config.json").write_text(json.dumps(values))
+    with pytest.raises(InvalidModel, match=r"not a model configuration of this version: 'residual'"):
+        read_config(folder)
+
+
+HASHES = {
+    "default": "1601d4dbddb7636119a621e05192f08b8683749f7e31d0d6b0654d4103f4eb3e",
+    "philips_b_l": "154afcfc5e7a5594fc0dd5536010f22461f096dcf21378db6212a37e9f7e55a4",
+}
+"""From these follow the UIDs of the series that a model writes: they change with the model, and not otherwise."""
+
+
+def test_shipped_models():
+    """The models that ship, with what `stan-ct models` shows of each; their files are the bytes they were."""
+    default, philips = shipped_models()
+    assert (default.name, default.source_kernels, default.target_kernel) == ("default", ("BR40", "BL57"), "BL64")
+    assert default.slice_thickness == (0.5, 3.0)
+    assert (philips.name, philips.source_kernels, philips.target_kernel) == ("philips_b_l", ("B",), "L")
+    assert philips.slice_thickness == (5.0, 5.0)
+    assert {model.name: model.hash for model in (default, philips)} == HASHES
+
+
+def test_find_model(tmp_path, monkeypatch):
+    """A name is a folder if there is one of that name, else a model that ships; anything else is refused with their names."""
+    monkeypatch.chdir(tmp_path)
+    shipped = find_model("default")
+    assert model_hash(shipped) == HASHES["default"]
+    with pytest.raises(ModelNotFound, match=r"^bogus holds no model: expected config\.json.*\(default, philips_b_l\)$"):
+        find_model("bogus")
+    (tmp_path / "default").mkdir()
+    with pytest.raises(ModelNotFound, match=r"^default holds no model"):
+        find_model("default")
+    save_model("default", replace(CONFIG, method="kernel_filter"))
+    assert find_model("default").resolve() == tmp_path / "default"
+
+
+def test_configurations_are_read_without_keras():
+    """Listing models, settings and flags load neither TensorFlow nor Keras."""
+    code = (
+        "import sys; import train; from stan_ct.models.folder import shipped_models; shipped_models();"
+        "print({'tensorflow', 'keras', 'matplotlib'} & set(sys.modules))"
+    )
+    root = Path(__file__).parents[2]
+    assert subprocess.check_output([sys.executable, "-c", code], cwd=root, text=True).strip() == "set()"

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from stan_ct.networks.config import DiscriminatorConfig
 from stan_ct.networks.discriminator import build_discriminator, critic_value, p_real
 
 STRIDES = (2, 2, 2, 1, 1, 1)
@@ -31,7 +32,7 @@ def forward(weights, x):
 def small():
     """A narrow D in which every layer matters: He's weights, and biases that are not zero."""
     keras.utils.set_random_seed(1)
-    discriminator = build_discriminator(base_filters=2, initialization="he")
+    discriminator = build_discriminator(DiscriminatorConfig(base_filters=2), initialization="he")
     rng = np.random.default_rng(2)
     discriminator.set_weights([w if w.ndim == 4 else rng.normal(0, 0.2, w.shape) for w in discriminator.get_weights()])
     return discriminator
@@ -39,7 +40,7 @@ def small():
 
 def test_paper_preset():
     """At width 64: 4 x 4 kernels 1-64-128-256-512-512-2, 6,965,698 parameters, starting from N(0, 0.02)."""
-    discriminator = build_discriminator(base_filters=64)
+    discriminator = build_discriminator(DiscriminatorConfig(base_filters=64))
     widths = [1, 64, 128, 256, 512, 512, 2]
     expected = [(4, 4, c_in, c_out) for c_in, c_out in pairwise(widths)]
     kernels = [w for w in discriminator.get_weights() if w.ndim == 4]
@@ -105,7 +106,9 @@ def largest_gains(discriminator):
 def test_spectral_normalization(dtype):
     """With `spectral`, training brings every kernel's largest singular value to 1; inference changes nothing."""
     keras.utils.set_random_seed(3)
-    discriminator = build_discriminator(base_filters=4, spectral=True, initialization="he", compute_dtype=dtype)
+    discriminator = build_discriminator(
+        DiscriminatorConfig(base_filters=4, spectral=True), initialization="he", compute_dtype=dtype
+    )
     x = patches(1, 32, 32, 1)
     before = discriminator.get_weights()
     assert min(largest_gains(discriminator)) > 1.3
@@ -120,7 +123,7 @@ def test_spectral_normalization(dtype):
 def test_spectral_normalization_keeps_float32_weights():
     """Under mixed_bfloat16 the normalized kernels keep float32's digits, or small updates would be rounded away."""
     keras.utils.set_random_seed(4)
-    discriminator = build_discriminator(base_filters=4, spectral=True, compute_dtype="mixed_bfloat16")
+    discriminator = build_discriminator(DiscriminatorConfig(base_filters=4, spectral=True), compute_dtype="mixed_bfloat16")
     discriminator(patches(1, 32, 32, 1), training=True)
     for kernel in (w for w in discriminator.get_weights() if w.ndim == 4):
         rounded = tf.cast(tf.cast(kernel, tf.bfloat16), tf.float32).numpy()
@@ -129,7 +132,7 @@ def test_spectral_normalization_keeps_float32_weights():
 
 def test_float32_logits(small):
     """Under mixed_bfloat16 the features are bfloat16 and the logits float32, close to those of float32."""
-    mixed = build_discriminator(base_filters=2, compute_dtype="mixed_bfloat16")
+    mixed = build_discriminator(DiscriminatorConfig(base_filters=2), compute_dtype="mixed_bfloat16")
     mixed.set_weights(small.get_weights())
     x = patches(1, 64, 64, 1)
     features, logits = mixed(x)
@@ -140,7 +143,7 @@ def test_float32_logits(small):
 def test_high_pass(small):
     """With `high_pass` D judges ten times the difference to the mean over 7 x 7 pixels: what is constant it does not see."""
     keras.utils.set_random_seed(1)
-    detail = build_discriminator(base_filters=2, high_pass=True)
+    detail = build_discriminator(DiscriminatorConfig(base_filters=2, high_pass=True))
     detail.set_weights(small.get_weights())
     x = patches(1, 256, 256, 1)
     mean = tf.nn.depthwise_conv2d(x, np.full((7, 7, 1, 1), 1 / 49, np.float32), (1, 1, 1, 1), "VALID")

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from stan_ct.networks.config import GeneratorConfig
 from stan_ct.networks.generator import Generator, build_generator
 
 # (filters in, filters out) of the sixteen convolutions, in units of 64, written out from Fig. 1; the decoder's inputs
@@ -50,14 +51,14 @@ def forward(weights, x, swap=lambda i, skip: skip):
 @pytest.fixture(scope="module")
 def paper():
     """The preset of the paper, built once: 54 million weights."""
-    return build_generator(base_filters=64)
+    return build_generator(GeneratorConfig(base_filters=64, residual=False))
 
 
 @pytest.fixture(scope="module")
 def small():
     """A narrow G in which every layer matters to the output: He's weights, and biases that are not zero."""
     keras.utils.set_random_seed(1)
-    generator = build_generator(base_filters=2, initialization="he")
+    generator = build_generator(GeneratorConfig(base_filters=2, residual=False), initialization="he")
     rng = np.random.default_rng(2)
     generator.set_weights([w if w.ndim == 4 else rng.normal(0, 0.2, w.shape) for w in generator.get_weights()])
     return generator
@@ -67,7 +68,7 @@ def test_paper_preset(paper):
     """At width 64 G has the figure's sixteen 4 x 4 kernels and 54,403,457 parameters; at width 16, 3,401,825."""
     assert (parameters(64), parameters(16)) == (54_403_457, 3_401_825)
     assert paper.count_params() == parameters(64)
-    assert build_generator(base_filters=16).count_params() == parameters(16)
+    assert build_generator(GeneratorConfig(base_filters=16, residual=False)).count_params() == parameters(16)
     expected = [tuple(1 if n is None else 64 * n for n in pair) for pair in LAYERS]
     transposed = [False] * 8 + [True] * 8
     kernels = [w.shape for w in paper.weights if len(w.shape) == 4]
@@ -100,13 +101,13 @@ def test_weights_start_normal(paper):
 def test_weights_start_he():
     """With `he`, kernels start with variance 2 / fan-in, so that a narrow G's latent does not die out."""
     keras.utils.set_random_seed(3)
-    he = build_generator(base_filters=4, initialization="he")
+    he = build_generator(GeneratorConfig(base_filters=4, residual=False), initialization="he")
     kernel = he.bottleneck.convolution.kernel.numpy()
     assert kernel.std() == pytest.approx(np.sqrt(2 / (16 * 32)), rel=0.05)
     x = patches(1, 256, 256, 1)
     assert np.abs(he.latent(x)).mean() > 0.01
     with pytest.raises(ValueError, match="initialization must be normal or he, not 'xavier'"):
-        Generator(base_filters=1, initialization="xavier")
+        Generator(GeneratorConfig(base_filters=1, residual=False), initialization="xavier")
 
 
 @pytest.mark.parametrize("shape", [(2, 256, 256, 1), (1, 512, 512, 1), (1, 256, 768, 1)])
@@ -145,7 +146,7 @@ def test_seven_skips(small, monkeypatch, number):
 def test_output_range(small):
     """However large its last layer, the paper's G stays in [-1, 1] and reaches both ends."""
     keras.utils.set_random_seed(4)
-    loud = build_generator(base_filters=2, initialization="he")
+    loud = build_generator(GeneratorConfig(base_filters=2, residual=False), initialization="he")
     loud.set_weights([*small.get_weights()[:-2], 50 * small.get_weights()[-2], small.get_weights()[-1]])
     output = np.asarray(loud(patches(1, 256, 256, 1)))
     assert (output.min(), output.max()) == (-1.0, 1.0)
@@ -155,14 +156,16 @@ def test_output_range(small):
 @pytest.mark.parametrize("initialization", ["normal", "he"])
 def test_residual_starts_as_identity(dtype, initialization):
     """An untrained residual G gives back its input bit for bit, beyond [-1, 1] too."""
-    generator = build_generator(base_filters=2, residual=True, initialization=initialization, compute_dtype=dtype)
+    generator = build_generator(
+        GeneratorConfig(base_filters=2, residual=True), initialization=initialization, compute_dtype=dtype
+    )
     x = 1.5 * patches(1, 256, 256, 1)
     np.testing.assert_array_equal(generator(x), x)
 
 
 def test_residual_adds_tanh(small):
     """The output of a residual G is its input plus what the same weights give the paper's G."""
-    generator = build_generator(base_filters=2, residual=True)
+    generator = build_generator(GeneratorConfig(base_filters=2, residual=True))
     generator.set_weights(small.get_weights())
     x = patches(1, 256, 256, 1)
     np.testing.assert_allclose(generator(x), x + np.asarray(small(x)), atol=1e-6)
@@ -170,7 +173,7 @@ def test_residual_adds_tanh(small):
 
 def test_float32_output(small):
     """Under mixed_bfloat16 hidden layers compute in bfloat16, and the output is float32, finer than bfloat16."""
-    mixed = build_generator(base_filters=2, compute_dtype="mixed_bfloat16")
+    mixed = build_generator(GeneratorConfig(base_filters=2, residual=False), compute_dtype="mixed_bfloat16")
     mixed.set_weights(small.get_weights())
     x = patches(1, 256, 256, 1)
     output = mixed(x)
@@ -186,7 +189,9 @@ def test_float32_output(small):
 def normalized(request):
     """G with each normalization, after it has seen other patches in training."""
     keras.utils.set_random_seed(5)
-    generator = build_generator(base_filters=8, normalization=request.param, initialization="he")
+    generator = build_generator(
+        GeneratorConfig(base_filters=8, normalization=request.param, residual=False), initialization="he"
+    )
     for seed in (6, 7):
         generator(3 * patches(2, 256, 256, 1, seed=seed) + 1, training=True)
     return request.param, generator
@@ -224,5 +229,5 @@ def test_where_normalization_lies(normalized):
 
 def test_unknown_normalization():
     """A normalization that does not exist is refused by name."""
-    with pytest.raises(ValueError, match="normalization must be none, batch or group, not 'instance'"):
-        Generator(base_filters=1, normalization="instance")
+    with pytest.raises(ValueError, match="normalization must be one of none, batch, group, not 'instance'"):
+        Generator(GeneratorConfig(base_filters=1, normalization="instance", residual=False))

@@ -2,14 +2,16 @@
 
 import numpy as np
 
-from stan_ct.models.folder import ModelConfig, save_model
+from stan_ct.models.config import ModelConfig
+from stan_ct.models.folder import save_model
+from stan_ct.networks.config import GeneratorConfig
 from stan_ct.reconstruction.synthesis import load_synthesizer
 
 
 def test_what_the_window_does_not_hold_passes_by(tmp_path):
     """A residual G starts as the identity: bone and metal above 1500 HU come back too, not clipped; air is -1024 at least."""
-    config = ModelConfig("identity", "unet", "SOFT", "SHARP", True, base_filters=1, residual=True)
-    save_model(tmp_path, config, config.generator())
+    config = ModelConfig("identity", "unet", "SOFT", "SHARP", True, generator=GeneratorConfig(base_filters=1))
+    save_model(tmp_path, config, config.build_generator())
     patches = np.random.default_rng(0).uniform(-1100, 3071, (2, 256, 256)).astype(np.float32)
     made, p_real = load_synthesizer(tmp_path, "float32")(patches)
     np.testing.assert_allclose(made, np.maximum(patches, -1024), atol=0.01)

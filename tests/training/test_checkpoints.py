@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from stan_ct.networks.config import DiscriminatorConfig, GeneratorConfig, LossSettings
 from stan_ct.networks.discriminator import build_discriminator
 from stan_ct.networks.generator import build_generator
-from stan_ct.networks.losses import LossSettings
 from stan_ct.training import checkpoints
 from stan_ct.training.checkpoints import Players, put, read_counters, restore, save, take, variables_of
 from stan_ct.training.competition import Competition
@@ -20,8 +20,14 @@ COUNTERS = {"step": 3, "referee": {"active": [0, 1]}, "best": float("inf")}
 def competition(seed, filters=1, number=2):
     """Two batch-normalized Gs against two spectrally normalized Ds, after a step of each, which fills all slots."""
     keras.utils.set_random_seed(seed)
-    generators = [build_generator(base_filters=filters, normalization="batch", initialization="he") for _ in range(number)]
-    discriminators = [build_discriminator(base_filters=filters, spectral=True, initialization="he") for _ in range(number)]
+    generators = [
+        build_generator(GeneratorConfig(base_filters=filters, normalization="batch", residual=False), initialization="he")
+        for _ in range(number)
+    ]
+    discriminators = [
+        build_discriminator(DiscriminatorConfig(base_filters=filters, spectral=True), initialization="he")
+        for _ in range(number)
+    ]
     model = Competition(generators, discriminators, LossSettings())
     rng = np.random.default_rng(seed)
     batch = [tf.constant(rng.uniform(-1, 1, (1, 256, 256, 1)), tf.float32) for _ in "ab"]

@@ -14,13 +14,13 @@ from hypothesis import strategies as st
 from stan_ct.training.phases import PhaseRules, Referee, Verdict
 
 ROOT = Path(__file__).parents[2]
-ONE = PhaseRules(number=1, d_phase_steps=100, g_phase_steps=100, window=20)
-TWO = PhaseRules(number=2, d_phase_steps=4, g_phase_steps=4, theta_d=0.9, theta_g=0.9, window=1)
+ONE = PhaseRules(num_copies=1, d_phase_steps=100, g_phase_steps=100, max_rollbacks=1, averaging_batches=20)
+TWO = PhaseRules(num_copies=2, max_rollbacks=1, d_phase_steps=4, g_phase_steps=4, theta_d=0.9, theta_g=0.9, averaging_batches=1)
 
 
 def judged(referee, good):
     """P(real) where each copy, by number, is so far on its way in the present phase (1: where it wants to be)."""
-    good = np.broadcast_to(good, referee.rules.number)
+    good = np.broadcast_to(good, referee.rules.num_copies)
     if referee.phase == "d":
         return good, np.repeat(1 - good[:, None], len(good), 1)
     return np.full(len(good), np.nan), np.repeat(good[None], len(good), 0)
@@ -83,8 +83,8 @@ def test_won_on_average(phase, script, steps):
     assert (made, verdict.ended) == (steps, "gave_up" if steps == 100 else "won")
 
 
-def test_window_longer_than_the_phase():
-    """Where t_max is below the window, t_max batches are enough to win."""
+def test_average_longer_than_the_phase():
+    """Where t_max is below the number of batches averaged, t_max batches are enough to win."""
     made, verdict = until_the_end(Referee(replace(ONE, d_phase_steps=5)), [1.0])
     assert (made, verdict) == (5, Verdict(won=(0,), ended="won"))
 
@@ -95,7 +95,7 @@ def test_window_longer_than_the_phase():
 )
 def test_d_wins_on_both_sides(target, synthesized, won):
     """D has won when P(real | x) > theta_d and P(real | G(x')) < 1 - theta_d; one of the two is not enough."""
-    verdict = Referee(replace(TWO, number=1)).observe(np.array([target]), np.array([[synthesized]]))
+    verdict = Referee(replace(TWO, num_copies=1)).observe(np.array([target]), np.array([[synthesized]]))
     assert verdict == (Verdict(won=(0,), ended="won") if won else Verdict())
 
 
@@ -136,9 +136,9 @@ def test_rollback_of_the_loser_alone():
 
 def test_rollback_forgets_the_moving_mean():
     """The mean of a new try starts anew: what the last try has seen neither helps nor hinders."""
-    referee = Referee(replace(ONE, d_phase_steps=30, window=20))
+    referee = Referee(replace(ONE, d_phase_steps=30, averaging_batches=20))
     assert until_the_end(referee, [0.0] * 30 + [1.0])[0] == 50
-    referee = Referee(replace(ONE, d_phase_steps=30, window=20))
+    referee = Referee(replace(ONE, d_phase_steps=30, averaging_batches=20))
     assert until_the_end(referee, [0.0] * 11 + [1.0] * 19 + [0.0])[1].ended == "gave_up"
 
 
@@ -153,7 +153,7 @@ def test_rollback_forgets_the_moving_mean():
 )
 def test_best_try_is_kept(tries, kept, restored):
     """A copy that has used up its tries goes on with the best of them."""
-    referee = Referee(replace(TWO, number=1, max_rollbacks=2))
+    referee = Referee(replace(TWO, num_copies=1, max_rollbacks=2))
     first, second, last = ([v for v in play(referee, [good] * 4) if v != Verdict()] for good in tries)
     assert first + second == [Verdict(keep=keep, roll_back=(0,)) for keep in kept]
     assert last == [Verdict(restore=restored, ended="gave_up")]
@@ -168,7 +168,9 @@ def test_no_rollback():
 
 def test_each_side_has_its_own_t_max_and_theta():
     """d_phase_steps and theta_d lead D-phases, g_phase_steps and theta_g G-phases."""
-    rules = PhaseRules(number=1, d_phase_steps=3, g_phase_steps=7, theta_d=0.5, theta_g=0.8, window=1, max_rollbacks=0)
+    rules = PhaseRules(
+        num_copies=1, d_phase_steps=3, g_phase_steps=7, theta_d=0.5, theta_g=0.8, averaging_batches=1, max_rollbacks=0
+    )
     referee = Referee(rules)
     assert until_the_end(referee, [0.4])[0] == 3
     assert until_the_end(referee, [0.6])[0] == 7
@@ -178,7 +180,7 @@ def test_each_side_has_its_own_t_max_and_theta():
 
 def test_history():
     """In `history` the first copy trains alone, against all that the other side has been."""
-    referee = Referee(replace(TWO, copies="history", number=3))
+    referee = Referee(replace(TWO, opponents="history", num_copies=3))
     assert referee.active == (0,)
     nobody = [np.nan] * 3
     verdict = referee.observe(np.array([0.99, *nobody[1:]]), np.array([[0.01, 0.01, 0.5], nobody, nobody]))
@@ -203,14 +205,14 @@ goods = st.sampled_from([0.0, 0.3, 0.5, 0.8, 0.91, 1.0])
 scripts = st.lists(st.tuples(goods, goods), min_size=1, max_size=60)
 all_rules = st.builds(
     PhaseRules,
-    number=st.just(2),
-    copies=st.sampled_from(["population", "history"]),
+    num_copies=st.just(2),
+    opponents=st.sampled_from(["population", "history"]),
     d_phase_steps=st.integers(1, 5),
     g_phase_steps=st.integers(1, 5),
     theta_d=st.just(0.9),
     theta_g=st.just(0.75),
     max_rollbacks=st.integers(0, 2),
-    window=st.integers(1, 3),
+    averaging_batches=st.integers(1, 3),
 )
 
 
@@ -246,13 +248,13 @@ def test_every_script_is_played_by_the_rules(rules, script):
 @pytest.mark.parametrize(
     ("name", "value", "told"),
     [
-        ("number", 0, "number must be at least 1, not 0"),
+        ("num_copies", 0, "num_copies must be at least 1, not 0"),
         ("d_phase_steps", 0, "d_phase_steps must be at least 1, not 0"),
         ("g_phase_steps", -1, "g_phase_steps must be at least 1, not -1"),
         ("max_rollbacks", -1, "max_rollbacks must be at least 0, not -1"),
-        ("window", 0, "window must be at least 1, not 0"),
-        ("theta_d", 1.5, "theta_d is a probability, in 0..1, not 1.5"),
-        ("theta_g", -0.1, "theta_g is a probability, in 0..1, not -0.1"),
+        ("averaging_batches", 0, "averaging_batches must be at least 1, not 0"),
+        ("theta_d", 1.5, "theta_d must be between 0 and 1, not 1.5"),
+        ("theta_g", -0.1, "theta_g must be between 0 and 1, not -0.1"),
     ],
 )
 def test_bad_rules_are_refused(name, value, told):

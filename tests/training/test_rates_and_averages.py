@@ -3,21 +3,32 @@
 import numpy as np
 import pytest
 
+from stan_ct.errors import UsageError
 from stan_ct.models.folder import load_weights, read_config
+from stan_ct.networks.config import GeneratorConfig, LossSettings
 from stan_ct.training import trainer
 from stan_ct.training.phases import PhaseRules
 from stan_ct.training.settings import TrainSettings
 from stan_ct.training.trainer import train
 
-RULES = PhaseRules(number=1, d_phase_steps=2, g_phase_steps=4, max_rollbacks=0)
+RULES = PhaseRules(d_phase_steps=2, g_phase_steps=4)
+NETWORK = GeneratorConfig(base_filters=2, residual=False)
+LOSSES = LossSettings(texture_weight=0.0, mask_losses=False)
 
 
 def trained(records, output, **changes):
     """A U-Net after four steps; the weights in its model folder, and those in its checkpoint."""
-    small = {"base_filters": 2, "batch_size": 2, "max_epochs": 1, "precision": "float32", "initialization": "he"}
-    settings = {"method": "unet", "learning_rate": 1e-2, "phases": PhaseRules(number=1, g_phase_steps=4), **small, **changes}
+    small = {"generator": NETWORK, "batch_size": 2, "max_epochs": 1, "precision": "float32", "ema": 0.0, "losses": LOSSES}
+    settings = {
+        "method": "unet",
+        "learning_rate": 1e-2,
+        "phases": PhaseRules(g_phase_steps=4),
+        **small,
+        "storage": "float32",
+        **changes,
+    }
     train(TrainSettings(str(records), str(output), **settings))
-    generator = read_config(output).generator()
+    generator = read_config(output).build_generator()
     load_weights(output, "generator", generator)
     with np.load(output / "checkpoints/last/player-g0.npz") as stored:
         last = [stored[f"arr_{i}"] for i in range(len(generator.weights))]
@@ -35,8 +46,8 @@ def test_the_average_is_saved_and_training_goes_on_without_it(records, tmp_path)
 
 
 def test_momentum_out_of_range(records, tmp_path):
-    """An average that never moves, or is none, is refused by the flag's own bounds."""
-    with pytest.raises(ValueError, match="ema_momentum"):
+    """An average that never moves, or is none, is refused by the option's own bounds."""
+    with pytest.raises(UsageError, match=r"ema must be between 0 and 0.99999, not 1.5"):
         trained(records, tmp_path, ema=1.5)
 
 
@@ -55,8 +66,8 @@ def rates(records, output, monkeypatch, **changes):
 
 
 def test_learning_rate_falls_along_a_cosine(records, tmp_path, monkeypatch):
-    """With `decay` all rates follow half a cosine over the steps of G, and D's own steps do not count; without, they stay."""
-    falling = rates(records, tmp_path / "falls", monkeypatch, learning_rate=1e-3, decay=True)
+    """With `cosine` all rates follow half a cosine over the steps of G, and D's own steps do not count; without, they stay."""
+    falling = rates(records, tmp_path / "falls", monkeypatch, learning_rate=1e-3, lr_schedule="cosine")
     used = np.array([0, 0, 0, 1, 2, 3]) / 4  # two steps of D come first
     np.testing.assert_allclose(falling, np.repeat(5e-4 * (1 + np.cos(np.pi * used))[:, None], 2, 1), rtol=1e-6)
     np.testing.assert_allclose(rates(records, tmp_path / "stays", monkeypatch, learning_rate=1e-3), 1e-3)
@@ -64,7 +75,7 @@ def test_learning_rate_falls_along_a_cosine(records, tmp_path, monkeypatch):
 
 def test_learning_rate_falls_with_the_minutes(records, tmp_path, monkeypatch):
     """Where minutes end the run, the rate goes by them: small from the first step on if the time is nearly over."""
-    late = dict.fromkeys(("decay", "max_epochs"), 1) | {"max_minutes": 30.0, "learning_rate": 1e-3}
+    late = {"lr_schedule": "cosine", "max_epochs": 1, "max_minutes": 30.0, "learning_rate": 1e-3}
     resume = trainer._Run._resume
 
     def nearly_over(run):
@@ -79,7 +90,7 @@ def test_learning_rate_falls_with_the_minutes(records, tmp_path, monkeypatch):
 
 def test_resuming_within_the_decay(records, tmp_path, monkeypatch):
     """A run that stops and goes on ends with the weights of one that did not: the rate goes by what is used up."""
-    whole = trained(records, tmp_path / "whole", decay=True)
+    whole = trained(records, tmp_path / "whole", lr_schedule="cosine")
     step = trainer._Run._one_step
 
     def dying(run, stream):
@@ -90,9 +101,9 @@ def test_resuming_within_the_decay(records, tmp_path, monkeypatch):
 
     monkeypatch.setattr(trainer._Run, "_one_step", dying)
     with pytest.raises(KeyboardInterrupt):
-        trained(records, tmp_path / "parts", decay=True)
+        trained(records, tmp_path / "parts", lr_schedule="cosine")
     monkeypatch.undo()
-    parts = trained(records, tmp_path / "parts", decay=True)
+    parts = trained(records, tmp_path / "parts", lr_schedule="cosine")
     assert all(np.array_equal(a, b) for a, b in zip(whole[1], parts[1], strict=True))
     constant = trained(records, tmp_path / "constant")
     assert any(not np.array_equal(a, b) for a, b in zip(whole[1], constant[1], strict=True))

@@ -19,7 +19,7 @@ from synthetic import STUDY_UID
 from stan_ct.ct.filters import FrontEnd
 from stan_ct.ct.hounsfield import HUWindow
 from stan_ct.models.folder import load_weights, read_config
-from stan_ct.networks.losses import LossSettings
+from stan_ct.networks.config import DiscriminatorConfig, GeneratorConfig, LossSettings
 from stan_ct.reconstruction.synthesis import load_synthesizer
 from stan_ct.training import checkpoints, trainer
 from stan_ct.training.phases import PhaseRules
@@ -28,21 +28,30 @@ from stan_ct.training.stopping import Stopped
 from stan_ct.training.trainer import train
 
 ROOT = Path(__file__).parents[2]
-LOSSES = LossSettings(adversarial_weight=0.5, feature_weight=0.25, latent_weight=2.0, l1_weight=3.0)
-RULES = PhaseRules(number=1, d_phase_steps=2, g_phase_steps=3, max_rollbacks=0, window=1)
+PAPER = LossSettings(adversarial="wgan", adversarial_weight=0.01, texture_weight=0.0, mask_losses=False)
+LOSSES = replace(PAPER, adversarial_weight=0.5, feature_weight=0.25, latent_weight=2.0, l1_weight=3.0)
+RULES = PhaseRules(num_copies=1, d_phase_steps=2, g_phase_steps=3, max_rollbacks=0, averaging_batches=1)
+
+
+PLAIN = GeneratorConfig(base_filters=1, residual=False)
+NORMALIZED = replace(PLAIN, normalization="batch")
+RESIDUAL = replace(PLAIN, residual=True)
 
 
 def settings(records, output, **changes):
     """Narrow networks, four batches to an epoch, phases of two steps of D and three of G that nobody wins."""
-    small = {"base_filters": 1, "batch_size": 2, "max_epochs": 1, "phases": RULES, "initialization": "he"}
-    return TrainSettings(str(records), str(output), **{**small, "precision": "float32", "losses": LOSSES, **changes})
+    small = {"batch_size": 2, "max_epochs": 1, "phases": RULES, "precision": "float32", "losses": LOSSES, "ema": 0.0}
+    networks = {"generator": PLAIN, "discriminator": DiscriminatorConfig(spectral=True), "storage": "float32"}
+    return TrainSettings(str(records), str(output), **{**small, **networks, "learning_rate": 1e-4, **changes})
 
 
 @pytest.fixture(scope="module")
 def model(records, tmp_path_factory):
     """The model folder of two Gs and two Ds after one epoch, four steps of each G."""
     output = tmp_path_factory.mktemp("model")
-    train(settings(records, output, name="sharpener", normalization="batch", phases=replace(RULES, number=2)), flags="--a=1\n")
+    train(
+        settings(records, output, name="sharpener", generator=NORMALIZED, phases=replace(RULES, num_copies=2)), flags="--a=1\n"
+    )
     return output
 
 
@@ -101,13 +110,14 @@ def test_model_folder(model, records):
     """The folder holds networks of the width asked for, the front end, and what they were trained with and on."""
     assert {p.name for p in model.iterdir()} == {
         *("config.json", "generator.npz", "discriminator.npz", "history.csv", "validation.csv", "train.flags"),
-        *("checkpoints", "tensorboard", "versions"),
+        *("checkpoints", "tensorboard"),
     }
     config, index = read_config(model), json.loads((records / "index.json").read_text())
     assert (config.name, config.method, config.source_kernel, config.target_kernel) == ("sharpener", "stan_ct", "SOFT", "SHARP")
-    assert (config.base_filters, config.discriminator_filters, config.spectral, config.sharpens) == (1, 1, True, True)
+    assert (config.generator, config.sharpens) == (NORMALIZED, True)
+    assert config.discriminator == DiscriminatorConfig(base_filters=1, spectral=True)
     assert config.front_end.to_json() == FrontEnd.from_json(index["front_end"]).to_json()
-    assert config.window == HUWindow()
+    assert config.hu_window == HUWindow()
     record = config.training
     assert record["settings"]["losses"]["l1_weight"] == 3.0
     assert record["settings"]["phases"]["g_phase_steps"] == 3
@@ -160,7 +170,7 @@ def test_validation_table(model):
 def judged(folder, records):
     """Of the saved networks on validation patches: the error in HU, and P(real) of each."""
     config = read_config(folder)
-    generator, discriminator = config.generator(), config.discriminator()
+    generator, discriminator = config.build_generator(), config.build_discriminator()
     load_weights(folder, "generator", generator)
     load_weights(folder, "discriminator", discriminator)
     (shard,) = records.glob("validation-*.tfrecord")
@@ -168,10 +178,10 @@ def judged(folder, records):
     for record in tf.data.TFRecordDataset(str(shard)).as_numpy_iterator():
         raw = tf.train.Example.FromString(record).features.feature["patches"].bytes_list.value[0]
         _, source, target = np.frombuffer(raw, "<i2").reshape(3, 1, 256, 256, 1)
-        made = np.asarray(generator(config.window.to_network(source)))
+        made = np.asarray(generator(config.hu_window.to_network(source)))
         logits = np.asarray(discriminator(made)[1], np.float64)
         real.append((1 / (1 + np.exp(logits[..., 0] - logits[..., 1]))).mean())
-        apart.append(np.abs(config.window.to_hu(made) - target.clip(-1024, 1500)).mean())
+        apart.append(np.abs(config.hu_window.to_hu(made) - target.clip(-1024, 1500)).mean())
     return np.mean(apart), sorted(real)
 
 
@@ -189,7 +199,7 @@ def test_nothing_left_to_do(model, records):
     """A run whose epochs are over leaves all as it is, however often it is started."""
     names = ("generator.npz", "discriminator.npz", "config.json", "history.csv", "validation.csv")
     before = {name: (model / name).read_bytes() for name in names}
-    train(settings(records, model, name="sharpener", normalization="batch", phases=replace(RULES, number=2)))
+    train(settings(records, model, name="sharpener", generator=NORMALIZED, phases=replace(RULES, num_copies=2)))
     assert {name: (model / name).read_bytes() for name in names} == before
 
 
@@ -303,7 +313,7 @@ def test_rollback(records, tmp_path, steps):
 
 def test_history_copies(records, tmp_path, steps):
     """With `history` the first copy trains; after a phase the second is what the first was before it, slots too."""
-    rules = replace(RULES, number=2, copies="history", d_phase_steps=1, g_phase_steps=2)
+    rules = replace(RULES, num_copies=2, opponents="history", d_phase_steps=1, g_phase_steps=2)
     train(settings(records, tmp_path, phases=rules, checkpoint_minutes=0))
     states = [held[0] for held in steps]  # D, G, G, D, G, G
     assert [row["phase"] for row in table(tmp_path)] == ["d", "g", "g", "d", "g", "g"]
@@ -325,18 +335,14 @@ def scripted(*errors):
     return metric
 
 
-def test_best_version_and_patience(records, tmp_path):
-    """The best stays in the folder, though later versions follow; training ends when `patience` of them were no better."""
+def test_best_version(records, tmp_path):
+    """The best stays in the folder, though later versions follow, and of equals the first."""
     rules = replace(RULES, d_phase_steps=1, g_phase_steps=1)
-    few = settings(records, tmp_path, phases=rules, max_epochs=9, patience=2, keep_versions=3, checkpoint_minutes=0)
-    train(few, scripted(9.0, 5.0, 3.0, 4.0, 3.0))
-    assert [row["error"] for row in table(tmp_path, "validation")] == ["9", "5", "3", "4", "3"]
-    assert [p.name for p in sorted((tmp_path / "versions").iterdir())] == ["0002", "0003", "0004"]
-    assert equal(weights(tmp_path), weights(tmp_path / "versions/0002"))
-    assert not equal(weights(tmp_path), weights(tmp_path / "versions/0003"))
-    assert (tmp_path / "config.json").read_text() == (tmp_path / "versions/0002/config.json").read_text()
-    assert (counters(tmp_path)["best"], counters(tmp_path)["best_version"]) == (3.0, 2)
-    load_synthesizer(tmp_path / "versions/0004", "float32")
+    train(settings(records, tmp_path / "three", phases=rules, max_steps=2), scripted(9.0, 5.0, 3.0))
+    train(settings(records, tmp_path / "five", phases=rules), scripted(9.0, 5.0, 3.0, 4.0, 3.0))
+    assert [row["error"] for row in table(tmp_path / "five", "validation")] == ["9", "5", "3", "4", "3"]
+    assert equal(weights(tmp_path / "five"), weights(tmp_path / "three"))
+    assert (counters(tmp_path / "five")["best"], counters(tmp_path / "five")["best_version"]) == (3.0, 2)
 
 
 def test_best_survives_the_end_of_the_run(records, tmp_path, monkeypatch):
@@ -362,9 +368,10 @@ def test_best_survives_the_end_of_the_run(records, tmp_path, monkeypatch):
 def test_undefined_errors(records, tmp_path):
     """A version whose error is undefined is saved only where there is none yet, and any other replaces it."""
     rules = replace(RULES, d_phase_steps=1, g_phase_steps=1)
-    train(settings(records, tmp_path, phases=rules, keep_versions=9), scripted(9.0, np.nan, 5.0, np.nan, 6.0))
+    train(settings(records, tmp_path / "two", phases=rules, max_steps=2), scripted(9.0, np.nan, 5.0))
+    train(settings(records, tmp_path, phases=rules), scripted(9.0, np.nan, 5.0, np.nan, 6.0))
     assert [row["error"] for row in table(tmp_path, "validation")] == ["9", "inf", "5", "inf", "6"]
-    assert equal(weights(tmp_path), weights(tmp_path / "versions/0002"))
+    assert equal(weights(tmp_path), weights(tmp_path / "two"))
     train(settings(records, tmp_path / "all", phases=replace(rules, g_phase_steps=4)), scripted(9.0, np.nan))
     assert weights(tmp_path / "all")
 
@@ -386,10 +393,10 @@ def test_other_flags_are_refused(model, records):
     """A folder goes on with the flags it was begun with; others are refused before anything is written."""
     before = {path: path.read_bytes() for path in model.rglob("*") if path.is_file()}
     for changes, names in (
-        ({"losses": LossSettings()}, "losses"),
-        ({"base_filters": 2, "phases": RULES}, "base_filters, phases"),
+        ({"losses": PAPER}, "losses"),
+        ({"generator": RESIDUAL, "phases": RULES}, "generator, phases"),
     ):
-        same = {"name": "sharpener", "normalization": "batch", "phases": replace(RULES, number=2)}
+        same = {"name": "sharpener", "generator": NORMALIZED, "phases": replace(RULES, num_copies=2)}
         expected = rf"run of other flags or records: repeat its flags, or choose .* \(they differ in: {names}\)"
         with pytest.raises(ValueError, match=expected):
             train(settings(records, model, **{**same, **changes}), flags="--b=2\n")
@@ -412,12 +419,21 @@ def synthesize(folder):
 
 def test_joint_conditional(records, tmp_path):
     """Joint training is a step of D, a step of G, and so on; versions come every g_phase_steps; D judges pairs."""
-    train(settings(records, tmp_path, competition="joint", conditional=True, phases=RULES, checkpoint_minutes=0))
+    train(
+        settings(
+            records,
+            tmp_path,
+            competition="joint",
+            discriminator=DiscriminatorConfig(conditional=True),
+            phases=RULES,
+            checkpoint_minutes=0,
+        )
+    )
     assert [row["phase"] for row in table(tmp_path)] == ["d", "g"] * 4
     assert [int(row["version"]) for row in table(tmp_path)] == [0] * 6 + [1] * 2
     assert [(row["version"], row["step"]) for row in table(tmp_path, "validation")] == [("0", "0"), ("1", "3"), ("2", "4")]
     config = read_config(tmp_path)
-    assert config.conditional
+    assert config.discriminator.conditional
     assert weights(tmp_path, "discriminator")[0].shape[2] == 2 or weights(tmp_path, "discriminator")[1].shape[2] == 2
     hu, real = synthesize(tmp_path)
     assert hu.shape == (3, 256, 256)
@@ -495,7 +511,7 @@ def test_script(records, tmp_path):
     out, err = good.communicate(timeout=60)
     assert good.returncode == 0, err
     assert out == f"{tmp_path / 'm'}: model 'curve', SOFT -> SHARP\n"
-    assert read_config(tmp_path / "m").training["settings"]["learning_rate"] == 1e-4
+    assert read_config(tmp_path / "m").training["settings"]["learning_rate"] == 3e-4
     assert "--method=kernel_filter\n" in (tmp_path / "m/train.flags").read_text()
     out, err = bad.communicate(timeout=60)
     assert bad.returncode == 1
@@ -506,8 +522,15 @@ def test_script(records, tmp_path):
 
 
 TINY = (
-    *("--base_filters=1", "--initialization=he", "--batch_size=2", "--precision=float32", "--deterministic", "--window=1"),
-    *("--d_phase_steps=2", "--g_phase_steps=2", "--checkpoint_minutes=0"),
+    *(
+        "--base_filters=1",
+        "--num_copies=2",
+        "--batch_size=2",
+        "--precision=float32",
+        "--deterministic",
+        "--averaging_batches=1",
+    ),
+    *("--d_phase_steps=2", "--g_phase_steps=2", "--max_rollbacks=1", "--checkpoint_minutes=0", "--ema=0", "--noresidual"),
 )
 
 
@@ -572,7 +595,7 @@ def workers(number, *flags):
 @pytest.mark.slow
 def test_two_workers(records, tmp_path):
     """Two processes with half a batch each make the run of one, and go on together from the checkpoint of the first."""
-    flags = [f"--records_dir={records}", *TINY, "--lipschitz=none"]
+    flags = [f"--records_dir={records}", *TINY]
     process = run(*flags, f"--output_dir={tmp_path / 'one'}", "--max_epochs=2")
     ended(process)
     for epochs in (1, 2):
@@ -595,6 +618,7 @@ import tensorflow as tf
 
 cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+from stan_ct.networks.config import GeneratorConfig
 from stan_ct.training import trainer
 from stan_ct.training.phases import PhaseRules
 from stan_ct.training.settings import TrainSettings
@@ -603,8 +627,8 @@ records, folder, epochs = sys.argv[1:]
 runs = []
 go = trainer._Run.go
 trainer._Run.go = lambda run: (runs.append(run), go(run))
-rules = PhaseRules(number=1, d_phase_steps=2, g_phase_steps=3, max_rollbacks=1, window=1)
-small = dict(base_filters=1, batch_size=2, precision="float32", phases=rules, initialization="he")
+rules = PhaseRules(d_phase_steps=2, g_phase_steps=3, max_rollbacks=1, averaging_batches=1)
+small = dict(generator=GeneratorConfig(base_filters=1), batch_size=2, precision="float32", phases=rules)
 trainer.train(TrainSettings(records, folder, max_epochs=int(epochs), **small))
 (run,) = runs
 pairs = [run.strategy.experimental_local_results(v.value) for every in run.players.all().values() for v in every]
@@ -630,18 +654,17 @@ def test_each_step_is_traced_once(records, tmp_path, monkeypatch):
     """A step of the same copies is compiled once in a run, however many epochs and phases it has."""
     runs, go = [], trainer._Run.go
     monkeypatch.setattr(trainer._Run, "go", lambda run: (runs.append(run), go(run)))
-    train(settings(records, tmp_path, max_epochs=2, keep_versions=0))
+    train(settings(records, tmp_path, max_epochs=2))
     (run,) = runs
     assert run.position == 14
     assert [run._compiled(phase, (0,)).experimental_get_tracing_count() for phase in "dg"] == [1, 1]
     assert run._compiled.cache_info().currsize == 2
-    assert not (tmp_path / "versions").exists()
     assert run.snapshots == {}  # nothing is kept that nobody goes back to
 
 
 def test_fine_tuning_starts_from_the_models_networks(records, model, tmp_path):
     """With `init_model` and no step worth the name the networks are the model's own; with another seed alone, they are not."""
-    still = {"max_steps": 1, "learning_rate": 1e-12, "normalization": "batch"}
+    still = {"max_steps": 1, "learning_rate": 1e-12, "generator": NORMALIZED}
     for name, more in (("tuned", {"init_model": str(model)}), ("anew", {"seed": 5})):
         train(settings(records, tmp_path / name, **still, **more))
     before, tuned, anew = (
@@ -653,12 +676,9 @@ def test_fine_tuning_starts_from_the_models_networks(records, model, tmp_path):
 
 def test_fine_tuning_needs_the_same_kind_of_networks(records, model, tmp_path):
     """Other networks, or none, are refused with what the model has."""
+    wide = {"generator": replace(NORMALIZED, base_filters=2), "discriminator": DiscriminatorConfig(1, spectral=True)}
     with pytest.raises(ValueError, match=r"has other networks than these flags ask for; it has base_filters=1"):
-        train(
-            settings(
-                records, tmp_path / "a", init_model=str(model), normalization="batch", base_filters=2, discriminator_filters=1
-            )
-        )
+        train(settings(records, tmp_path / "a", init_model=str(model), **wide))
     with pytest.raises(FileNotFoundError, match="holds no model"):
         train(settings(records, tmp_path / "b", init_model="nothing"))
 
@@ -672,9 +692,15 @@ def test_max_steps(records, tmp_path):
 
 def test_half_precision_with_a_scaled_loss(records, tmp_path):
     """In float16 G moves as in float32 but for rounding, also where float16 has no gradients so small: the loss is scaled."""
-    moved, tiny = {}, LossSettings(l1_weight=1e-3, latent_weight=0)  # 8e-9 a pixel, and the smallest float16 is 6e-8
+    moved, tiny = {}, replace(PAPER, l1_weight=1e-3, latent_weight=0.0)  # 8e-9 a pixel, and the smallest float16 is 6e-8
     for precision in ("float32", "float16"):
-        small = {"precision": precision, "method": "unet", "base_filters": 2, "learning_rate": 1e-3, "losses": tiny}
+        small = {
+            "precision": precision,
+            "method": "unet",
+            "generator": replace(PLAIN, base_filters=2),
+            "learning_rate": 1e-3,
+            "losses": tiny,
+        }
         train(settings(records, tmp_path / precision, **small))
         moved[precision] = np.concatenate([w.ravel() for w in weights(tmp_path / precision)])
     apart = np.abs(moved["float32"] - moved["float16"]).max()
@@ -683,7 +709,7 @@ def test_half_precision_with_a_scaled_loss(records, tmp_path):
 
 def test_a_run_that_never_beats_its_start_leaves_its_start(records, tmp_path):
     """A residual G starts as the identity; if every version is worse than that, the identity is the model."""
-    train(settings(records, tmp_path, residual=True, method="unet", learning_rate=1.0, max_steps=3))
+    train(settings(records, tmp_path, generator=RESIDUAL, method="unet", learning_rate=1.0, max_steps=3))
     first, *versions = (float(row["error"]) for row in table(tmp_path, "validation"))
     assert min(versions) > first
     patches = np.random.default_rng(0).uniform(-1000, 1400, (1, 256, 256)).astype(np.float32)
@@ -695,7 +721,7 @@ def test_a_run_that_never_beats_its_start_leaves_its_start(records, tmp_path):
 
 def test_a_version_that_beats_the_start_is_the_model(records, tmp_path):
     """With a sensible learning rate a residual G improves on what it is given."""
-    train(settings(records, tmp_path, residual=True, use_front_end=False, method="unet", learning_rate=1e-3, max_epochs=3))
+    train(settings(records, tmp_path, generator=RESIDUAL, use_front_end=False, method="unet", learning_rate=1e-3, max_epochs=3))
     first, *versions = (float(row["error"]) for row in table(tmp_path, "validation"))
     assert counters(tmp_path)["best_version"] == 1 + int(np.argmin(versions)) > 0
     assert min(versions) < first

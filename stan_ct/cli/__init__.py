@@ -1,0 +1,1 @@
+"""Command line: flags in, one settings object out, one call."""

@@ -1,0 +1,100 @@
+"""Configuration of the networks and of their losses; plain Python, so that reading it loads no Keras."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from stan_ct.options import check, option
+
+Normalization = Literal["none", "batch", "group"]
+Initialization = Literal["normal", "he"]
+Adversarial = Literal["wgan", "cross_entropy"]
+CriticOutput = Literal["logit", "probability"]
+Lipschitz = Literal["none", "clip", "gradient_penalty"]
+
+
+@dataclass(frozen=True)
+class GeneratorConfig:
+    """Architecture of the generator.
+
+    Attributes:
+        base_filters: Filters of the first layer; 64 in the paper (about 54 M parameters).
+        normalization: `none`, `batch` (moving averages at inference) or `group`; never in the first layer nor the bottleneck.
+        residual: True: output = input + tanh(last layer), the last layer starting at zero, so that an untrained generator is
+            the identity. False: output = tanh(last layer), the paper.
+    Raises:
+        UsageError: If a value is out of its range.
+    """
+
+    base_filters: int = option(16, help="Filters of the generator's first layer.", minimum=1)
+    normalization: Normalization = option("none", help="Normalization in the generator's hidden layers.")
+    residual: bool = option(True, help="The generator adds its output to its input, and starts as the identity.")
+
+    def __post_init__(self) -> None:
+        check(self)
+
+
+@dataclass(frozen=True)
+class DiscriminatorConfig:
+    """Architecture of the discriminator.
+
+    Attributes:
+        base_filters: Filters of the first layer; 0: as many as the generator has.
+        spectral: Whether every convolution is spectrally normalized.
+        conditional: Whether the discriminator sees the source beside the patch it judges, as in cGAN.
+        high_pass: Whether it sees only the fine detail of a patch.
+    Raises:
+        UsageError: If a value is out of its range.
+    """
+
+    base_filters: int = option(
+        0,
+        help="Filters of the discriminator's first layer; 0: as many as the generator.",
+        minimum=0,
+        flag="discriminator_filters",
+    )
+    spectral: bool = option(False, help="Spectral normalization keeps the discriminator 1-Lipschitz.")
+    conditional: bool = option(False, help="The discriminator sees the source beside the patch it judges (cGAN).")
+    high_pass: bool = option(False, help="The discriminator sees only the fine detail of a patch.")
+
+    def __post_init__(self) -> None:
+        check(self)
+
+
+@dataclass(frozen=True)
+class LossSettings:
+    """Weights and switches of Eqs. 1 - 6.
+
+    Attributes:
+        adversarial_weight: Weight of L_adv(G) in Eq. 6 (1 in the paper; 1 : 100 to L1 in the authors' code).
+        feature_weight: lambda1 of Eq. 3.
+        latent_weight: lambda2 of Eq. 6.
+        l1_weight: lambda3 of Eq. 6.
+        texture_weight: Weight of the texture loss (ours).
+        mask_losses: Whether losses ignore air outside the field of view and pixels above 900 HU (ours).
+        adversarial: `wgan` (Eqs. 1, 4) or `cross_entropy` (GANai).
+        critic_output: Whether the critic value f is the `logit` difference or the `probability`.
+        maximize_feature_loss: Whether D maximizes L_feat (Eq. 3 adds it to the ascended Eq. 1) or minimizes it.
+        latent_stop_gradient: Whether the gradient through z(x) is stopped, so that G's encoder cannot win by shrinking z.
+        lipschitz: Whether D's weights are clipped or its gradients penalized to keep it 1-Lipschitz.
+        penalty_weight: Weight of the gradient penalty.
+    Raises:
+        UsageError: If a value is out of its range.
+    """
+
+    adversarial_weight: float = option(0.003, help="Weight of L_adv(G) in Eq. 6.", minimum=0)
+    feature_weight: float = option(0.01, help="lambda1 of Eq. 3, weight of the feature loss.", minimum=0)
+    latent_weight: float = option(0.01, help="lambda2 of Eq. 6, weight of the latent loss.", minimum=0)
+    l1_weight: float = option(1.0, help="lambda3 of Eq. 6, weight of the L1 loss.", minimum=0)
+    texture_weight: float = option(0.15, help="Weight of the loss on relative errors of texture features.", minimum=0)
+    mask_losses: bool = option(True, help="Losses ignore air outside the field of view and pixels above 900 HU.")
+    adversarial: Adversarial = option("cross_entropy", help="Adversarial loss: Eqs. 1 and 4 (wgan), or GANai's.")
+    critic_output: CriticOutput = option("logit", help="Critic value of the wgan loss: logit difference or P(real).")
+    maximize_feature_loss: bool = option(True, help="The discriminator maximizes the feature loss (Eq. 3), or minimizes it.")
+    latent_stop_gradient: bool = option(False, help="Stops the gradient through z(x) in Eq. 5.")
+    lipschitz: Lipschitz = option("none", help="How the discriminator's training keeps it 1-Lipschitz; see also --spectral.")
+    penalty_weight: float = option(10.0, help="Weight of the gradient penalty.", minimum=0)
+
+    def __post_init__(self) -> None:
+        check(self)

@@ -6,6 +6,7 @@ of their kernels: a curve over spatial frequency, and a filter of the whole slic
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Literal
@@ -148,9 +149,9 @@ def fit_radial_filter(
     if not pairs:
         raise ValueError("fitting a radial filter needs at least one pair of slices")
     nyquist = max(5.0 / min(spacing) for _, _, spacing in pairs)  # lp/cm
-    corner = max(np.hypot(*(5.0 / s for s in spacing)) for _, _, spacing in pairs)
+    corner = max(math.hypot(5.0 / spacing[0], 5.0 / spacing[1]) for _, _, spacing in pairs)
     step = nyquist / (bins - 1)
-    frequency = step * np.arange(1 + int(np.ceil(corner / step)) if corners else bins)
+    frequency = step * np.arange(1 + math.ceil(corner / step) if corners else bins)
     spectra, number = np.zeros((3, len(frequency))), np.zeros(len(frequency))
     for source, target, spacing in pairs:
         x, y = (np.maximum(image, AIR) for image in (source, target))

@@ -1,9 +1,9 @@
 """Check 2 with the source at hand: does a patch differ from its source as patches of the standard protocol do?
 
-The paper's discriminator sees one patch alone, and a patch's noise varies twofold with dose, against a few percent between a
-good and a bad output. Relative to its own source, what a change of kernel does to a patch varies little, so a sieve of one class
-suffices: features of (source, output), their mean and covariance over patches that are acceptable, and the Mahalanobis distance
-to them. Nothing that is to be rejected has to be known beforehand.
+The paper's discriminator sees one patch alone, and the noise of patches varies twofold with dose, against a few percent
+between a good and a bad output. Relative to its own source, what a change of kernel does to a patch varies little, so a sieve
+of one class suffices: features of (source, output), their mean and covariance over patches that are acceptable, and the
+Mahalanobis distance to them. Nothing that is to be rejected has to be known beforehand.
 """
 
 from __future__ import annotations
@@ -115,7 +115,8 @@ class Judge:
     def save(self, folder: Path | str) -> None:
         """Writes `judge.npz` into a model folder."""
         arrays = {f"{name}_{group}": getattr(self, name)[group] for name in _FIELDS for group in GROUPS}
-        np.savez(Path(folder) / JUDGE, **{name: np.asarray(values, np.float64) for name, values in arrays.items()})
+        arrays = {name: np.asarray(values, np.float64) for name, values in arrays.items()}
+        np.savez(Path(folder) / JUDGE, allow_pickle=False, **arrays)
 
     @classmethod
     def load(cls, folder: Path | str) -> Judge | None:
@@ -140,7 +141,7 @@ def patch_features(sources: np.ndarray, outputs: np.ndarray) -> dict[str, np.nda
         spectrum: Logarithm of the output's and of the change's power over the source's, in each band, (N, 2 `BANDS`).
         places: Least, largest and mean logarithm of the detail's variance over the source's, tile by tile, and the largest mean
             change of a tile and of a spot, log(1 + HU), (N, 5).
-        lattice: Logarithm of the change's power at periods of 2, 4 and 8 px over that of its neighbours, 0 where it is lower, (N, 3).
+        lattice: Logarithm of the change's power at periods of 2, 4 and 8 px over that beside, 0 where it is lower, (N, 3).
     """
     rows = [_features(*np.clip(pair, *RANGE).astype(np.float32)) for pair in zip(sources, outputs, strict=True)]
     return {group: np.stack([row[k] for row in rows]).astype(np.float64) for k, group in enumerate(GROUPS)}

@@ -23,8 +23,8 @@ SIDE = 256
 def patches(seed: int, number: int) -> dict[str, np.ndarray]:
     """Pairs of one patient, (number, 256, 256) HU each: anatomy and noise of one scan in several kernels.
 
-    `raw` is the soft source, `source` what a filter made of it, `target` the sharp kernel, `output` nearly the target, `other` the
-    filter of another kernel.
+    `raw` is the soft source, `source` what a filter made of it, `target` the sharp kernel, `output` nearly the target,
+    `other` the filter of another kernel.
     """
     rng = np.random.default_rng(seed)
     found: dict[str, list[np.ndarray]] = {name: [] for name in ("raw", "source", "target", "output", "other")}
@@ -107,7 +107,7 @@ def test_a_judge_of_unrelated_patches_rejects_its_targets():
 
 
 def test_limits_are_those_of_patches_that_were_not_fitted(judge):
-    """Of fitted patches fewer than 1 % are beyond a limit, which leaves room for unseen ones; plausibility is .5 at the limit."""
+    """Fewer than 1 % of fitted patches are beyond a limit, which leaves room for unseen ones; plausibility is .5 there."""
     assert (PASSED, LATTICE_MARGIN, THRESHOLD) == (0.99, 1.5, 0.5)
     distances = judge.distances(FITTED["source"], FITTED["target"])
     assert distances.shape == (len(GROUPS), 96)

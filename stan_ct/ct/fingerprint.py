@@ -1,29 +1,38 @@
-"""What the series of one kernel look like: ranges of their headers, and the shape of their noise spectrum."""
+"""Fingerprints of reconstruction kernels: ranges of slice thickness and pixel spacing, and the shape of the noise spectrum."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
 from stan_ct.ct.noise import BANDS
 
-ROOM, NOISE_ROOM = 1.1, 2.0
-"""Ranges of slice thickness and pixel spacing, and of noise, reach beyond what was seen by these factors."""
-SPREADS, LEAST = 2.0, 0.1
-"""A series is of a kernel if its spectrum is as near as `SPREADS` times the farthest one seen, or `LEAST`."""
+HEADER_MARGIN = 1.1
+"""Factor by which slice thickness and pixel spacing may lie beyond the range of a kernel's series."""
+
+NOISE_MARGIN = 2.0
+"""Factor by which the mean noise may lie beyond that range."""
+
+SPREAD_FACTOR, MIN_DISTANCE_LIMIT = 2.0, 0.1
+"""A spectrum may lie `SPREAD_FACTOR` times as far from the mean as that of the farthest series of the kernel, and in any case
+`MIN_DISTANCE_LIMIT` (natural logarithm of amplitude)."""
+
+MIN_BANDS = 3
+"""Smallest number of frequencies that both spectra need for a comparison."""
 
 
 @dataclass(frozen=True)
-class Appearance:
-    """One series, measured.
+class SeriesCharacteristics:
+    """What is compared of a series.
 
     Attributes:
-        slice_thickness: (0018,0050), mm; 0 where it is not stated.
-        pixel_spacing: (0028,0030), the larger one, mm.
-        spectrum: (len(BANDS),) of `stan_ct.ct.noise.noise_spectrum`.
+        slice_thickness: Slice thickness (0018,0050), mm; 0 where it is not stated.
+        pixel_spacing: The larger pixel spacing (0028,0030), mm.
+        spectrum: Noise spectrum from :func:`stan_ct.ct.noise.noise_spectrum`, (len(BANDS),).
     """
 
     slice_thickness: float
@@ -33,15 +42,15 @@ class Appearance:
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """A kernel's.
+    """Header ranges and noise spectrum that characterise the series of one reconstruction kernel.
 
     Attributes:
         kernel: Convolution Kernel (0018,1210).
-        slice_thickness: Least and most, mm.
-        pixel_spacing: Least and most, mm.
-        spectrum: (len(BANDS),) mean spectrum of its series around their levels; None where not every series shows it.
-        level: Least and most noise, as the mean of a spectrum above this one.
-        spread: Distance of the farthest of these series.
+        slice_thickness: Smallest and largest slice thickness, mm.
+        pixel_spacing: Smallest and largest pixel spacing, mm.
+        spectrum: Mean noise spectrum of the series less its own mean, (len(BANDS),); None at frequencies that a series lacks.
+        level: Smallest and largest noise level: the mean difference between the spectrum of a series and this one.
+        spread: Largest distance of a series from this spectrum.
     """
 
     kernel: str
@@ -52,65 +61,75 @@ class Fingerprint:
     spread: float = 0.0
 
     @classmethod
-    def of(cls, kernel: str, seen: Sequence[Appearance]) -> Fingerprint:
-        """The fingerprint of a kernel from at least one of its series."""
-        ranges = (_range([s.slice_thickness for s in seen]), _range([s.pixel_spacing for s in seen]))
-        spectra = [s.spectrum for s in seen if np.isfinite(s.spectrum).any()]
+    def from_series(cls, kernel: str, series: Sequence[SeriesCharacteristics]) -> Fingerprint:
+        """The fingerprint of a kernel.
+
+        Args:
+            kernel: Convolution Kernel (0018,1210).
+            series: Characteristics of at least one series of this kernel.
+        """
+        ranges = (_range([s.slice_thickness for s in series]), _range([s.pixel_spacing for s in series]))
+        spectra = [s.spectrum for s in series if np.isfinite(s.spectrum).any()]
         if not spectra:
             return cls(kernel, *ranges, (None,) * len(BANDS))
         mean = np.mean(spectra, axis=0)  # NaN where one of them is
         mean = mean - np.nanmean(mean)
-        found = cls(kernel, *ranges, tuple(None if np.isnan(v) else round(float(v), 4) for v in mean))
-        levels, distances = zip(*map(found.compare, spectra), strict=True)
-        return replace(found, level=_range(levels), spread=_range(distances)[1])
+        fingerprint = cls(kernel, *ranges, tuple(None if np.isnan(v) else round(float(v), 4) for v in mean))
+        levels, distances = zip(*map(fingerprint.compare, spectra), strict=True)
+        return replace(fingerprint, level=_range(levels), spread=_range(distances)[1])
 
     @classmethod
-    def from_json(cls, values: dict) -> Fingerprint:
-        """What `asdict` of one became in JSON, where tuples are lists."""
-        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
+    def from_json(cls, values: dict[str, Any]) -> Fingerprint:
+        """The fingerprint that `dataclasses.asdict` and JSON made `values` of, with lists for tuples."""
+        fields: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
+        return cls(**fields)
 
     def compare(self, spectrum: np.ndarray) -> tuple[float, float]:
-        """Level, and distance: the root mean square difference around the level, over the bands that both know.
+        """Noise level and distance of a spectrum: mean and standard deviation of its difference from this one.
 
-        NaN where these are fewer than three.
+        Args:
+            spectrum: Noise spectrum of a series, (len(BANDS),), NaN where it is unknown.
+        Returns:
+            Level and distance over the frequencies known in both, natural logarithm; NaN and NaN if these are fewer than
+            `MIN_BANDS`.
         """
         difference = spectrum - np.array(self.spectrum, np.float64)
         known = difference[np.isfinite(difference)]
-        return (float(known.mean()), float(known.std())) if known.size >= 3 else (float("nan"), float("nan"))
+        return (float(known.mean()), float(known.std())) if known.size >= MIN_BANDS else (float("nan"), float("nan"))
 
     @property
     def limit(self) -> float:
         """The largest distance of a series of this kernel."""
-        return max(SPREADS * self.spread, LEAST)
+        return max(SPREAD_FACTOR * self.spread, MIN_DISTANCE_LIMIT)
 
-    def is_called(self, kernel: str) -> bool:
-        """Whether a Convolution Kernel names this one.
+    def is_named(self, kernel: str) -> bool:
+        """Whether a Convolution Kernel (0018,1210) means this kernel.
 
-        The case does not matter, nor what follows a "/" or a Siemens suffix: a letter for the scan mode, a number for the
-        strength of an iterative reconstruction.
+        Case is ignored, and so are further values after a "/" (such as the strength of an iterative reconstruction) and the
+        letter for the scan mode that ends a Siemens kernel.
 
         Example:
             >>> found = Fingerprint("BR40", (1, 1), (0.7, 0.7), (), 0)
-            >>> [found.is_called(name) for name in ("Br40d/3", "BR40", "Br49", "B40f")]
+            >>> [found.is_named(name) for name in ("Br40d/3", "BR40", "Br49", "B40f")]
             [True, True, False, False]
         """
         return _plain(kernel) == _plain(self.kernel)
 
-    def outside(self, seen: Appearance) -> list[str]:
-        """What of a series lies outside what was seen of this kernel, in words; nothing of what could not be measured."""
+    def deviations(self, series: SeriesCharacteristics) -> list[str]:
+        """Describes what lies outside the ranges of this kernel, in words; what could not be measured is not judged."""
         headers = (
-            ("slice thickness", seen.slice_thickness, self.slice_thickness),
-            ("pixel spacing", seen.pixel_spacing, self.pixel_spacing),
+            ("slice thickness", series.slice_thickness, self.slice_thickness),
+            ("pixel spacing", series.pixel_spacing, self.pixel_spacing),
         )
         found = [
             f"{name} {value:g} mm, expected {low:g} to {high:g} mm"
             for name, value, (low, high) in headers
-            if not low / ROOM <= value <= high * ROOM
+            if not low / HEADER_MARGIN <= value <= high * HEADER_MARGIN
         ]
-        level, distance = self.compare(seen.spectrum)
+        level, distance = self.compare(series.spectrum)
         if distance > self.limit:
             found.append(f"noise spectrum {distance:.2f} from that of {self.kernel}, expected at most {self.limit:.2f}")
-        if level < self.level[0] - np.log(NOISE_ROOM) or level > self.level[1] + np.log(NOISE_ROOM):
+        if level < self.level[0] - np.log(NOISE_MARGIN) or level > self.level[1] + np.log(NOISE_MARGIN):
             low, high = np.exp(self.level)
             found.append(f"{np.exp(level):.2g} times the mean noise of {self.kernel}, expected {low:.2g} to {high:.2g} times")
         return found
@@ -121,6 +140,6 @@ def _plain(kernel: str) -> str:
 
 
 def _range(values: Sequence[float]) -> tuple[float, float]:
-    """Least and most, to 1/1000; 0 and 0 of nothing finite."""
+    """Smallest and largest finite value, rounded to 1/1000; 0 and 0 if there is none."""
     finite = [value for value in values if np.isfinite(value)] or [0.0]
     return round(float(min(finite)), 3), round(float(max(finite)), 3)

@@ -67,12 +67,12 @@ def _explicit_vr(element: DataElement | RawDataElement, signed: bool) -> str:
 
 def element_bytes(element: DataElement | RawDataElement, charset: str | list[str] | None = None) -> bytes:
     """An element's value as little endian bytes: those that were read, where it was not looked at since."""
-    if not element.is_raw:
+    if isinstance(element, DataElement):
         file = DicomBytesIO()
         file.is_little_endian = file.is_implicit_VR = True
         write_data_element(file, element, charset)
         return file.getvalue()[8:]  # tag and length
-    value, size = element.value or b"", WORD.get(element.VR, 1)
+    value, size = element.value or b"", WORD.get(element.VR or "", 1)
     if element.is_little_endian or size == 1 or len(value) % size:
         return value
     return np.frombuffer(value, f"V{size}").view(f">u{size}").astype(f"<u{size}").tobytes()
@@ -80,7 +80,7 @@ def element_bytes(element: DataElement | RawDataElement, charset: str | list[str
 
 def sequence_items(element: DataElement | RawDataElement) -> list[Dataset] | None:
     """The items of a sequence, or None if it is damaged."""
-    if not element.is_raw:
+    if isinstance(element, DataElement):
         return list(element.value)
     value, implicit = element.value or b"", element.is_implicit_VR or element.VR in (None, "UN")
     if value[:4] not in (b"", ITEM, b"\xff\xfe\xe0\x00"):  # which pydicom would take for an empty item

@@ -27,13 +27,13 @@ class Inventory:
     Attributes:
         series: CT series that can be standardized, by study, series number and UID.
         refusals: CT slices that cannot, with the reason.
-        passed_over: Kind of file -> how many were passed over ("not DICOM", "localizer", "MR Image Storage" ...).
+        skipped: Kind of file -> number of files skipped ("not DICOM", "localizer", "MR Image Storage" ...).
         series_numbers: Study Instance UID -> every Series Number seen in that study, of any modality.
     """
 
     series: list[SeriesFiles] = field(default_factory=list)
     refusals: list[Refusal] = field(default_factory=list)
-    passed_over: Counter = field(default_factory=Counter)
+    skipped: Counter[str] = field(default_factory=Counter)
     series_numbers: dict[str, set[int]] = field(default_factory=lambda: defaultdict(set))
 
     @cached_property
@@ -66,7 +66,7 @@ def find_series(
     inventory, found = Inventory(), []
 
     def closed(_: OSError) -> None:
-        inventory.passed_over["folder without permission to read"] += 1
+        inventory.skipped["folder without permission to read"] += 1
 
     for path in progress(sorted(_files(root, {Path(e).resolve() for e in exclude}, closed))):
         try:
@@ -86,7 +86,7 @@ def _group(found: list[Instance], inventory: Inventory) -> None:
     groups = defaultdict(list)
     for instance in _without_copies(found, inventory):
         groups[str(instance.header.SeriesInstanceUID), _grid(instance.header)].append(instance)
-    seen = Counter()
+    seen: Counter[str] = Counter()
     for (uid, _), instances in sorted(groups.items()):
         inventory.series.append(SeriesFiles(tuple(sorted(instances, key=lambda i: i.sort_key)), grid=seen[uid]))
         seen[uid] += 1
@@ -113,30 +113,30 @@ def _files(root: Path, exclude: set[Path], closed: Callable[[OSError], None]) ->
 
 @tolerant()
 def _examine(path: Path, inventory: Inventory, accept_standardized: bool) -> Dataset | None:
-    """The header of a slice to standardize, or None for a file that is passed over and counted."""
-    passed = inventory.passed_over
+    """The header of a slice to standardize, or None for a file that is skipped and counted."""
+    skipped = inventory.skipped
     try:
         if not dicom.looks_like_dicom(path):
-            passed["not DICOM"] += 1
+            skipped["not DICOM"] += 1
             return None
         header = dicom.read_header(path)
     except PermissionError:
-        passed["no permission to read"] += 1
+        skipped["no permission to read"] += 1
         return None
     except OSError as error:
         raise Refused("unreadable", dicom.first_line(error)) from error
     if dicom.is_dicomdir(header):
-        passed["DICOMDIR"] += 1
+        skipped["DICOMDIR"] += 1
         return None
     number = dicom.series_number(header)
     if number is not None and header.get("StudyInstanceUID"):
         inventory.series_numbers[str(header.StudyInstanceUID)].add(number)
     if not dicom.is_ct(header):
         sop_class = header.get("SOPClassUID")
-        passed[getattr(sop_class, "name", None) or "DICOM without an image"] += 1
+        skipped[getattr(sop_class, "name", None) or "DICOM without an image"] += 1
         return None
     if dicom.is_localizer(header):
-        passed["localizer"] += 1
+        skipped["localizer"] += 1
         return None
     dicom.check_header(header, accept_standardized)
     dicom.convert_values(header)
@@ -161,7 +161,7 @@ def _without_copies(instances: list[Instance], inventory: Inventory) -> list[Ins
                 paths, series_uid = tuple(copy.path for copy in copies), str(copies[0].header.SeriesInstanceUID)
                 inventory.refusals.append(Refusal("conflicting_instances", found, paths, series_uid))
                 continue
-            inventory.passed_over["copy of a slice"] += len(copies) - 1
+            inventory.skipped["copy of a slice"] += len(copies) - 1
         kept.append(copies[0])
     return kept
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pydicom
@@ -219,7 +220,7 @@ def _values(header: Dataset, keyword: str) -> list:
     return list(value) if isinstance(value, list | tuple | pydicom.multival.MultiValue) else [value]
 
 
-def _value(header: Dataset, keyword: str, default: object) -> object:
+def _value(header: Dataset, keyword: str, default: Any) -> Any:
     """An attribute's value, or `default` where it is absent, empty or does not parse."""
     try:
         value = header.get(keyword, default)

@@ -8,10 +8,12 @@ import uuid
 from datetime import UTC, datetime
 from itertools import chain
 
+from pydicom.uid import UID
+
 from stan_ct.dicom.series import SeriesFiles
 
 NAMESPACE = uuid.UUID(int=194182156483646159208963397163532125889)
-IMPLEMENTATION_CLASS_UID = f"2.25.{NAMESPACE.int}"
+IMPLEMENTATION_CLASS_UID = UID(f"2.25.{NAMESPACE.int}")
 
 
 def creation_time() -> datetime:

@@ -130,7 +130,7 @@ def _decode_here(data: bytes) -> np.ndarray:
     return stored
 
 
-def _native_syntax(dataset: FileDataset) -> str:
+def _native_syntax(dataset: FileDataset) -> UID:
     implicit, little = dataset.original_encoding
     return ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian if little else ExplicitVRBigEndian
 

@@ -181,9 +181,9 @@ def load_series(files: SeriesFiles, workers: int = 2) -> Series:
     with ThreadPoolExecutor(workers) as pool:
         results = list(pool.map(load, range(count)))
     refusals = tuple(r for r in results if isinstance(r, Refusal))
-    good = [z for z, r in enumerate(results) if isinstance(r, Instance)]
-    if not good:
+    read = {z: r for z, r in enumerate(results) if isinstance(r, Instance)}
+    if not read:
         raise Refused(refusals[0].reason, refusals[0].found)
     if refusals:
-        volume, padding = volume[good], padding[good]
-    return Series(SeriesFiles(tuple(results[z] for z in good), files.grid), volume, padding, refusals)
+        volume, padding = volume[list(read)], padding[list(read)]
+    return Series(SeriesFiles(tuple(read.values()), files.grid), volume, padding, refusals)

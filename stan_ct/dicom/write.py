@@ -160,7 +160,7 @@ def _set_pixels(header: Dataset, instance: Instance, stored: np.ndarray, wide: b
     header.RescaleType = "HU"  # is only understood of an ORIGINAL image
     if wide:
         header.BitsStored, header.HighBit = 16, 15
-    method = LOSSY.get(getattr(instance.header, "file_meta", {}).get("TransferSyntaxUID"))
+    method = LOSSY.get(str(getattr(instance.header, "file_meta", {}).get("TransferSyntaxUID")))
     if method and instance.header.get("LossyImageCompression") != "01":
         header.LossyImageCompression, header.LossyImageCompressionMethod = "01", method
 

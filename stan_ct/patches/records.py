@@ -18,7 +18,7 @@ from tqdm import tqdm
 from stan_ct import __version__
 from stan_ct.ct.filters import FrontEnd, fit_radial_filter
 from stan_ct.ct.fingerprint import Fingerprint
-from stan_ct.dicom.appearance import look_at
+from stan_ct.dicom.characteristics import read_characteristics
 from stan_ct.dicom.series import SeriesFiles
 from stan_ct.files import write_together
 from stan_ct.parallel import Workers
@@ -144,12 +144,12 @@ def _fingerprints(parts: Parts, pool: Workers) -> dict[str, list[dict]]:
     chosen = [pair for part in ("train", "validation") for pair in parts[part]]
     sides = {"sources": [pair.source for pair in chosen], "target": [pair.target for pair in chosen]}
     series = {key_of(files): files for side in sides.values() for files in side}
-    appearances = dict(
-        zip(series, pool.map(look_at, [(f,) for f in series.values()], [1] * len(series), "measure noise"), strict=True)
-    )
+    measured = pool.map(read_characteristics, [(files,) for files in series.values()], [1] * len(series), "measure noise")
+    characteristics = dict(zip(series, measured, strict=True))
     found = {}
     for side, members in sides.items():
         kernels = sorted({files.kernel for files in members})
         keys = {kernel: dict.fromkeys(key_of(f) for f in members if f.kernel == kernel) for kernel in kernels}
-        found[side] = [asdict(Fingerprint.of(kernel, [appearances[key] for key in keys[kernel]])) for kernel in kernels]
+        fingerprints = [Fingerprint.from_series(kernel, [characteristics[key] for key in keys[kernel]]) for kernel in kernels]
+        found[side] = [asdict(fingerprint) for fingerprint in fingerprints]
     return found

@@ -112,7 +112,7 @@ class Accounts:
         done, series = len(self.records), self._inventory.series
         manifest = {
             **self._head,
-            "skipped": dict(sorted(self._inventory.passed_over.items())),
+            "skipped": dict(sorted(self._inventory.skipped.items())),
             "refusals": [refusal_entry(r, self._show) for r in self._inventory.refusals],
             "series": [r.entry for r in self.records],
             "not_yet_done": [s.name for s in series[done:]],

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stan_ct.ct.fingerprint import Appearance, Fingerprint
-from stan_ct.dicom.appearance import appearance
+from stan_ct.ct.fingerprint import Fingerprint, SeriesCharacteristics
+from stan_ct.dicom.characteristics import series_characteristics
 from stan_ct.dicom.series import Series
 
 
@@ -41,9 +41,9 @@ class Guard:
 
     def __call__(self, series: Series) -> GuardVerdict:
         """Compares a series in memory, see :meth:`judge`."""
-        return self.judge(series.files.kernel, appearance(series))
+        return self.judge(series.files.kernel, series_characteristics(series))
 
-    def judge(self, kernel: str, seen: Appearance) -> GuardVerdict:
+    def judge(self, kernel: str, seen: SeriesCharacteristics) -> GuardVerdict:
         """Compares Convolution Kernel, slice thickness, pixel spacing and noise spectrum with those of the model's protocols.
 
         Args:
@@ -52,22 +52,22 @@ class Guard:
         """
         if not self.sources:
             return GuardVerdict(kernel)
-        if self.standard and self.standard.is_called(kernel):
-            nearest, other = self._nearest(seen).kernel, self.standard.outside(seen)
+        if self.standard and self.standard.is_named(kernel):
+            nearest, other = self._nearest(seen).kernel, self.standard.deviations(seen)
             if not other:
                 return GuardVerdict(nearest, standard=True)
             return GuardVerdict(nearest, reasons=(f"kernel {kernel} is the standard one, but", *other))
         named = self.named(kernel)
         if named:
-            return GuardVerdict(named.kernel, reasons=tuple(named.outside(seen)))
+            return GuardVerdict(named.kernel, reasons=tuple(named.deviations(seen)))
         known = " and ".join(source.kernel for source in self.sources)
         return GuardVerdict(self._nearest(seen).kernel, reasons=(f"kernel {kernel}, the model standardizes {known}",))
 
     def named(self, kernel: str) -> Fingerprint | None:
         """Fingerprint of the source kernel of this name, None if the model does not know it."""
-        return next((source for source in self.sources if source.is_called(kernel)), None)
+        return next((source for source in self.sources if source.is_named(kernel)), None)
 
-    def _nearest(self, seen: Appearance) -> Fingerprint:
+    def _nearest(self, seen: SeriesCharacteristics) -> Fingerprint:
         """The source kernel with the most similar noise; the first one where noise cannot be measured."""
         distances = [source.compare(seen.spectrum)[1] for source in self.sources]
         return self.sources[int(np.argmin(np.nan_to_num(distances, nan=np.inf)))]

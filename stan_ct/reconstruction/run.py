@@ -9,7 +9,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from stan_ct.dicom.appearance import look_at
+from stan_ct.dicom.characteristics import read_characteristics
 from stan_ct.dicom.find import Inventory, find_series
 from stan_ct.dicom.refusal import Refused
 from stan_ct.dicom.series import SeriesFiles
@@ -124,7 +124,7 @@ def _foresee(files: SeriesFiles, run: Run) -> tuple[str, str]:
     if finished_series(files, run) is not None:
         return "written", "would be kept, an earlier run finished it"
     try:
-        model, verdict = run.models.choose(files.kernel, look_at(files))
+        model, verdict = run.models.choose(files.kernel, read_characteristics(files))
     except Refused as refused:
         return "refused", f"would be refused, {refused.reason}: {refused.found}"
     target = printable(run.output_dir / run.folder_of(files))
@@ -137,7 +137,7 @@ def _foresee(files: SeriesFiles, run: Run) -> tuple[str, str]:
 
 
 def _print_skipped(inventory: Inventory) -> None:
-    for kind, count in sorted(inventory.passed_over.items()):
+    for kind, count in sorted(inventory.skipped.items()):
         print(f"  skipped: {count} x {kind}")
     for refusal in inventory.refusals:
         names = ", ".join(printable(Path(path.name)) for path in refusal.paths[:3])

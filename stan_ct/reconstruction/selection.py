@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from stan_ct.ct.fingerprint import Appearance
-from stan_ct.dicom.appearance import appearance
+from stan_ct.ct.fingerprint import SeriesCharacteristics
+from stan_ct.dicom.characteristics import series_characteristics
 from stan_ct.dicom.series import Series
 from stan_ct.reconstruction.guard import GuardVerdict
 from stan_ct.reconstruction.standardize import Model, Standardized
@@ -29,7 +29,7 @@ class ModelSet:
         """Everything that, with the source, determines the output: the keys of all models."""
         return "\n".join(sorted(model.key for model in self.models))
 
-    def choose(self, kernel: str, seen: Appearance) -> tuple[Model, GuardVerdict]:
+    def choose(self, kernel: str, seen: SeriesCharacteristics) -> tuple[Model, GuardVerdict]:
         """Chooses the model for a series.
 
         The first model whose protocols hold the series; else the first for which it has the standard protocol; else the first
@@ -50,10 +50,10 @@ class ModelSet:
         self, series: Series, *, allow_out_of_protocol: bool = False, progress: Callable[[Iterable], Iterable] = iter
     ) -> Standardized:
         """Standardizes a series with the model made for it, see :meth:`Model.standardize`."""
-        model, verdict = self.choose(series.files.kernel, appearance(series))
+        model, verdict = self.choose(series.files.kernel, series_characteristics(series))
         return model.standardize(series, allow_out_of_protocol=allow_out_of_protocol, progress=progress, verdict=verdict)
 
-    def _explain(self, model: Model, verdict: GuardVerdict, kernel: str, seen: Appearance) -> tuple[str, ...]:
+    def _explain(self, model: Model, verdict: GuardVerdict, kernel: str, seen: SeriesCharacteristics) -> tuple[str, ...]:
         """Reasons of a refusal: those of the best model, of all where none knows the kernel, and the model that would do."""
         if not verdict.reasons:
             return ()

@@ -8,17 +8,17 @@ import numpy as np
 import pytest
 
 from stan_ct.ct import fingerprint
-from stan_ct.ct.fingerprint import LEAST, NOISE_ROOM, Appearance, Fingerprint
+from stan_ct.ct.fingerprint import MIN_DISTANCE_LIMIT, NOISE_MARGIN, Fingerprint, SeriesCharacteristics
 from stan_ct.ct.noise import BANDS
 
 SLOPE = -0.3 * (np.array(BANDS) - 5)  # of a soft kernel
 
 
-def seen(spectrum=SLOPE, level=2.0, thickness=1.0, spacing=0.7) -> Appearance:
-    return Appearance(thickness, spacing, np.asarray(spectrum) + level)
+def seen(spectrum=SLOPE, level=2.0, thickness=1.0, spacing=0.7) -> SeriesCharacteristics:
+    return SeriesCharacteristics(thickness, spacing, np.asarray(spectrum) + level)
 
 
-SOFT = Fingerprint.of("BR40", [seen(level=2.0), seen(level=3.0, thickness=3.0, spacing=0.9)])
+SOFT = Fingerprint.from_series("BR40", [seen(level=2.0), seen(level=3.0, thickness=3.0, spacing=0.9)])
 
 
 def test_a_fingerprint_by_hand():
@@ -28,18 +28,18 @@ def test_a_fingerprint_by_hand():
     assert SOFT.level == pytest.approx((2.0 + SLOPE.mean(), 3.0 + SLOPE.mean()), abs=2e-3)
     assert SOFT.spread == 0.0
     wavy = 0.2 * (-1.0) ** np.arange(len(BANDS))
-    both = Fingerprint.of("X", [seen(SLOPE + wavy), seen(SLOPE - wavy)])
+    both = Fingerprint.from_series("X", [seen(SLOPE + wavy), seen(SLOPE - wavy)])
     assert both.spread == pytest.approx(0.2, abs=2e-3)
     assert Fingerprint.from_json(json.loads(json.dumps(asdict(both)))) == both
 
 
 def test_its_own_series_pass():
     """Whatever was seen, and a little more, is inside; also where bands, or all of the noise, could not be measured."""
-    assert SOFT.outside(seen()) == []
-    assert SOFT.outside(seen(thickness=3.2, spacing=0.65, level=3.0 + 0.9 * np.log(NOISE_ROOM))) == []
+    assert SOFT.deviations(seen()) == []
+    assert SOFT.deviations(seen(thickness=3.2, spacing=0.65, level=3.0 + 0.9 * np.log(NOISE_MARGIN))) == []
     half = np.where(np.array(BANDS) > 5.5, np.nan, SLOPE)
-    assert SOFT.outside(seen(half)) == []
-    assert SOFT.outside(seen(np.full(len(BANDS), np.nan))) == []
+    assert SOFT.deviations(seen(half)) == []
+    assert SOFT.deviations(seen(np.full(len(BANDS), np.nan))) == []
 
 
 @pytest.mark.parametrize(
@@ -55,21 +55,52 @@ def test_its_own_series_pass():
 )
 def test_strangers_are_told(strange, told):
     """Each stranger is told by what is strange about it, and by that alone."""
-    (found,) = SOFT.outside(strange)
+    (found,) = SOFT.deviations(strange)
     assert told in found
 
 
+WAVE = (-1.0) ** np.arange(len(BANDS))  # mean 0, standard deviation 1
+SPREAD = Fingerprint.from_series("X", [seen(SLOPE + 0.2 * WAVE), seen(SLOPE - 0.2 * WAVE)])
+
+
+@pytest.mark.parametrize(
+    ("known", "inside", "outside"),
+    [
+        (SOFT, seen(thickness=3.0 * 1.1 * 0.99), seen(thickness=3.0 * 1.1 * 1.01)),
+        (SOFT, seen(thickness=1.0 / 1.1 * 1.01), seen(thickness=1.0 / 1.1 * 0.99)),
+        (SOFT, seen(spacing=0.9 * 1.1 * 0.99), seen(spacing=0.9 * 1.1 * 1.01)),
+        (SOFT, seen(spacing=0.7 / 1.1 * 1.01), seen(spacing=0.7 / 1.1 * 0.99)),
+        (SOFT, seen(level=3.0 + np.log(2.0 * 0.99)), seen(level=3.0 + np.log(2.0 * 1.01))),
+        (SOFT, seen(level=2.0 - np.log(2.0 * 0.99)), seen(level=2.0 - np.log(2.0 * 1.01))),
+        (SOFT, seen(SLOPE + 0.099 * WAVE), seen(SLOPE + 0.101 * WAVE)),
+        (SPREAD, seen(SLOPE + 0.396 * WAVE), seen(SLOPE + 0.404 * WAVE)),
+    ],
+)
+def test_each_limit_from_both_sides(known, inside, outside):
+    """1 % inside of the margins of 1.1, 2 and twice the spread (or 0.1) a series passes; 1 % outside one deviation is found."""
+    assert known.deviations(inside) == []
+    assert len(known.deviations(outside)) == 1
+
+
+@pytest.mark.parametrize(("num_bands", "compared"), [(2, False), (3, True)])
+def test_spectra_are_compared_over_three_bands_at_least(num_bands, compared):
+    """Two known frequencies say nothing of a spectrum: level and distance are unknown; three do."""
+    few = np.where(np.arange(len(BANDS)) < num_bands, 5.0 + 3.0 * WAVE, np.nan)
+    assert np.isfinite(SOFT.compare(few)).all() == compared
+    assert bool(SOFT.deviations(seen(few))) == compared
+
+
 def test_limit():
-    """Twice as far as the farthest that was seen, and at least `LEAST`."""
-    assert SOFT.limit == LEAST
+    """Twice as far as the farthest that was seen, and at least `MIN_DISTANCE_LIMIT`."""
+    assert SOFT.limit == MIN_DISTANCE_LIMIT == 0.1
     assert Fingerprint("X", (1, 1), (1, 1), (), spread=0.4).limit == pytest.approx(0.8)
 
 
 def test_no_noise_was_measured():
     """A kernel none of whose series has uniform tissue has a fingerprint of headers."""
-    found = Fingerprint.of("X", [seen(np.full(len(BANDS), np.nan))])
+    found = Fingerprint.from_series("X", [seen(np.full(len(BANDS), np.nan))])
     assert found.spectrum == (None,) * len(BANDS)
-    assert found.outside(seen()) == []
+    assert found.deviations(seen()) == []
 
 
 def test_examples_in_the_docstrings():

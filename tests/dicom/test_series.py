@@ -34,10 +34,10 @@ def load(root: Path) -> Series:
 
 
 def outcome(root: Path) -> str:
-    """What becomes of one file: "passed over: kind", the reason of its refusal, or "lowest..highest HU"."""
+    """What becomes of one file: "skipped: kind", the reason of its refusal, or "lowest..highest HU"."""
     inventory = find_series(root)
-    if inventory.passed_over:
-        return "passed over: " + ", ".join(inventory.passed_over)
+    if inventory.skipped:
+        return "skipped: " + ", ".join(inventory.skipped)
     if inventory.refusals:
         return ", ".join(refusal.reason for refusal in inventory.refusals)
     try:
@@ -296,7 +296,7 @@ def test_copies_are_counted_once(tmp_path):
     write_ct(tmp_path / "a", stored)
     write_ct(tmp_path / "b", stored, syntax="JPEG-LS", edit=put("PatientName", "X"))
     inventory = find_series(tmp_path)
-    assert inventory.passed_over == {"copy of a slice": 2}
+    assert inventory.skipped == {"copy of a slice": 2}
     assert inventory.refusals == []
     assert [i.path.parent.name for i in inventory.series[0].instances] == ["a", "a"]
 
@@ -321,7 +321,7 @@ def test_conflicting_instances_are_all_refused(tmp_path, kind):
     assert [i.path.name for i in inventory.series[0].instances] == ["0.dcm", "2.dcm"]
 
 
-def test_what_is_passed_over_is_counted(tmp_path):
+def test_skipped_files_are_counted(tmp_path):
     """Localizers, other modalities, other files, DICOM without an image: none is refused, none is a series, all are counted."""
     write_ct(tmp_path / "ct", random_stored((1, 8, 6)))
     scout = ["ORIGINAL", "PRIMARY", "LOCALIZER"]
@@ -330,7 +330,7 @@ def test_what_is_passed_over_is_counted(tmp_path):
     for name, content in (("readme.txt", b"hello"), ("empty", b""), ("zip.dcm", b"PK\3\4" * 99)):
         (tmp_path / name).write_bytes(content)
     inventory = find_series(tmp_path)
-    assert inventory.passed_over == {"not DICOM": 3, "localizer": 2, "MR Image Storage": 1}
+    assert inventory.skipped == {"not DICOM": 3, "localizer": 2, "MR Image Storage": 1}
     assert (len(inventory.series), inventory.refusals) == (1, [])
     assert inventory.series_numbers == {STUDY_UID: {1, 3, 77}}
 
@@ -340,7 +340,7 @@ def test_localizer_is_a_word_of_image_type_3(tmp_path):
     write_ct(tmp_path / "a", random_stored((1, 8, 6)), edit=put("ImageType", ["ORIGINAL", "PRIMARY", "AXIAL", "LOCALIZER"]))
     write_ct(tmp_path / "b", random_stored((1, 8, 6)), series=4, edit=put("ImageType", None))
     write_ct(tmp_path / "c", random_stored((1, 8, 6)), series=5, edit=put("ImageType", "LOCALIZER"))
-    assert outcome(tmp_path / "a") == "passed over: localizer"
+    assert outcome(tmp_path / "a") == "skipped: localizer"
     assert outcome(tmp_path / "b") == "-1024..3071"
     assert outcome(tmp_path / "c") == "-1024..3071"
 
@@ -351,13 +351,13 @@ def test_one_file_as_root(tmp_path):
     paths = write_ct(tmp_path, stored)
     assert (load(paths[1]).volume == stored[1:2] - 1024).all()
     (tmp_path / "note").write_text("x")
-    assert outcome(tmp_path / "note") == "passed over: not DICOM"
+    assert outcome(tmp_path / "note") == "skipped: not DICOM"
 
 
 def test_empty_and_missing_folders(tmp_path):
     """An empty folder holds nothing; one that does not exist is an error that names it."""
     inventory = find_series(tmp_path)
-    assert (inventory.series, inventory.refusals, sum(inventory.passed_over.values()), inventory.slices) == ([], [], 0, 0)
+    assert (inventory.series, inventory.refusals, sum(inventory.skipped.values()), inventory.slices) == ([], [], 0, 0)
     with pytest.raises(FileNotFoundError, match=r"nowhere does not exist"):
         find_series(tmp_path / "nowhere")
 
@@ -372,7 +372,7 @@ def test_symbolic_links(tmp_path):
     (root / "self").symlink_to(root / "self")
     (root / "file.dcm").symlink_to(tmp_path / "elsewhere" / "0.dcm")
     inventory = find_series(root)
-    assert (inventory.slices, inventory.passed_over, inventory.refusals) == (2, {"copy of a slice": 1}, [])
+    assert (inventory.slices, inventory.skipped, inventory.refusals) == (2, {"copy of a slice": 1}, [])
 
 
 def test_excluded_folders_are_left_out(tmp_path):
@@ -393,7 +393,7 @@ def test_half_made_folders_are_left_out(tmp_path):
 
 
 def test_a_file_without_permission_is_counted(tmp_path, monkeypatch):
-    """A file that may not be read is passed over as such."""
+    """A file that may not be read is skipped as such."""
     paths = write_ct(tmp_path, random_stored((2, 8, 6)))
     allowed = dicom.looks_like_dicom
 
@@ -404,7 +404,7 @@ def test_a_file_without_permission_is_counted(tmp_path, monkeypatch):
 
     monkeypatch.setattr(dicom, "looks_like_dicom", guarded)
     inventory = find_series(tmp_path)
-    assert (inventory.slices, inventory.passed_over) == (1, {"no permission to read": 1})
+    assert (inventory.slices, inventory.skipped) == (1, {"no permission to read": 1})
 
 
 def test_a_lossless_jpeg_that_ends_too_early_or_crashes_its_decoder_is_undecodable(tmp_path, real_ct, capfd):
@@ -656,13 +656,13 @@ def test_a_damaged_header_does_not_stop_the_search(tmp_path, damage):
     paths = write_ct(tmp_path, random_stored((2, 8, 6)))
     patch(paths[0], *DAMAGED[damage])
     inventory = find_series(tmp_path)
-    assert inventory.slices + sum(map(len, (r.paths for r in inventory.refusals))) + sum(inventory.passed_over.values()) == 2
+    assert inventory.slices + sum(map(len, (r.paths for r in inventory.refusals))) + sum(inventory.skipped.values()) == 2
     loaded = [load_series(series) for series in inventory.series if (series.name, series.kernel, series.patient)]
     assert paths[1] in [i.path for series in loaded for i in series.instances]
 
 
 def test_no_damage_raises_anything_but_a_refusal(tmp_path):
-    """400 files with random bytes changed or cut off: each is read, passed over or refused; nothing else escapes."""
+    """400 files with random bytes changed or cut off: each is read, skipped or refused; nothing else escapes."""
     (path,) = write_ct(tmp_path, random_stored((1, 8, 6)), padding=(0,))
     whole, rng = path.read_bytes(), random.Random(0)
     outcomes = set()
@@ -679,17 +679,17 @@ def test_no_damage_raises_anything_but_a_refusal(tmp_path):
 
 CORNERSTONE = "cornerstonejs__CTImage.dcm"
 ODD = {
-    "FNNDSC__j2k.dcm": "passed over: localizer",
+    "FNNDSC__j2k.dcm": "skipped: localizer",
     "QIICR__IMG0001.dcm_b3d9b7": "not_hu",
     "QIICR__IMG0002.dcm": "not_hu",
     "QIICR__IMG0003.dcm": "not_hu",
     "QIICR__IMG0003.dcm_ea28c4": "not_hu",
-    "QIICR__label.seg_8657cc": "passed over: Segmentation Storage",
-    "QIICR__liver.dcm": "passed over: Segmentation Storage",
+    "QIICR__label.seg_8657cc": "skipped: Segmentation Storage",
+    "QIICR__liver.dcm": "skipped: Segmentation Storage",
     "QIICR__mf.dcm_df42d7": "multi_frame",
-    "QIICR__partial_overlaps.dcm": "passed over: Segmentation Storage",
-    "QIICR__sparse-labelmap-noppv.dcm": "passed over: 1.2.840.10008.5.1.4.1.1.66.7",
-    "QIICR__sparse-labelmap-ppv5.dcm": "passed over: 1.2.840.10008.5.1.4.1.1.66.7",
+    "QIICR__partial_overlaps.dcm": "skipped: Segmentation Storage",
+    "QIICR__sparse-labelmap-noppv.dcm": "skipped: 1.2.840.10008.5.1.4.1.1.66.7",
+    "QIICR__sparse-labelmap-ppv5.dcm": "skipped: 1.2.840.10008.5.1.4.1.1.66.7",
     f"{CORNERSTONE}": "-3024..1378",
     f"{CORNERSTONE}_BigEndianExplicitTransferSyntax_1.2.840.10008.1.2.2.dcm": "-3024..1378",
     f"{CORNERSTONE}_JPEG2000LosslessOnlyTransferSyntax_1.2.840.10008.1.2.4.90.dcm": "-3024..1378",
@@ -704,24 +704,24 @@ ODD = {
     f"{CORNERSTONE}_JPEGProcess6_8TransferSyntax_1.2.840.10008.1.2.4.53.dcm": "undecodable",
     f"{CORNERSTONE}_LittleEndianImplicitTransferSyntax_1.2.840.10008.1.2.dcm": "-3024..1378",
     f"{CORNERSTONE}_RLELosslessTransferSyntax_1.2.840.10008.1.2.5.dcm": "-3024..1378",
-    "dcm4che__DICOMDIR": "passed over: DICOMDIR",
-    "dicom__at_invalid.dcm": "passed over: RT Dose Storage",
-    "fo-dicom__DICOMDIR": "passed over: DICOMDIR",
+    "dcm4che__DICOMDIR": "skipped: DICOMDIR",
+    "dicom__at_invalid.dcm": "skipped: RT Dose Storage",
+    "fo-dicom__DICOMDIR": "skipped: DICOMDIR",
     "fo-dicom__D_CLUNIE_CT1_RLE_FRAGS.dcm": "-3024..1254",
     "fo-dicom__GH177_D_CLUNIE_CT1_IVRLE_BigEndian_ELE_undefinded_length.dcm": "-3024..1254",
     "fo-dicom__GH177_D_CLUNIE_CT1_IVRLE_BigEndian_undefined_length.dcm": "unreadable",
-    "fo-dicom__GH179A.dcm": "passed over: Secondary Capture Image Storage",
-    "fo-dicom__GH179B.dcm": "passed over: Secondary Capture Image Storage",
+    "fo-dicom__GH179A.dcm": "skipped: Secondary Capture Image Storage",
+    "fo-dicom__GH179B.dcm": "skipped: Secondary Capture Image Storage",
     "fo-dicom__IM-0001-0001-0001.dcm": "-1024..1456",
-    "fo-dicom__Issue1097_FailToOpenDeflatedFileWithSQ.dcm": "passed over: 2.25.152752519834663263826301420581341174218",
-    "ivmartel__DICOMDIR": "passed over: DICOMDIR",
+    "fo-dicom__Issue1097_FailToOpenDeflatedFileWithSQ.dcm": "skipped: 2.25.152752519834663263826301420581341174218",
+    "ivmartel__DICOMDIR": "skipped: DICOMDIR",
     "ivmartel__dicompyler-ct.0.dcm": "-1000..1457",
     "notZaki__CT_Explicit_Little.dcm": "-1057..1440",
     "notZaki__CT_Implicit_Little_Headless_Retired.dcm": "no_identity",
-    "notZaki__rtstruct.dcm": "passed over: RT Structure Set Storage",
+    "notZaki__rtstruct.dcm": "skipped: RT Structure Set Storage",
     "pydicom__J2K_pixelrep_mismatch.dcm": "-2000..1896",
-    "pydicom__liver_nonbyte_aligned_deflate.dcm": "passed over: Segmentation Storage",
-    "rii-mango__deflated.dcm": "passed over: Secondary Capture Image Storage",
+    "pydicom__liver_nonbyte_aligned_deflate.dcm": "skipped: Segmentation Storage",
+    "rii-mango__deflated.dcm": "skipped: Secondary Capture Image Storage",
     "robyoung__693_J2KR.dcm": "-3024..1468",
     "robyoung__693_UNCI.dcm": "-3995..1812",
     "robyoung__CT1_J2KI": "-3339..1385",
@@ -733,17 +733,17 @@ ODD = {
     "robyoung__CT2_JLSN": "-2052..1434",
     "robyoung__CT2_JPLL": "-2048..1433",
     "robyoung__CT_small.dcm": "-896..1167",
-    "robyoung__ExplVR_BigEnd.dcm": "passed over: Ultrasound Image Storage",
-    "robyoung__MR_small_bigendian.dcm": "passed over: MR Image Storage",
-    "robyoung__MR_truncated.dcm": "passed over: MR Image Storage",
+    "robyoung__ExplVR_BigEnd.dcm": "skipped: Ultrasound Image Storage",
+    "robyoung__MR_small_bigendian.dcm": "skipped: MR Image Storage",
+    "robyoung__MR_truncated.dcm": "skipped: MR Image Storage",
     "robyoung__bad_sequence.dcm": "-1011..1243",
     "robyoung__eCT_Supplemental.dcm": "multi_frame",
     "robyoung__explicit_VR-UN.dcm": "-1024..1186",
-    "robyoung__no_meta.dcm": "passed over: not DICOM",  # its first byte is missing
-    "robyoung__rtplan_truncated.dcm": "passed over: RT Plan Storage",
-    "robyoung__rtstruct.dcm": "passed over: RT Structure Set Storage",
+    "robyoung__no_meta.dcm": "skipped: not DICOM",  # its first byte is missing
+    "robyoung__rtplan_truncated.dcm": "skipped: RT Plan Storage",
+    "robyoung__rtstruct.dcm": "skipped: RT Structure Set Storage",
 }
-"""File of `odd/` -> what becomes of it alone: passed over, refused, or lowest and highest HU."""
+"""File of `odd/` -> what becomes of it alone: skipped, refused, or lowest and highest HU."""
 
 
 def test_each_odd_file_alone(real_ct):
@@ -754,7 +754,7 @@ def test_each_odd_file_alone(real_ct):
 def test_all_odd_files_together(real_ct):
     """In one folder, the 63 files give the same: copies are found across toolkits, and nothing is lost from the count."""
     inventory = find_series(real_ct / "odd")
-    assert inventory.passed_over == {
+    assert inventory.skipped == {
         "copy of a slice": 8,
         "Segmentation Storage": 4,
         "DICOMDIR": 3,
@@ -773,7 +773,7 @@ def test_all_odd_files_together(real_ct):
         name: reason for name, reason in ODD.items() if reason in ADVICE and reason != "undecodable"
     }
     assert sorted(len(series.instances) for series in inventory.series) == [1] * 8 + [2, 4, 4, 6]
-    assert inventory.slices + sum(inventory.passed_over.values()) + len(inventory.refusals) == len(ODD)
+    assert inventory.slices + sum(inventory.skipped.values()) + len(inventory.refusals) == len(ODD)
 
 
 def test_lossless_variants_of_one_image_give_equal_hu(real_ct):
@@ -812,7 +812,7 @@ def test_real_series(real_ct, folder):
     """Real series have the table's kernel, shape, spacing and HU, evenly spaced along the normal; the scout is set aside."""
     inventory = find_series(real_ct / folder)
     assert inventory.refusals == []
-    assert inventory.passed_over == ({"localizer": 1} if folder == "phantom_philips" else {})
+    assert inventory.skipped == ({"localizer": 1} if folder == "phantom_philips" else {})
     assert len(inventory.series) == len(REAL[folder])
     for files, (kernel, shape, thickness, spacing, low, high, mean, ends) in zip(inventory.series, REAL[folder], strict=True):
         series = load_series(files)

@@ -10,7 +10,7 @@ from synthesizers import scripted_model
 from synthetic import write_ct
 
 from stan_ct.ct.fingerprint import Fingerprint
-from stan_ct.dicom.appearance import look_at
+from stan_ct.dicom.characteristics import read_characteristics
 from stan_ct.dicom.find import find_series
 from stan_ct.dicom.series import load_series
 from stan_ct.reconstruction.cohort import Run, standardize_cohort
@@ -36,8 +36,8 @@ def model(tmp_path_factory):
     for kernel in BLUR:
         for seed in range(3):
             write_kernel(folder / f"{kernel}{seed}", kernel, seed=seed)
-        found[kernel] = [look_at(find_series(folder / f"{kernel}{seed}").series[0]) for seed in range(3)]
-    return {kernel: Fingerprint.of(kernel, seen) for kernel, seen in found.items()}
+        found[kernel] = [read_characteristics(find_series(folder / f"{kernel}{seed}").series[0]) for seed in range(3)]
+    return {kernel: Fingerprint.from_series(kernel, seen) for kernel, seen in found.items()}
 
 
 def guard_of(model):

@@ -79,7 +79,7 @@ def read_headers(root: Path, name: str, progress: Callable = lambda items: items
     for refusal in inventory.refusals:
         rejected[refusal.reason] += len(refusal.paths)
     if not inventory.series:
-        came = ", ".join(f"{count} x {what}" for what, count in (inventory.passed_over + rejected).items()) or "no files"
+        came = ", ".join(f"{count} x {what}" for what, count in (inventory.skipped + rejected).items()) or "no files"
         raise NotComparable(f"expected a CT series in the {name} directory {root}, found {came}: give another directory")
     return Headers(Path(root), tuple(inventory.series), rejected)
 

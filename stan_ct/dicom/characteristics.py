@@ -1,0 +1,35 @@
+"""Slice thickness, pixel spacing and noise spectrum of a series, for comparison with the fingerprints of a model."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from stan_ct.ct.fingerprint import SeriesCharacteristics
+from stan_ct.ct.noise import noise_spectrum
+from stan_ct.dicom.series import Series, SeriesFiles, load_series
+
+NUM_MEASURED = 8
+"""Number of slices of a series, evenly spread, on which its noise is measured."""
+
+
+def series_characteristics(series: Series) -> SeriesCharacteristics:
+    """Measures evenly spread slices of a series."""
+    files, chosen = series.files, _spread(len(series.volume))
+    thickness = files.slice_thickness if files.slice_thickness > 0 else 0.0
+    spectrum = noise_spectrum(series.volume[chosen], files.pixel_spacing)
+    return SeriesCharacteristics(thickness, max(files.pixel_spacing), spectrum)
+
+
+def read_characteristics(files: SeriesFiles) -> SeriesCharacteristics:
+    """Like `series_characteristics`, but loads only the slices that it measures.
+
+    Raises:
+        Refused: If none of them can be read.
+    """
+    few = tuple(files.instances[z] for z in _spread(len(files.instances)))
+    return series_characteristics(load_series(SeriesFiles(few, files.grid), workers=1))
+
+
+def _spread(count: int) -> np.ndarray:
+    """At most `NUM_MEASURED` indices below `count`, evenly spread from the first to the last."""
+    return np.unique(np.linspace(0, count - 1, NUM_MEASURED).round().astype(int))

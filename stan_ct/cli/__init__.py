@@ -1,1 +1,1 @@
-"""Command line: flags in, one settings object out, one call."""
+"""The command `stan-ct`: flags -> a frozen dataclass -> one call of the library."""

@@ -1,0 +1,165 @@
+"""A command of `stan-ct`: flags of its own, in groups, and the words that `--help` prints."""
+
+from __future__ import annotations
+
+import difflib
+import shlex
+import sys
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from absl import flags
+
+from stan_ct.cli.preset_files import expand
+from stan_ct.errors import UsageError
+
+WIDTH, INDENT = 100, 6
+"""Characters in a line of the help, and before the help of a flag."""
+
+
+class Command:
+    """Flags of one command; those of other commands, and of other programs in the process, are not touched.
+
+    Args:
+        name: Name of the command, as in `stan-ct NAME`.
+        description: What it does, the docstring of its module.
+        positional: Flags that arguments without a name set, in this order; several values are joined by commas.
+
+    Example:
+        >>> command = Command("greet", "Says hello.", ("name",))
+        >>> with command.group("Who") as values:
+        ...     _ = flags.DEFINE_string("name", "you", "Whom to greet.", flag_values=values)
+        >>> command.parse(["Ann"])
+        >>> command["name"]
+        'Ann'
+    """
+
+    def __init__(self, name: str, description: str, positional: Sequence[str] = ()) -> None:
+        self.name, self.description, self.positional = name, description, positional
+        self.values = flags.FlagValues()
+        self.arguments: list[str] = []
+        self._groups: list[tuple[str, list[str]]] = []
+
+    @contextmanager
+    def group(self, title: str) -> Iterator[flags.FlagValues]:
+        """Context in which flags are defined that the help lists under a title."""
+        before = set(self.values)
+        yield self.values
+        self._groups.append((title, [name for name in self.values if name not in before]))
+
+    def arrange(self, groups: Mapping[str, Sequence[str]]) -> None:
+        """Moves flags from the groups they were defined in to groups of their own, which the help lists first."""
+        moved = {name for names in groups.values() for name in names}
+        rest = [(title, [name for name in names if name not in moved]) for title, names in self._groups]
+        self._groups = [*((title, list(names)) for title, names in groups.items()), *rest]
+
+    def __getitem__(self, flag: str) -> Any:
+        """Value of a flag."""
+        return self.values[flag].value
+
+    def parse(self, arguments: Sequence[str]) -> None:
+        """Sets the flags.
+
+        Raises:
+            UsageError: If a flag is unknown or missing, or its value is out of its range.
+        """
+        self.arguments = list(arguments)
+        try:
+            self.values([self.name, *self._without_positional(expand(arguments))])
+        except flags.UnrecognizedFlagError as error:
+            near = difflib.get_close_matches(error.flagname.removeprefix("no"), list(self.values), 1)
+            meant = f"; did you mean --{near[0]}?" if near else ""
+            raise UsageError(f"unknown flag --{error.flagname}{meant} (stan-ct {self.name} --help lists them all)") from error
+        except flags.Error as error:
+            raise UsageError(f"{_plain(error)} (see stan-ct {self.name} --help)") from error
+
+    def _without_positional(self, arguments: Sequence[str]) -> list[str]:
+        """The arguments, those without a name as flags."""
+        named, bare, rest = [], [], list(arguments)
+        while rest:
+            argument = rest.pop(0)
+            if not argument.startswith("-") or argument == "-":
+                bare.append(argument)
+                continue
+            named.append(argument)
+            if self._takes_next(argument) and rest:
+                named.append(rest.pop(0))
+        if len(bare) > len(self.positional):
+            usage = " ".join(flag.upper() for flag in self.positional)
+            expected = f"at most {usage} without a name" if usage else "flags alone, as in --name=value"
+            raise UsageError(f"unexpected argument {bare[len(self.positional)]!r}: expected {expected}")
+        return [*(f"--{flag}={value}" for flag, value in zip(self.positional, bare, strict=False)), *named]
+
+    def _takes_next(self, argument: str) -> bool:
+        name = argument.lstrip("-")
+        return "=" not in name and name in self.values and not self.values[name].boolean
+
+    def present(self, flag: str) -> bool:
+        """Whether a flag was given."""
+        return bool(self.values[flag].present)
+
+    def command_line(self) -> str:
+        """The command as it was typed."""
+        return shlex.join(["stan-ct", self.name, *self.arguments])
+
+    def effective_flags(self, *excluded: str) -> str:
+        """Every flag that has a value, one a line, as `--flagfile` reads them."""
+        names = [name for _, names in self._groups for name in names if name not in excluded]
+        return "".join(f"{self.values[name].serialize()}\n" for name in names if self[name] not in (None, [], ""))
+
+    def usage(self) -> str:
+        """What `--help` prints."""
+        where = " ".join(f"[{flag.upper()}]" for flag in self.positional)
+        lines = [f"stan-ct {self.name} {where} [--flag=value ...]".replace("  ", " "), "", self.description.strip()]
+        for title, names in self._groups:
+            lines += ["", f"{title}:"]
+            for name in names:
+                if self.values[name].name == name:  # an alias is not listed again
+                    lines += self._flag_help(name)
+        lines += ["", "Any command:"]
+        lines += _entry("--flagfile=FILE", "Flags from a file, one a line; flags after it override them.")
+        lines += _entry("--preset=NAME", "Flags that ship with STAN-CT: stan-ct presets lists them.")
+        return "\n".join(lines)
+
+    def _flag_help(self, name: str) -> list[str]:
+        flag = self.values[name]
+        choices = getattr(flag.parser, "enum_values", None)
+        if flag.boolean:
+            form = f"--[no]{name}" if flag.default else f"--{name}"
+        else:
+            form = f"--{name}={'|'.join(choices) if choices else _kind(flag)}"
+        given = flag.default not in (None, [], "", False)
+        default = f" Default: {_shown(flag.default)}." if given else ""
+        return _entry(form, f"{flag.help}{default}")
+
+
+def fail(name: str, error: object) -> int:
+    """Says on standard error what went wrong; returns the exit code of bad usage."""
+    text = "".join(c if c.isprintable() or c in "\n\t" else f"\\x{ord(c):02x}" for c in str(error))
+    print(f"{name}: {text}", file=sys.stderr)
+    return 1
+
+
+def _entry(form: str, text: str) -> list[str]:
+    blank = " " * INDENT
+    return [f"  {form}", *textwrap.wrap(text, WIDTH, initial_indent=blank, subsequent_indent=blank)]
+
+
+def _kind(flag: flags.Flag) -> str:
+    kinds = {"int": "N", "float": "X", "string": "TEXT", "multi string": "TEXT", "comma separated list of strings": "A,B,..."}
+    return kinds.get(flag.flag_type(), "VALUE")
+
+
+def _shown(default: Any) -> str:
+    return ",".join(map(str, default)) if isinstance(default, list) else f"{default:g}" if isinstance(default, float) else str(default)
+
+
+def _plain(error: flags.Error) -> str:
+    """absl's words for a flag that is missing, in fewer."""
+    text = str(error)
+    if "must have a value other than None" in text:
+        name = text.split("Flag --")[1].split(" ")[0]
+        return f"--{name} is missing"
+    return text.removeprefix("flag ").rstrip(".")

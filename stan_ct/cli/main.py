@@ -1,0 +1,81 @@
+"""The entry point: `stan-ct COMMAND ...`, `stan-ct --help`, `stan-ct --version`."""
+
+from __future__ import annotations
+
+import difflib
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+from stan_ct.cli.command import Command, fail
+from stan_ct.cli.streams import prepare_streams, release_streams
+from stan_ct.errors import UsageError
+
+COMMANDS = {
+    "reconstruct": "standardize CT series: a DICOM tree in, the same series in the standard protocol out",
+    "evaluate": "report on standardized CT: errors of texture features, concordance, HU, regions",
+    "models": "list the models that ship",
+    "train": "train a model on patch records",
+    "make-patches": "cut patch records out of paired series",
+    "simulate": "simulate paired CT, or re-filter real series to other kernels",
+    "fit-kernel": "fit a site's own kernel to a pair of series",
+    "presets": "list the presets that ship",
+}
+"""Name -> what it does, the commonest first."""
+
+STOPPED, TERMINATED = 130, 143
+"""Exit codes after Ctrl-C and SIGTERM."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs a command.
+
+    Args:
+        arguments: Arguments without the program's name; None for those of the process.
+    Returns:
+        Exit code.
+    """
+    prepare_streams()
+    try:
+        return _main(list(sys.argv[1:] if arguments is None else arguments))
+    except KeyboardInterrupt:
+        return STOPPED
+    finally:
+        release_streams()
+
+
+def _main(arguments: list[str]) -> int:
+    name, *rest = arguments or ["--help"]
+    if name in ("-h", "--help", "help"):
+        print(_help())
+        return 0
+    if name in ("-V", "--version", "version"):
+        from stan_ct.cli.version import version_text
+
+        print(version_text())
+        return 0
+    if name not in COMMANDS:
+        near = difflib.get_close_matches(name, COMMANDS, 1)
+        return fail("stan-ct", f"there is no command {name!r}{f'; did you mean {near[0]}?' if near else ''} (stan-ct --help)")
+    module = import_module(f"stan_ct.cli.{name.replace('-', '_')}")
+    command: Command = module.command()
+    if any(argument in ("-h", "--help", "-help", "--helpfull") for argument in rest):
+        print(command.usage())
+        return 0
+    try:
+        command.parse(rest)
+        return module.run(command)
+    except UsageError as error:
+        return fail(name, error)
+
+
+def _help() -> str:
+    lines = ["stan-ct: makes CT images of different reconstruction kernels comparable. Research use only, not for diagnosis.", ""]
+    lines += ["stan-ct COMMAND [--flag=value ...]", ""]
+    lines += [f"  {name:14} {text}" for name, text in COMMANDS.items()]
+    lines += ["", "stan-ct COMMAND --help lists the flags of a command; stan-ct --version is what a bug report needs."]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -19,7 +19,17 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     packages=find_packages(include=["stan_ct", "stan_ct.*"]),
-    package_data={"stan_ct": ["models/*/*", "report/templates/*.j2", "evaluation/readers/page.html"]},
+    package_data={
+        "stan_ct": [
+            "models/*/*",
+            "report/templates/*.j2",
+            "evaluation/readers/page.html",
+            "cli/presets/*.flags",
+            "cli/presets/*/*.flags",
+            "py.typed",
+        ]
+    },
+    entry_points={"console_scripts": ["stan-ct=stan_ct.cli.main:main"]},
     python_requires=">=3.11,<3.14",
     install_requires=[
         # Networks and training; Keras 3 changes details between minor versions.
@@ -30,6 +40,7 @@ setup(
         "scikit-image>=0.25,<1",
         "opencv-python-headless>=4.10,<6",
         "absl-py>=2.1,<3",
+        "filelock>=3.16,<5",
         "tqdm>=4.66,<5",
         "matplotlib>=3.9,<4",
         "jinja2>=3.1,<4",
@@ -65,6 +76,7 @@ setup(
     classifiers=[
         "License :: OSI Approved :: Apache Software License",
         "Programming Language :: Python :: 3.11",
+        "Typing :: Typed",
         "Intended Audience :: Science/Research",
         "Topic :: Scientific/Engineering :: Medical Science Apps.",
     ],

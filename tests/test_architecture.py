@@ -15,6 +15,7 @@ STAGES = (
     ("reconstruction",),
     ("evaluation",),
     ("cli", "__init__"),
+    ("__main__",),
 )
 """A package may import itself and the stages before its own; packages of one stage do not import each other."""
 

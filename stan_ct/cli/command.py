@@ -132,7 +132,8 @@ class Command:
             form = f"--{name}={'|'.join(choices) if choices else _kind(flag)}"
         given = flag.default not in (None, [], "", False)
         default = f" Default: {_shown(flag.default)}." if given else ""
-        return _entry(form, f"{flag.help}{default}")
+        words = flag.help.partition(">: ")[2] if choices else flag.help  # absl puts the choices before them
+        return _entry(form, f"{words}{default}")
 
 
 def fail(name: str, error: object) -> int:
@@ -153,7 +154,13 @@ def _kind(flag: flags.Flag) -> str:
 
 
 def _shown(default: Any) -> str:
-    return ",".join(map(str, default)) if isinstance(default, list) else f"{default:g}" if isinstance(default, float) else str(default)
+    return (
+        ",".join(map(str, default))
+        if isinstance(default, list)
+        else f"{default:g}"
+        if isinstance(default, float)
+        else str(default)
+    )
 
 
 def _plain(error: flags.Error) -> str:

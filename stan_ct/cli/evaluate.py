@@ -21,7 +21,6 @@ Exit codes: 0 done, 1 bad usage or nothing to compare, 130 stopped with Ctrl-C.
 """
 
 import json
-import shlex
 import sys
 from collections.abc import Callable, Mapping
 from concurrent.futures.process import BrokenProcessPool
@@ -30,12 +29,12 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from absl import app, flags
+from absl import flags
 from tqdm import tqdm
 
 from stan_ct import __version__
-from stan_ct.dicom.refusal import Refused
-from stan_ct.errors import NotComparable
+from stan_ct.cli.command import Command, fail
+from stan_ct.errors import NotComparable, StanCTError
 from stan_ct.evaluation.measure.pairs import read_instances
 from stan_ct.evaluation.measure.patches import Method
 from stan_ct.evaluation.measure.regions import RoiSettings
@@ -48,8 +47,6 @@ from stan_ct.quiet import quiet_start
 from stan_ct.reconstruction.checks import box_artefacts
 from stan_ct.report.files import write_report
 from stan_ct.report.markdown import summary
-from stan_ct.cli.command import Command, fail
-from stan_ct.errors import StanCTError
 
 FLAGS: Command
 
@@ -61,32 +58,78 @@ def command() -> Command:
         flags.DEFINE_string("output_dir", None, "Where the report goes.", required=True, flag_values=of)
         flags.DEFINE_string("source_dir", None, "DICOM of the source series.", flag_values=of)
         flags.DEFINE_list("synthesized_dir", [], "NAME=DIR, or DIR: DICOM of series made of the source.", flag_values=of)
-        flags.DEFINE_string("target_dir", None, "DICOM of the target series: the same scans in the standard protocol.", flag_values=of)
-        flags.DEFINE_list("masks", [], "DICOM SEG or NIfTI, files or folders (of patients' folders): features of their regions.", flag_values=of)
-        flags.DEFINE_multi_string("records_dir", [], "Patch records of data/make_patches.py; may be given several times.", flag_values=of)
+        flags.DEFINE_string(
+            "target_dir", None, "DICOM of the target series: the same scans in the standard protocol.", flag_values=of
+        )
+        flags.DEFINE_list(
+            "masks",
+            [],
+            "DICOM SEG or NIfTI, files or folders (of patients' folders): features of their regions.",
+            flag_values=of,
+        )
+        flags.DEFINE_multi_string(
+            "records_dir", [], "Patch records of data/make_patches.py; may be given several times.", flag_values=of
+        )
         flags.DEFINE_list("models", [], "NAME=DIR: model folders, the rows of Table 1.", flag_values=of)
-        flags.DEFINE_string("table_2_model", None, "Reconstruct the source with this model in every way of Table 2.", flag_values=of)
-        flags.DEFINE_list("histories", [], "NAME=DIR: training folders for Figs. 3 and 5; those of --models are used in any case.", flag_values=of)
+        flags.DEFINE_string(
+            "table_2_model", None, "Reconstruct the source with this model in every way of Table 2.", flag_values=of
+        )
+        flags.DEFINE_list(
+            "histories",
+            [],
+            "NAME=DIR: training folders for Figs. 3 and 5; those of --models are used in any case.",
+            flag_values=of,
+        )
     with made.group("How to measure") as of:
-        flags.DEFINE_enum("features", "glcm", ["glcm", "mirp"], "Texture of regions: co-occurrence; MIRP's runs, zones ... as well.", flag_values=of)
-        flags.DEFINE_string("only_instances", None, "Text file, one SOP Instance UID a line: the source slices to compare.", flag_values=of)
+        flags.DEFINE_enum(
+            "features",
+            "glcm",
+            ["glcm", "mirp"],
+            "Texture of regions: co-occurrence; MIRP's runs, zones ... as well.",
+            flag_values=of,
+        )
+        flags.DEFINE_string(
+            "only_instances", None, "Text file, one SOP Instance UID a line: the source slices to compare.", flag_values=of
+        )
         flags.DEFINE_integer("patch_size", Settings.patch_size, "Side of a patch of a series, pixels.", flag_values=of)
         flags.DEFINE_integer("stride", Settings.stride, "Distance of neighbouring patches of a series, pixels.", flag_values=of)
-        flags.DEFINE_float("min_soft_tissue", Settings.min_soft_tissue, "Part of a series' patch that must be soft tissue, 0 to 1.", flag_values=of)
+        flags.DEFINE_float(
+            "min_soft_tissue",
+            Settings.min_soft_tissue,
+            "Part of a series' patch that must be soft tissue, 0 to 1.",
+            flag_values=of,
+        )
         flags.DEFINE_integer("levels", 256, "Gray levels over the soft-tissue range.", flag_values=of)
-        flags.DEFINE_float("bin_width", None, "Gray levels of this many HU instead (IBSI fixed bin size, such as 25).", flag_values=of)
+        flags.DEFINE_float(
+            "bin_width", None, "Gray levels of this many HU instead (IBSI fixed bin size, such as 25).", flag_values=of
+        )
         flags.DEFINE_enum("split", "test", ["train", "validation", "test"], "Which patches of the records.", flag_values=of)
-        flags.DEFINE_string("ours", "", "The row that the others are tested against; default: the last, or of Table 2 STAN-CT.", flag_values=of)
+        flags.DEFINE_string(
+            "ours", "", "The row that the others are tested against; default: the last, or of Table 2 STAN-CT.", flag_values=of
+        )
         flags.DEFINE_string("data", "CT", "What the images are, in words, for the report.", flag_values=of)
-        flags.DEFINE_enum("kind", None, ["real", "simulated"], "Whether the images are of people; simulated series say so themselves.", flag_values=of)
+        flags.DEFINE_enum(
+            "kind",
+            None,
+            ["real", "simulated"],
+            "Whether the images are of people; simulated series say so themselves.",
+            flag_values=of,
+        )
         flags.DEFINE_integer("resamples", 10_000, "Draws of patients for confidence intervals.", 1, flag_values=of)
         flags.DEFINE_integer("seed", 0, "Of these draws.", flag_values=of)
         flags.DEFINE_integer("workers", 0, "Processes that measure; 0: one for each core.", 0, flag_values=of)
     with made.group("Reader study") as of:
-        flags.DEFINE_bool("reader_study", False, "Write a page on which readers compare source or target with the first synthesized.", flag_values=of)
+        flags.DEFINE_bool(
+            "reader_study",
+            False,
+            "Write a page on which readers compare source or target with the first synthesized.",
+            flag_values=of,
+        )
         flags.DEFINE_integer("reader_cases", 20, "Cases of the reader study.", 1, flag_values=of)
         flags.DEFINE_integer("reader_slices", 5, "Slices of a case, neighbours in one series.", 1, flag_values=of)
-        flags.DEFINE_integer("reader_seed", None, "Makes the same reader study again; default: drawn, and written in the key.", flag_values=of)
+        flags.DEFINE_integer(
+            "reader_seed", None, "Makes the same reader study again; default: drawn, and written in the key.", flag_values=of
+        )
         flags.DEFINE_list("reader_answers", [], "CSV files that readers have saved.", flag_values=of)
         flags.DEFINE_string("reader_key", None, "The key file of the reader study.", flag_values=of)
     return made
@@ -107,7 +150,10 @@ def run(command: Command) -> int:
     except (StanCTError, ValueError, OSError) as error:
         return fail("evaluate", error)
     except BrokenProcessPool:
-        return fail("evaluate", "a worker process was killed, for want of memory perhaps: try fewer --workers; what was measured is kept")
+        return fail(
+            "evaluate",
+            "a worker process was killed, for want of memory perhaps: try fewer --workers; what was measured is kept",
+        )
     except KeyboardInterrupt:
         print("evaluate: stopped; what has been measured is kept, run the same command again", file=sys.stderr)
         return 130
@@ -229,7 +275,12 @@ def reconstruct(switches: Mapping[str, str], folder: Path) -> Path:
     from stan_ct.reconstruction.run import ReconstructSettings
     from stan_ct.reconstruction.run import reconstruct as standardize
 
-    source, model, chosen, note = Path(FLAGS["source_dir"]), Path(FLAGS["table_2_model"]), dict(switches), folder / "made_of.json"
+    source, model, chosen, note = (
+        Path(FLAGS["source_dir"]),
+        Path(FLAGS["table_2_model"]),
+        dict(switches),
+        folder / "made_of.json",
+    )
     made_of = json.dumps([__version__, str(source.resolve()), method("", model).sha256, chosen])
     if not (note.exists() and note.read_text() == made_of):
         note.unlink(missing_ok=True)

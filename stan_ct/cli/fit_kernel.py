@@ -3,8 +3,8 @@
 stan-ct fit-kernel DICOM --known_kernel=B40f:4.07:6.8 --fit_kernel=B70f --kernel_file=kernels.json
 
 Finds series of both kernels, pairs their slices, fits the amplitude ratio of target and source, and adds the kernel whose curve
-is nearest to known curve x ratio to the JSON file, for stan-ct simulate --kernel_file. A pair gives only the ratio: the result is
-as good as the known curve, which a wire phantom gives (stan_ct.ct.kernels.measure_mtf).
+is nearest to known curve x ratio to the JSON file, for stan-ct simulate --kernel_file. A pair gives only the ratio: the result
+is as good as the known curve, which a wire phantom gives (stan_ct.ct.kernels.measure_mtf).
 
 Exit codes: 0 done, 1 bad usage or no pair.
 """
@@ -25,7 +25,11 @@ def command() -> Command:
     with made.group("Flags") as of:
         flags.DEFINE_string("input_dir", None, "Tree of DICOM that holds both series.", required=True, flag_values=of)
         flags.DEFINE_string(
-            "known_kernel", None, "Name of a kernel in the table, or NAME:f50:f10[:overshoot[:at]] in lp/cm.", required=True, flag_values=of
+            "known_kernel",
+            None,
+            "Name of a kernel in the table, or NAME:f50:f10[:overshoot[:at]] in lp/cm.",
+            required=True,
+            flag_values=of,
         )
         flags.DEFINE_string("fit_kernel", None, "Convolution Kernel of the other series.", required=True, flag_values=of)
         flags.DEFINE_string("kernel_file", None, "JSON file that the kernel is added to.", required=True, flag_values=of)

@@ -70,7 +70,10 @@ def _main(arguments: list[str]) -> int:
 
 
 def _help() -> str:
-    lines = ["stan-ct: makes CT images of different reconstruction kernels comparable. Research use only, not for diagnosis.", ""]
+    lines = [
+        "stan-ct: makes CT images of different reconstruction kernels comparable. Research use only, not for diagnosis.",
+        "",
+    ]
     lines += ["stan-ct COMMAND [--flag=value ...]", ""]
     lines += [f"  {name:14} {text}" for name, text in COMMANDS.items()]
     lines += ["", "stan-ct COMMAND --help lists the flags of a command; stan-ct --version is what a bug report needs."]

@@ -24,7 +24,7 @@ def summary(name: str) -> str:
     """First sentence of the comment at the start of a preset."""
     lines = (FOLDER / f"{name}.flags").read_text(encoding="utf-8").splitlines()
     comment = " ".join(line.removeprefix("#").strip() for line in lines if line.startswith("#"))
-    return comment.split(". ")[0].split(": ")[0].rstrip(".:")
+    return comment.split(". ")[0].rstrip(".")
 
 
 def expand(arguments: Sequence[str]) -> list[str]:
@@ -56,7 +56,9 @@ def _preset(name: str) -> Path:
     path = FOLDER / f"{name}.flags"
     if name not in preset_names():
         near = difflib.get_close_matches(name, preset_names(), 1)
-        raise UsageError(f"there is no preset {name!r}; {f'did you mean {near[0]}? ' if near else ''}known: {', '.join(preset_names())}")
+        raise UsageError(
+            f"there is no preset {name!r}; {f'did you mean {near[0]}? ' if near else ''}known: {', '.join(preset_names())}"
+        )
     return path
 
 

@@ -1,12 +1,12 @@
 """Standardizes CT series: a DICOM series, a study or any tree of files in, the same series in the standard protocol out.
 
-OUTPUT_DIR gets series/ (one derived DICOM series per source series, in the folders of the input), series.csv (a line per source
-series), manifest.json (provenance) and report.html (a page for people, with report_files/). Source files are only read. A series
-that no model was made for, by its headers or its noise, is refused; one that has the standard protocol is left alone. Running
-the same command again keeps what is finished and completes the rest. Research use only, not for diagnosis.
+OUTPUT_DIR gets series/ (one derived DICOM series per source series, in the folders of the input), series.csv (a line per
+source series), manifest.json (provenance) and report.html (a page for people, with report_files/). Source files are only read.
+A series that no model was made for, by its headers or its noise, is refused; one that has the standard protocol is left alone.
+Running the same command again keeps what is finished and completes the rest. Research use only, not for diagnosis.
 
-Exit codes: 0 all good; 1 bad usage; 2 some series or slices were refused or failed; 3 no series was standardized; 130 stopped with
-Ctrl-C; 143 stopped with SIGTERM.
+Exit codes: 0 all good; 1 bad usage; 2 some series or slices were refused or failed; 3 no series was standardized; 130 stopped
+with Ctrl-C; 143 stopped with SIGTERM.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ def command() -> Command:
         flags.DEFINE_list(
             "model",
             ["auto"],
-            "Names of models that ship (stan-ct models), or folders. Of several, the one that was made for a series standardizes "
-            "it; auto stands for all that ship.",
+            "Names of models that ship (stan-ct models), or folders. Of several, the one made for a series standardizes it; "
+            "auto stands for all that ship.",
             flag_values=of,
         )
         flags.DEFINE_string("target", "", "Kernel of the standard protocol, to choose among models.", flag_values=of)
@@ -65,8 +65,8 @@ def command() -> Command:
             "mask",
             None,
             ["whole", "air", "closed", "pixel"],
-            "Pixels that are standardized. whole: the slice, above 900 HU by the radial filter alone; air: every pixel up to 900 "
-            "HU; closed: the soft-tissue mask with noise holes closed; pixel: the paper's mask.",
+            "Pixels that are standardized. whole: the slice, above 900 HU by the radial filter alone; air: every pixel up to "
+            "900 HU; closed: the soft-tissue mask with noise holes closed; pixel: the paper's mask.",
             flag_values=of,
         )
         flags.DEFINE_enum(

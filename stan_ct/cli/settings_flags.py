@@ -8,12 +8,10 @@ from absl import flags
 
 from stan_ct.options import build, options
 
-flags.disclaim_key_flags()  # they belong to the script that calls
-
 Settings = TypeVar("Settings")
 
 
-def define_flags(settings: type, values: flags.FlagValues = flags.FLAGS) -> None:
+def define_flags(settings: type, values: flags.FlagValues) -> None:
     """Defines a flag for every option of a settings class; defaults and limits are the dataclass's."""
     for each in options(settings):
         about = {"flag_values": values, "required": each.required}
@@ -30,7 +28,7 @@ def define_flags(settings: type, values: flags.FlagValues = flags.FLAGS) -> None
             flags.DEFINE_string(each.flag, each.default, each.help, **about)
 
 
-def settings_from_flags(settings: type[Settings], values: flags.FlagValues = flags.FLAGS) -> Settings:
+def settings_from_flags(settings: type[Settings], values: flags.FlagValues) -> Settings:
     """Settings with the values that the flags have.
 
     Raises:

@@ -3,8 +3,8 @@
 stan-ct simulate --patients=4 --kernels=BR40,BL64 --thicknesses=1 --output_dir=OUT
 
 OUT/<train|validation|test>/SIM000001/<kernel>_<thickness>mm/IM0001.dcm, and SIM000001.json with the truth about the patient.
-A run that was stopped is completed by running it again; finished patients are kept. The same seed gives the same bytes, whatever
-the number of workers.
+A run that was stopped is completed by running it again; finished patients are kept. The same seed gives the same bytes,
+whatever the number of workers.
 
 stan-ct simulate --input_dir=SHARP --input_kernel=B70f --kernels=BR40,BL57 --output_dir=OUT
 
@@ -41,8 +41,13 @@ def command() -> Command:
     made = Command("simulate", __doc__ or "")
     with made.group("What and where") as of:
         flags.DEFINE_string("output_dir", None, "Where the series go.", required=True, flag_values=of)
-        flags.DEFINE_list("kernels", ["BR40", "BL57", "BL64"], "Names, or NAME:f50:f10[:overshoot[:at]] with frequencies in lp/cm.", flag_values=of)
-        flags.DEFINE_string("kernel_file", None, "JSON file of further kernels, as data/fit_kernel.py writes.", flag_values=of)
+        flags.DEFINE_list(
+            "kernels",
+            ["BR40", "BL57", "BL64"],
+            "Names, or NAME:f50:f10[:overshoot[:at]] with frequencies in lp/cm.",
+            flag_values=of,
+        )
+        flags.DEFINE_string("kernel_file", None, "JSON file of further kernels, as stan-ct fit-kernel writes.", flag_values=of)
         flags.DEFINE_list("thicknesses", ["1"], "Slice thicknesses, mm; each in every kernel.", flag_values=of)
         flags.DEFINE_bool("dry_run", False, "Say what it would cost; make nothing.", flag_values=of)
         flags.DEFINE_integer("workers", 0, "Processes; 0: one per core.", 0, flag_values=of)
@@ -53,12 +58,27 @@ def command() -> Command:
         flags.DEFINE_integer("first_seed", 1, "Seed of the first patient.", 0, 999_999, flag_values=of)
         flags.DEFINE_integer("slices", 24, "Slices of each series.", 1, flag_values=of)
         flags.DEFINE_float("increment", 1.0, "Distance of slices, mm; a multiple of 0.5.", flag_values=of)
-        flags.DEFINE_float("start", None, "Lowest slice, mm above the carina, within -170 to 130; default: drawn for each patient.", flag_values=of)
-        flags.DEFINE_list("dose", ["0.5", "2"], "Range of the patients' dose, relative to 1; one number for all the same.", flag_values=of)
-        flags.DEFINE_float("noise_factor", 1.0, "What an iterative reconstruction leaves of the noise; 1: filtered back-projection.", 0, flag_values=of)
+        flags.DEFINE_float(
+            "start",
+            None,
+            "Lowest slice, mm above the carina, within -170 to 130; default: drawn for each patient.",
+            flag_values=of,
+        )
+        flags.DEFINE_list(
+            "dose", ["0.5", "2"], "Range of the patients' dose, relative to 1; one number for all the same.", flag_values=of
+        )
+        flags.DEFINE_float(
+            "noise_factor",
+            1.0,
+            "What an iterative reconstruction leaves of the noise; 1: filtered back-projection.",
+            0,
+            flag_values=of,
+        )
     with made.group("Real series, re-filtered") as of:
         flags.DEFINE_string("input_dir", None, "Real series to re-filter, instead of simulated patients.", flag_values=of)
-        flags.DEFINE_string("input_kernel", None, "Their kernel, as in --kernels; default: the one that their headers name.", flag_values=of)
+        flags.DEFINE_string(
+            "input_kernel", None, "Their kernel, as in --kernels; default: the one that their headers name.", flag_values=of
+        )
         flags.DEFINE_float("max_gain", 3.0, "Cap on how much re-filtering lifts any frequency.", 1, flag_values=of)
     return made
 
@@ -70,7 +90,9 @@ def run(command: Command) -> int:
     except (StanCTError, ValueError, OSError) as error:
         return fail("simulate", error)
     except BrokenProcessPool:
-        return fail("simulate", "a worker was killed, probably for lack of memory: choose fewer --workers; the same command goes on")
+        return fail(
+            "simulate", "a worker was killed, probably for lack of memory: choose fewer --workers; the same command goes on"
+        )
     except KeyboardInterrupt:
         print("simulate: stopped; run the same command again to go on", file=sys.stderr)
         return 130
@@ -102,7 +124,7 @@ def _simulate(command: Command) -> int:
     write_atomically(Path(command["output_dir"]) / "simulate.flags", command.effective_flags("dry_run"))
     with tqdm(total=cost.images, unit="image", disable=None) as bar:
         cohorts.simulate(cohort, bar.update)
-    print(f"{command["output_dir"]}: {sum(cohort.patients)} simulated patients; the truth about each is in SIM*.json beside it")
+    print(f"{command['output_dir']}: {sum(cohort.patients)} simulated patients; the truth about each is in SIM*.json beside it")
     return 0
 
 
@@ -117,9 +139,16 @@ def _refilter(command: Command) -> int:
     source = _kernel(command["input_kernel"], table) if command["input_kernel"] else None
     chosen = [_kernel(name, table) for name in command["kernels"]]
     folders = refilter_tree(
-        Path(command["input_dir"]), Path(command["output_dir"]), chosen, source, table, command["max_gain"], print, command["dry_run"]
+        Path(command["input_dir"]),
+        Path(command["output_dir"]),
+        chosen,
+        source,
+        table,
+        command["max_gain"],
+        print,
+        command["dry_run"],
     )
-    print(f"{command["output_dir"]}: {len(folders)} re-filtered series")
+    print(f"{command['output_dir']}: {len(folders)} re-filtered series")
     return 0 if folders else 1
 
 
@@ -131,7 +160,7 @@ def _scan(command: Command) -> Scan:
     table = _kernel_table(command)
     dose = _numbers(command, "dose")
     if len(dose) not in (1, 2):
-        raise ValueError(f"--dose: expected one number or a range of two, got {command["dose"]}")
+        raise ValueError(f"--dose: expected one number or a range of two, got {command['dose']}")
     return Scan(
         kernels=tuple(_kernel(name, table) for name in command["kernels"]),
         thicknesses=_numbers(command, "thicknesses"),

@@ -15,17 +15,13 @@ PROBE = """
 import sys
 import json
 from dataclasses import asdict
-import train
-from absl import flags
-from stan_ct.cli.settings_flags import settings_from_flags
+from stan_ct.cli.train import command
+from stan_ct.options import build
 from stan_ct.training.settings import TrainSettings
 for name in sys.argv[1:]:
-    flags.FLAGS.unparse_flags()
-    for flag in list(flags.FLAGS):
-        flags.FLAGS[flag].unparse()
-    preset = [f"--flagfile=data/flags/{name}.flags"] if name else []
-    flags.FLAGS(["train.py", *preset, "--records_dir=R", "--output_dir=O"])
-    print(json.dumps(asdict(settings_from_flags(TrainSettings))))
+    made = command()
+    made.parse([*([f"--preset={name}"] if name else []), "R", "O"])
+    print(json.dumps(asdict(build(TrainSettings, made.values.flag_values_dict()))))
 """
 
 

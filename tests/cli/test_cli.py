@@ -1,0 +1,257 @@
+"""The command `stan-ct`, as people type it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from absl import flags as absl_flags
+from synthetic import random_stored, write_ct
+
+import stan_ct
+from stan_ct.cli.command import Command
+from stan_ct.cli.main import COMMANDS, main
+from stan_ct.cli.preset_files import expand, preset_names
+from stan_ct.cli.streams import PlainText
+from stan_ct.errors import UsageError
+
+ROOT = Path(__file__).resolve().parents[2]
+SCRIPTS = {
+    "reconstruct": "reconstruct.py",
+    "train": "train.py",
+    "evaluate": "evaluate.py",
+    "make-patches": "data/make_patches.py",
+    "simulate": "data/simulate.py",
+    "fit-kernel": "data/fit_kernel.py",
+}
+
+
+def run(*arguments: object, cwd: Path = ROOT, **options) -> subprocess.CompletedProcess:
+    """Runs `python -m stan_ct` with this checkout's package."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "stan_ct", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=cwd, env=environment, **options)
+
+
+def greeting() -> Command:
+    """A small command."""
+    made = Command("greet", "Greets.", ("name",))
+    with made.group("Who") as of:
+        absl_flags.DEFINE_string("name", None, "Whom to greet.", required=True, flag_values=of)
+    with made.group("How") as of:
+        absl_flags.DEFINE_enum("tone", "warm", ["warm", "cool"], "Tone.", flag_values=of)
+        absl_flags.DEFINE_integer("times", 1, "Times.", 1, flag_values=of)
+        absl_flags.DEFINE_bool("loud", False, "Loudly.", flag_values=of)
+    return made
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("flag", ["-h", "--help"])
+def test_help_is_no_error(name, flag, capsys):
+    """Every command prints its help on standard output with exit code 0, whatever else is missing."""
+    assert main([name, flag]) == 0
+    printed = capsys.readouterr()
+    assert printed.out.startswith(f"stan-ct {name}")
+    assert printed.err == ""
+
+
+def test_help_lists_commonest_first_and_the_papers_switches_last():
+    """Groups in the order of a user's questions, defaults shown, one entry per flag."""
+    from stan_ct.cli import reconstruct, train
+
+    text = reconstruct.command().usage()
+    assert text.index("--input_dir") < text.index("--model") < text.index("--fusion") < text.index("--seed")
+    assert "Default: stan_ct." in text
+    text = train.command().usage()
+    assert (
+        text.index("--records_dir=") < text.index("--max_minutes=X") < text.index("--learning_rate") < text.index("--theta_d")
+    )
+    assert text.count("--adversarial_weight=") == 1
+
+
+def test_help_of_reconstruct_is_quick():
+    """No TensorFlow, no pydicom, half a second (twice that for a busy machine)."""
+    done = run("reconstruct", "--help")
+    assert done.returncode == 0
+    seconds = []
+    for _ in range(3):
+        start = time.perf_counter()
+        run("reconstruct", "--help")
+        seconds.append(time.perf_counter() - start)
+    assert min(seconds) < 1.0
+    code = (
+        "import sys; from stan_ct.cli.main import main; main(['reconstruct', '--help']); "
+        "heavy = {'tensorflow', 'pydicom', 'numpy', 'scipy'} & set(sys.modules); assert not heavy, heavy"
+    )
+    checked = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=ROOT)
+    assert checked.returncode == 0, checked.stderr
+
+
+def test_version_tells_what_a_bug_report_needs():
+    """STAN-CT, Python, platform, packages and models, without loading TensorFlow."""
+    text = run("--version").stdout
+    for word in (f"STAN-CT {stan_ct.__version__}", "Python 3", "tensorflow 2", "pydicom 3", "usable cores", "model default "):
+        assert word in text
+
+
+def test_models_lists_what_ships(capsys):
+    """Name, kernels, slice thickness, target and hash of each model."""
+    assert main(["models"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split() == ["name", "source", "kernels", "slice", "thickness", "target", "hash"]
+    assert [line.split()[0] for line in lines[1:]] == ["default", "philips_b_l"]
+    assert "BR40, BL57" in lines[1]
+    assert "5 mm" in lines[2]
+
+
+@pytest.mark.parametrize(("typed", "said"), [("reconstuct", "did you mean reconstruct?"), ("xyz", "stan-ct --help")])
+def test_an_unknown_command_names_the_nearest(typed, said, capsys):
+    """Exit code 1 and a hint."""
+    assert main([typed]) == 1
+    assert said in capsys.readouterr().err
+
+
+def test_commands_have_flags_of_their_own():
+    """Two commands with a flag of one name live in one process, and none is defined in absl's global flags."""
+    first, second = greeting(), greeting()
+    first.parse(["Ann", "--times=2"])
+    second.parse(["Bob"])
+    assert (first["name"], first["times"], second["name"], second["times"]) == ("Ann", 2, "Bob", 1)
+    for name in COMMANDS:
+        from importlib import import_module
+
+        import_module(f"stan_ct.cli.{name.replace('-', '_')}").command()
+    assert not {"records_dir", "input_dir", "fusion"} & set(absl_flags.FLAGS)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([], "--name is missing"),
+        (["Ann", "--tmes=2"], "did you mean --times?"),
+        (["Ann", "--times=0"], "times"),
+        (["Ann", "--tone=hot"], "warm|cool"),
+        (["Ann", "Bob"], "unexpected argument 'Bob': expected at most NAME without a name"),
+        (["Ann", "--preset=papr"], "did you mean paper?"),
+        (["Ann", "--flagfile=nowhere"], "nowhere is not a file"),
+    ],
+)
+def test_bad_usage_is_named(arguments, said):
+    """What came, what was meant."""
+    with pytest.raises(UsageError) as caught:
+        greeting().parse(arguments)
+    assert said in str(caught.value).replace("warm, cool", "warm|cool").replace("'warm', 'cool'", "warm|cool")
+
+
+@pytest.mark.parametrize("arguments", [["Ann", "--times", "3"], ["--times", "3", "Ann"], ["--times=3", "--name", "Ann"]])
+def test_arguments_without_a_name(arguments):
+    """A path may stand anywhere; the value of a flag is not taken for one."""
+    made = greeting()
+    made.parse(arguments)
+    assert (made["name"], made["times"]) == ("Ann", 3)
+    loud = greeting()
+    loud.parse(["--loud", "Ann"])
+    assert (loud["loud"], loud["name"]) == (True, "Ann")
+
+
+def test_flags_of_a_file_are_overridden_by_those_after_it(tmp_path):
+    """--flagfile and --preset stand for their flags, in their place; files may name files and presets."""
+    inner, outer = tmp_path / "inner.flags", tmp_path / "outer.flags"
+    inner.write_text("# a comment\n--times=2\n\n--tone=cool\n")
+    outer.write_text(f"--flagfile={inner}\n--times=3\n")
+    made = greeting()
+    made.parse([f"--flagfile={outer}", "Ann", "--tone=warm"])
+    assert (made["times"], made["tone"]) == (3, "warm")
+    inner.write_text(f"--flagfile={outer}\n")
+    with pytest.raises(UsageError, match="leads back to itself"):
+        greeting().parse([f"--flagfile={outer}", "Ann"])
+
+
+def test_presets_are_found_from_any_folder(tmp_path, monkeypatch):
+    """By name, and by the path that a checkout shows; every preset that ships can be expanded."""
+    monkeypatch.chdir(tmp_path)
+    assert {"paper", "default", "smoke", "reproduce/laptop_train"} <= set(preset_names())
+    for name in preset_names():
+        assert not [flag for flag in expand([f"--preset={name}"]) if flag.startswith(("--preset", "--flagfile"))]
+    assert expand(["--preset=paper"]) == expand(["--flagfile=data/flags/paper.flags"])
+    assert "--theta_d=0.99" in expand(["--preset", "ganai"])
+
+
+def test_flags_of_the_checkout_are_the_presets():
+    """data/flags shows the very files."""
+    assert (ROOT / "data/flags/paper.flags").read_text() == (ROOT / "stan_ct/cli/presets/paper.flags").read_text()
+
+
+def test_effective_flags_repeat_a_run():
+    """What a command writes beside its result gives the same values through --flagfile."""
+    made = greeting()
+    made.parse(["Ann", "--times=4", "--loud"])
+    again = greeting()
+    again.parse(made.effective_flags().splitlines())
+    assert again.effective_flags() == made.effective_flags()
+    assert made.effective_flags("loud") == "--name=Ann\n--tone=warm\n--times=4\n"
+
+
+@pytest.mark.parametrize(("name", "script"), SCRIPTS.items())
+def test_the_scripts_of_the_checkout_are_the_commands(name, script, tmp_path):
+    """`python train.py --help` from any folder is `stan-ct train --help`."""
+    done = subprocess.run([sys.executable, ROOT / script, "--help"], capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(f"stan-ct {name} ")
+
+
+def test_positional_paths_and_the_default_output(tmp_path):
+    """`stan-ct reconstruct IN` writes beside IN; a broken pipe or a closed stream changes neither work nor exit code."""
+    write_ct(tmp_path / "in", random_stored((1, 40, 40)) // 16 + 1000)
+    done = run("reconstruct", "in", "--allow_out_of_protocol", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert len(list((tmp_path / "in_standardized").glob("series/*/*.dcm"))) == 1
+    for number, redirection in enumerate(("| true", ">&-", "2>&-", ">&- 2>&- <&-")):
+        command = f"{sys.executable} -m stan_ct reconstruct in out{number} --allow_out_of_protocol {redirection}"
+        script = f"set -o pipefail; {command}"
+        shell = subprocess.run(
+            ["bash", "-c", script],
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )
+        assert shell.returncode == 0, (redirection, shell.stderr)
+        assert "Traceback" not in shell.stderr
+        assert len(list((tmp_path / f"out{number}").glob("series/*/*.dcm"))) == 1
+
+
+def test_a_terminal_takes_no_orders_from_a_file_name(tmp_path):
+    """Control characters are printed as escapes."""
+    (tmp_path / "in" / "evil\x1b[2J").mkdir(parents=True)
+    (tmp_path / "in" / "evil\x1b[2J" / "x\x1b]0;y.dcm").write_bytes(b"\x08\x00" + bytes(200))
+    done = run("reconstruct", "in", "out", cwd=tmp_path)
+    assert "\x1b" not in done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_plain_text_swallows_what_nobody_reads():
+    """A stream that fails once is not written to again, and nothing is raised."""
+
+    class Broken:
+        calls = 0
+        encoding = "utf-8"
+
+        def write(self, text):
+            self.calls += 1
+            raise BrokenPipeError
+
+        def flush(self):
+            raise BrokenPipeError
+
+    broken = Broken()
+    stream = PlainText(broken)
+    for _ in range(3):
+        assert stream.write("word") == 4
+        stream.flush()
+    assert broken.calls == 1

@@ -4,7 +4,7 @@ stan-ct fit-kernel DICOM --known_kernel=B40f:4.07:6.8 --fit_kernel=B70f --kernel
 
 Finds series of both kernels, pairs their slices, fits the amplitude ratio of target and source, and adds the kernel whose curve
 is nearest to known curve x ratio to the JSON file, for stan-ct simulate --kernel_file. A pair gives only the ratio: the result
-is as good as the known curve, which a wire phantom gives (stan_ct.ct.kernels.measure_mtf).
+is as good as the known curve, which a wire phantom gives (stan_ct.ct.mtf.measure_mtf).
 
 Exit codes: 0 done, 1 bad usage or no pair.
 """

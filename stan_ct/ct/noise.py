@@ -1,4 +1,4 @@
-"""Noise of uniform tissue: where a slice is uniform, its power spectrum, and the curve that tells kernels apart.
+"""Noise of uniform tissue: uniform regions of a slice, their noise power, and the spectrum by which kernels differ.
 
 Images are (H, W) HU, pixel spacings (row, column) in mm, frequencies in line pairs per cm.
 """
@@ -12,10 +12,10 @@ import numpy as np
 from scipy import fft, ndimage
 
 SMOOTHING = 2.0
-"""Standard deviation, px, of the Gaussian that a slice passes before its tissue or uniformity is decided."""
+"""Standard deviation of the Gaussian by which a slice is smoothed before tissue or uniformity is determined, px."""
 
-UNEVEN = 2.0
-"""A region of more than this times the structure (standard deviation) of the most uniform one is not uniform."""
+MAX_RELATIVE_STRUCTURE = 2.0
+"""Largest structure (standard deviation after smoothing) of a uniform region, in units of that of the most uniform one."""
 
 BANDS = tuple(float(f) for f in np.arange(3.5, 7.01, 0.5))
 """Frequencies at which noise spectra are compared, lp/cm: below them anatomy differs more than kernels do."""
@@ -38,21 +38,21 @@ class NoisePower:
 
 
 def uniform_regions(
-    hu: np.ndarray, size: int = 24, number: int = 4, hu_range: Spacing = (-150.0, 150.0)
+    hu: np.ndarray, size: int = 24, number: int = 4, hu_range: tuple[float, float] = (-150.0, 150.0)
 ) -> list[tuple[slice, slice]]:
-    """Where a slice is most uniform: windows (rows, columns) for :func:`noise_power`, the best first, none overlapping.
+    """Most uniform regions of a slice, for :func:`noise_power`.
 
-    The slice is smoothed by `SMOOTHING`, which leaves structure and takes most of the noise. Of the windows, a quarter of a
-    side apart, that lie within `hu_range` then, those of the least standard deviation are taken, up to `UNEVEN` times the
-    least of all. What is to be compared is measured in the same windows.
+    The slice is smoothed by `SMOOTHING`, which keeps structure and removes most of the noise. Candidates lie a quarter of a
+    side apart and within `hu_range`. Those of the smallest standard deviation are taken, up to `MAX_RELATIVE_STRUCTURE` times
+    the smallest of all. Images that are to be compared are measured in the same regions.
 
     Args:
-        hu: (H, W) HU.
-        size: Side of a window, px.
-        number: How many to find at most.
-        hu_range: What a window may hold, HU: by default fat and soft tissue, without lung and bone.
+        hu: Slice, (H, W) HU.
+        size: Side of a region, px.
+        number: Largest number of regions.
+        hu_range: Lowest and highest HU in a smoothed region; by default fat and soft tissue, without lung and bone.
     Returns:
-        At most `number` windows; none where no window lies within `hu_range`.
+        At most `number` regions (rows, columns), the most uniform first, without overlap; none if none lies within `hu_range`.
     """
     if min(hu.shape) < size:
         return []
@@ -64,7 +64,7 @@ def uniform_regions(
     for i in np.argsort(structure, kind="stable"):
         row, column = map(int, corners[i])
         apart = all(max(abs(row - r), abs(column - c)) >= size for r, c in found)
-        if len(found) < number and apart and structure[i] <= UNEVEN * structure.min():
+        if len(found) < number and apart and structure[i] <= MAX_RELATIVE_STRUCTURE * structure.min():
             found.append((row, column))
     return [(slice(row, row + size), slice(column, column + size)) for row, column in found]
 
@@ -76,7 +76,7 @@ def noise_power(regions: np.ndarray, pixel_spacing: Spacing) -> NoisePower:
 
     Args:
         regions: Uniform regions, (R, S, S) HU.
-        pixel_spacing: mm.
+        pixel_spacing: (row, column) spacing, mm.
     Returns:
         The spectrum, to the corner of the frequency plane; its integral is the variance around the trends.
     Reference: ICRU Report 87 (2012); AAPM Report 233 (2019).
@@ -101,8 +101,8 @@ def noise_spectrum(slices: Iterable[np.ndarray], pixel_spacing: Spacing) -> np.n
     """Amplitude of the noise in the uniform regions of some slices.
 
     Args:
-        slices: (H, W) HU each.
-        pixel_spacing: mm.
+        slices: Slices, (H, W) HU each.
+        pixel_spacing: (row, column) spacing, mm.
     Returns:
         (len(BANDS),) natural logarithm of HU mm; NaN beyond the Nyquist frequency, and everywhere if nothing is uniform or
         there is no noise.

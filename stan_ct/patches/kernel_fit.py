@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from stan_ct.ct.filters import RadialFilter, fit_radial_filter
-from stan_ct.ct.kernels import Kernel, certain_frequencies, kernel_from_ratio
+from stan_ct.ct.kernels import Kernel
+from stan_ct.ct.mtf import certain_frequencies, kernel_from_ratio
 from stan_ct.dicom.series import SeriesFiles, load_series
 from stan_ct.patches.pairs import PairingRule, SeriesPair, pair_series
 

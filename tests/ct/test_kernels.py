@@ -9,16 +9,8 @@ from hypothesis import strategies as st
 from scipy import fft
 
 from stan_ct.ct.filters import RadialFilter, fit_radial_filter
-from stan_ct.ct.kernels import (
-    KERNELS,
-    WIRE_RADIUS,
-    Kernel,
-    fit_kernel,
-    kernel_from_ratio,
-    measure_mtf,
-    parse_kernel,
-    read_kernels,
-)
+from stan_ct.ct.kernels import KERNELS, Kernel, parse_kernel, read_kernels
+from stan_ct.ct.mtf import WIRE_RADIUS, fit_kernel, kernel_from_ratio, measure_mtf
 
 PITCH = 0.7  # mm; Nyquist frequency 7.14 lp/cm
 FREQUENCY = np.linspace(0, 18, 181)  # lp/cm
@@ -87,6 +79,22 @@ def test_numbers_that_make_no_curve_are_refused(numbers):
     """f50 must be above 0 and below f10, the overshoot at least 0, all finite; the message says what came."""
     with pytest.raises(ValueError, match=rf"kernel BAD: expected 0 < f50 < f10 .* got f50 {numbers[0]:g}, f10 {numbers[1]:g}"):
         Kernel("BAD", *numbers)
+
+
+@pytest.mark.parametrize(
+    ("inside", "outside"),
+    [
+        ((4.0, 4.0 * 1.06), (4.0, 4.0 * 1.04)),
+        ((1.01, 2.0), (0.99, 2.0)),
+        ((4.0, 9.0, 1.49, 1.3), (4.0, 9.0, 1.51, 1.3)),
+        ((4.0, 7.0, 0.1, 4.0 * 0.303), (4.0, 7.0, 0.1, 4.0 * 0.297)),
+    ],
+)
+def test_each_limit_of_a_kernel_from_both_sides(inside, outside):
+    """f10 / f50 of 1.05, f50 of 1 lp/cm, an overshoot of 1.5 and its place at 0.3 of f50 are the ends of what is accepted."""
+    Kernel("K", *inside)
+    with pytest.raises(ValueError, match="kernel K"):
+        Kernel("K", *outside)
 
 
 def test_an_overshoot_too_large_for_a_falling_curve_is_refused():

@@ -71,6 +71,25 @@ def test_uneven_regions_are_not_taken():
     assert uniform_regions(np.zeros((20, 20))) == []
 
 
+@pytest.mark.parametrize(("relative", "number"), [(1.98, 2), (2.02, 1)])
+def test_a_region_of_twice_the_structure_is_uniform(relative, number, monkeypatch):
+    """A region is uniform up to twice the structure of the most uniform one; 1 % more and it is not."""
+    monkeypatch.setattr("stan_ct.ct.noise.SMOOTHING", 1e-3)  # so that regions do not reach into each other
+    structure = np.sin(np.arange(24) / 4)[:, None] * np.ones(24)
+    hu = np.full((24, 96), 500.0)
+    hu[:, :24], hu[:, 72:] = 40.0 + structure, 40.0 + relative * structure
+    assert len(uniform_regions(hu)) == number
+
+
+@pytest.mark.parametrize(("lowest", "highest", "number"), [(-149, 149, 1), (-151, 100, 0), (-100, 151, 0)])
+def test_a_region_lies_within_the_range(lowest, highest, number, monkeypatch):
+    """By default a region holds no less than -150 and no more than 150 HU."""
+    monkeypatch.setattr("stan_ct.ct.noise.SMOOTHING", 1e-3)
+    hu = np.full((24, 24), float(lowest))
+    hu[12:] = highest
+    assert len(uniform_regions(hu)) == number
+
+
 def kernel_noise(seed: int, name: str, sd: float = 20.0, pitch: float = 0.7, n: int = 160) -> np.ndarray:
     """(n, n) HU: noise as a kernel filters it, around 40 HU."""
     frequency = np.hypot(fft.fftfreq(n, pitch / 10)[:, None], fft.rfftfreq(n, pitch / 10))

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from scipy import fft, ndimage
 
-from stan_ct.ct.kernels import KERNELS, measure_mtf
+from stan_ct.ct.kernels import KERNELS
+from stan_ct.ct.mtf import measure_mtf
 from stan_ct.simulation.acquisition import (
     FIELD_OF_VIEW,
     OVERSAMPLING,

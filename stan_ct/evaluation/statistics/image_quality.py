@@ -1,7 +1,7 @@
 """Image quality in physical units: HU errors by tissue, emphysema index, MTF of a disc; noise is `stan_ct.ct.noise`.
 
 Images and volumes are (H, W) or (Z, H, W) HU, masks bool of the same shape, pixel spacings (row, column) in mm, frequencies
-in line pairs per cm. The MTF of a wire is :func:`stan_ct.ct.kernels.measure_mtf`'s.
+in line pairs per cm. The MTF of a wire is :func:`stan_ct.ct.mtf.measure_mtf`'s.
 """
 
 from __future__ import annotations

@@ -20,6 +20,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 
@@ -40,6 +41,7 @@ with quiet_start():
     from stan_ct.networks.discriminator import HIDDEN_FILTERS, HIDDEN_STRIDES, Discriminator, build_discriminator
     from stan_ct.networks.generator import BOTTLENECK_FILTERS, ENCODER_FILTERS, Generator, build_generator
     from stan_ct.training.competition import Competition
+    from stan_ct.training.phases import Phase
     from stan_ct.training.strategy import choose_strategy
 
     tf.config.list_physical_devices("GPU")  # looks for them now
@@ -206,19 +208,17 @@ class TorchCompetition:
         return {"adversarial_g": adversarial, "latent": latent, "l1": l1, "total_g": total, "p_real_synthesized": judged}
 
 
-def tensorflow_steps(strategy: tf.distribute.Strategy, model: Competition, batch: tuple) -> tuple[Step, Step]:
-    """D's and G's step as `stan_ct.training.trainer` compiles and calls them."""
+def tensorflow_steps(model: Competition, batch: tuple) -> tuple[Step, Step]:
+    """D's and G's step as the trainer calls them."""
 
-    def compiled(method: Callable) -> Step:
-        @tf.function
-        def run(batch: tuple[tf.Tensor, tf.Tensor]) -> dict[str, tf.Tensor]:
-            logs = strategy.run(method, args=(*batch, (0,)))
-            return {name: strategy.reduce(tf.distribute.ReduceOp.MEAN, value, axis=None) for name, value in logs.items()}
+    tensors = tuple(map(tf.constant, batch))
 
-        tensors = tuple(map(tf.constant, batch))
-        return lambda: {name: value.numpy().item() for name, value in run(tensors).items()}
+    def step(phase: Phase) -> dict[str, float]:
+        model.phase, model.active = phase, (0,)
+        logs = {name: value.numpy().item() for name, value in model.run_step(tensors).items()}
+        return {name.removesuffix("_d0_g0").removesuffix("_d0"): value for name, value in logs.items()}
 
-    return compiled(model.d_step), compiled(model.g_step)
+    return partial(step, "d"), partial(step, "g")
 
 
 def torch_steps(model: TorchCompetition, batch: tuple) -> tuple[Step, Step]:
@@ -234,7 +234,9 @@ def original(strategy: tf.distribute.Strategy, base: int, spectral: bool, losses
     with strategy.scope():
         d = build_discriminator(DiscriminatorConfig(base, spectral), "he", dtype)
         g = build_generator(GeneratorConfig(base, residual=False), "he", dtype)
-        return Competition([g], [d], losses)
+        model = Competition([g], [d])
+        model.compile(losses)
+        return model
 
 
 def largest_difference(
@@ -243,7 +245,7 @@ def largest_difference(
     """Between the loss terms of two rounds in float32, in units of terms above 1; the second shows the same updates."""
     model = original(strategy, base, spectral, losses, "float32")
     twin = TorchCompetition(model, base, spectral, half=False, memory_format=torch.channels_last, compiled=False)
-    pairs = list(zip(tensorflow_steps(strategy, model, batch), torch_steps(twin, batch), strict=True)) * 2
+    pairs = list(zip(tensorflow_steps(model, batch), torch_steps(twin, batch), strict=True)) * 2
     return max(
         abs(ours[name] - theirs[name]) / max(1, abs(theirs[name]))
         for our, their in pairs
@@ -301,7 +303,7 @@ def main() -> int:
         if difference > TOLERANCE:
             sys.exit(f"the networks are not the same: {difference} is more than {TOLERANCE}")
         model = original(strategy, base, spectral, losses, "mixed_bfloat16")
-        ways = {"TensorFlow": tensorflow_steps(strategy, model, batch)}
+        ways = {"TensorFlow": tensorflow_steps(model, batch)}
         for twin, (memory_format, compiled) in twins.items():
             ways[twin] = torch_steps(TorchCompetition(model, base, spectral, True, memory_format, compiled), batch)
         worst = max(worst, compare(ways, settings.rounds))

@@ -1,1 +1,1 @@
-"""Rivals which pass through the same pipeline and the same tables as the networks."""
+"""Classical baselines, which pass through the same pipeline and tables as the networks."""

@@ -12,7 +12,7 @@ class HistogramMatching:
     """Gives the soft tissue of a slice the gray-level distribution of the standard protocol; leaves patches alone.
 
     Args:
-        quantiles: Of target pixels in the soft-tissue range, HU, from :func:`stan_ct.ct.hounsfield.quantiles`.
+        quantiles: Quantiles of target pixels in the soft-tissue range, HU, from :func:`stan_ct.ct.hounsfield.quantiles`.
     """
 
     def __init__(self, quantiles: tuple[float, ...]) -> None:

@@ -1,4 +1,4 @@
-"""The radial kernel filter alone: the strong classical rival of a network."""
+"""The radial kernel filter alone, the strong classical baseline."""
 
 from __future__ import annotations
 

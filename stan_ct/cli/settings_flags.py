@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from absl import flags
 
@@ -14,8 +14,8 @@ Settings = TypeVar("Settings")
 def define_flags(settings: type, values: flags.FlagValues) -> None:
     """Defines a flag for every option of a settings class; defaults and limits are the dataclass's."""
     for each in options(settings):
-        about = {"flag_values": values, "required": each.required}
-        limits = {"lower_bound": each.minimum, "upper_bound": each.maximum}
+        about: dict[str, Any] = {"flag_values": values, "required": each.required}
+        limits: dict[str, Any] = {"lower_bound": each.minimum, "upper_bound": each.maximum}
         if each.choices:
             flags.DEFINE_enum(each.flag, each.default, each.choices, each.help, **about)
         elif each.type is bool:

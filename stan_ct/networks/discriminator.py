@@ -38,7 +38,7 @@ class Discriminator(keras.Model):
         name: str = "discriminator",
     ) -> None:
         super().__init__(name=name)
-        self.high_pass, spectral = config.high_pass, config.spectral
+        self.conditional, self.high_pass, spectral = config.conditional, config.high_pass, config.spectral
 
         def convolution(filters: int, stride: int, dtype: str) -> keras.Layer:
             start = initializer(initialization)

@@ -1,4 +1,4 @@
-"""Which number type the hidden layers compute in."""
+"""Number type of the hidden layers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Everything a run needs to go on as if it had not stopped: networks, optimizers, the phase's start, counters."""
+"""Checkpoints for exact resume: networks, optimizers, states kept for a rollback, and counters."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from stan_ct.errors import UsageError
 from stan_ct.files import replace_folder
 from stan_ct.training.competition import Competition
 
@@ -17,30 +18,30 @@ State = list[np.ndarray]
 
 
 def variables_of(network: keras.Model, optimizer: keras.optimizers.Optimizer) -> list[keras.Variable]:
-    """Weights and optimizer slots of one copy: what trains, and what goes back in a rollback."""
+    """Weights and optimizer slots of one copy, which train, and roll back, together."""
     return [*network.weights, *optimizer.variables]
 
 
 def take(variables: Iterable[keras.Variable]) -> State:
-    """Values of variables."""
+    """Copies of the values of variables."""
     return [np.array(variable.numpy()) for variable in variables]  # a copy; np.array(variable) warns on replicas
 
 
 def put(variables: Iterable[keras.Variable], state: State) -> None:
-    """Gives variables their values back.
+    """Assigns a state to the variables it was taken from.
 
     Raises:
-        ValueError: If the state is one of other networks.
+        UsageError: If it was taken from other networks.
     """
     variables = list(variables)
     if len(variables) != len(state) or any(v.shape != s.shape for v, s in zip(variables, state, strict=True)):
-        raise ValueError(f"a state of {len(state)} arrays does not fit {len(variables)} variables: it is of other networks")
+        raise UsageError(f"a state of {len(state)} arrays does not fit {len(variables)} variables: it is of other networks")
     for variable, value in zip(variables, state, strict=True):
         variable.assign(value)
 
 
 class Players:
-    """The copies of both sides, by phase and number."""
+    """The copies of a competition, by side and number."""
 
     def __init__(self, model: Competition) -> None:
         self._sides = {
@@ -49,11 +50,11 @@ class Players:
         }
 
     def variables(self, side: str, copy: int) -> list[keras.Variable]:
-        """Of one copy."""
+        """Weights and optimizer slots of one copy."""
         return variables_of(*self._sides[side][copy])
 
     def all(self) -> dict[str, list[keras.Variable]]:
-        """Name -> variables of every copy."""
+        """Variables of every copy, by name: `d0`, `g1`."""
         return {f"{side}{copy}": self.variables(side, copy) for side in "dg" for copy in range(len(self._sides[side]))}
 
 
@@ -61,17 +62,17 @@ def save(folder: Path, players: Players, snapshots: dict[str, State], counters: 
     """Writes a checkpoint; `folder` is replaced when it is complete.
 
     Args:
-        folder: Of this checkpoint.
-        players: The copies.
-        snapshots: Name -> state kept for a rollback.
-        counters: JSON-able: position in the stream, the referee's state, and the like.
+        folder: Destination.
+        players: Copies of the competition.
+        snapshots: States kept for a rollback, by name.
+        counters: Position in the stream, state of the referee and so on; JSON-able.
     Raises:
-        ValueError: If a weight or an optimizer slot is not finite; the last checkpoint stays.
+        UsageError: If a weight or an optimizer slot is not finite; the last checkpoint stays.
     """
     taken = {name: take(variables) for name, variables in players.all().items()}
     broken = [name for name, state in taken.items() if not all(np.isfinite(values).all() for values in state)]
     if broken:
-        raise ValueError(f"weights of {', '.join(broken)} are not finite: the last checkpoint is left as it was")
+        raise UsageError(f"weights of {', '.join(broken)} are not finite: the last checkpoint is left as it was")
     states = {f"player-{name}": state for name, state in taken.items()}
     states |= {f"snapshot-{name}": state for name, state in snapshots.items()}
     partial = folder.with_name(f"{folder.name}.partial")
@@ -90,13 +91,13 @@ def read_counters(folder: Path) -> dict | None:
 
 
 def restore(folder: Path, players: Players) -> dict[str, State]:
-    """Gives the copies what a checkpoint holds.
+    """Restores the copies from a checkpoint.
 
     Returns:
-        Snapshots.
+        States kept for a rollback, by name.
     Raises:
-        FileNotFoundError: If there is none, or it lacks a copy.
-        ValueError: If it is one of other networks.
+        FileNotFoundError: If there is no checkpoint, or it lacks a copy.
+        UsageError: If it is one of other networks.
     """
     complete = _complete(folder) or folder
     for name, variables in players.all().items():
@@ -105,7 +106,7 @@ def restore(folder: Path, players: Players) -> dict[str, State]:
 
 
 def _complete(folder: Path) -> Path | None:
-    """Where the last complete checkpoint lies: a run may have been stopped between two renames."""
+    """Folder of the last complete checkpoint, also after a kill between two renames; None without any."""
     return next((place for place in (folder, _old(folder)) if place.exists()), None)
 
 

@@ -1,11 +1,11 @@
-"""The competition of N generators and N discriminators as one Keras model: `d_step` trains Ds alone, `g_step` Gs alone."""
+"""The competition of N generators and N discriminators as one Keras model, whose training step is that of the current phase."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cache
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 from stan_ct.ct.hounsfield import HUWindow
@@ -25,121 +25,177 @@ from stan_ct.networks.losses import (
     total_loss_g,
 )
 from stan_ct.networks.texture_loss import texture_loss
+from stan_ct.training.phases import Phase
 
+Batch = tuple[tf.Tensor, tf.Tensor]
+"""Source and target patches, (B, 256, 256, 1) each, in [-1, 1]."""
 Logs = dict[str, tf.Tensor]
 
 
 class Competition(keras.Model):
     """Generators against discriminators, each with an optimizer of its own.
 
-    Steps train some copies and return every loss term (Eqs. 1 - 6), as means over those copies, and their P(real). They are run
-    by `strategy.run`, and scale losses by the number of replicas, since Keras optimizers sum gradients over them.
+    `compile` it with the losses and an optimizer for each side. A training step trains the copies whose turn it is, `phase` and
+    `active`, and leaves all others as they are; :class:`~stan_ct.training.referee.PhaseReferee` changes turns between steps, as
+    a callback of `fit` or called by the trainer. There is one graph for each turn, chosen in Python: a condition on the phase
+    within one graph fails under `MirroredStrategy`.
 
     Args:
         generators: The Gs.
-        discriminators: The Ds; none at all trains Gs without an opponent.
-        losses: Weights and switches.
-        optimizer: Makes the optimizer of each network; None: Adam as in the paper (learning rate 1e-4, "momentum 0.5").
-        conditional: D sees the source beside the patch it judges, as two channels (cGAN).
-        window: HU <-> [-1, 1], for the texture loss.
+        discriminators: The Ds; without any, the Gs train unopposed.
+        hu_window: HU <-> [-1, 1], for losses that depend on HU.
+    Attributes:
+        phase: Which side trains in the next step: `d` or `g`.
+        active: Numbers of the copies that train.
     """
 
     def __init__(
-        self,
-        generators: Sequence[Generator],
-        discriminators: Sequence[Discriminator],
-        losses: LossSettings,
-        optimizer: Callable[[], keras.optimizers.Optimizer] | None = None,
-        conditional: bool = False,
-        window: HUWindow | None = None,
+        self, generators: Sequence[Generator], discriminators: Sequence[Discriminator], hu_window: HUWindow | None = None
     ) -> None:
         super().__init__(name="competition")
         self.generators, self.discriminators = list(generators), list(discriminators)
-        self.loss_settings, self.conditional, self.window = losses, conditional, window or HUWindow()
-        optimizer = optimizer or (lambda: keras.optimizers.Adam(1e-4, beta_1=0.5))
-        self.g_optimizers = [optimizer() for _ in self.generators]
-        self.d_optimizers = [optimizer() for _ in self.discriminators]
-        # Optimizers must have their slots before the first traced step.
-        for chosen, network in zip(self.g_optimizers + self.d_optimizers, self.generators + self.discriminators, strict=True):
-            chosen.build(network.trainable_variables)
+        self.hu_window = hu_window or HUWindow()
+        self.phase: Phase = "d" if self.discriminators else "g"
+        self.active: tuple[int, ...] = (0,)
+        self.built = True
+
+    def compile(
+        self,
+        losses: LossSettings,
+        d_optimizer: keras.optimizers.Optimizer | None = None,
+        g_optimizer: keras.optimizers.Optimizer | None = None,
+        run_eagerly: bool = False,
+    ) -> None:
+        """Sets losses and optimizers; every copy gets an optimizer of its own, equal to the one given.
+
+        Args:
+            losses: Weights and switches.
+            d_optimizer: Optimizer of the Ds; None: Adam as in the paper (learning rate 1e-4, "momentum 0.5").
+            g_optimizer: Optimizer of the Gs, likewise.
+            run_eagerly: Whether steps run without being compiled into graphs.
+        """
+        super().compile(optimizer=None, run_eagerly=run_eagerly, jit_compile=False)
+        self.loss_settings = losses
+        self.d_optimizers = _optimizers(d_optimizer, self.discriminators)
+        self.g_optimizers = _optimizers(g_optimizer, self.generators)
+        self._compiled_step = cache(self._compile_step)
+
+    def call(self, x: tf.Tensor, training: bool = False) -> tf.Tensor:
+        """Standardizes patches (B, H, W, 1) with the first generator."""
+        return self.generators[0](x, training=training)
+
+    def train_step(self, data: Batch) -> Logs:
+        """Trains the copies whose turn it is on one batch, on one replica.
+
+        Returns:
+            Scalars: the terms of the loss, means over these copies; P(real) of each pair of opponents, `p_real_target_d0` and
+            `p_real_synthesized_d0_g0` and so on.
+        """
+        source, target = data
+        step = self.d_step if self.phase == "d" else self.g_step
+        return _flat(self.phase, self.active, step(source, target, self.active))
+
+    def run_step(self, batch: Batch) -> Logs:
+        """`train_step` over all replicas, compiled once for each turn; returns means over replicas."""
+        return self._compiled_step(self.phase, self.active)(batch)
+
+    def make_train_function(self, force: bool = False) -> Callable[[Iterator[Batch]], Logs]:
+        """Makes `fit` call :meth:`run_step` for every batch, since one compiled function cannot serve both phases."""
+        if force:
+            self._compiled_step.cache_clear()
+        self.train_function = lambda iterator: self.run_step(next(iterator))
+        return self.train_function
+
+    def _compile_step(self, phase: Phase, active: tuple[int, ...]) -> Callable[[Batch], Logs]:
+        """The step of one turn; `phase` and `active` tell the graphs apart in the cache."""
+
+        def run(batch: Batch) -> Logs:
+            strategy = self.distribute_strategy
+            logs = strategy.run(self.train_step, args=(batch,))
+            return {name: strategy.reduce(tf.distribute.ReduceOp.MEAN, value, axis=None) for name, value in logs.items()}
+
+        return run if self.run_eagerly else tf.function(run)
 
     def d_step(self, source: tf.Tensor, target: tf.Tensor, active: Sequence[int] = (0,)) -> Logs:
         """Trains some Ds on one batch, (B, 256, 256, 1) each; all else stays as it is.
 
+        Losses are divided by the number of replicas, since Keras optimizers sum gradients over them.
+
         Returns:
-            Loss terms; `p_real_target` (active,) and `p_real_synthesized` (active, Gs).
+            Loss terms (Eqs. 1 - 3), means over the copies; `p_real_target` (active,) and `p_real_synthesized` (active, Gs).
         """
-        synthesized = [self._judged(source, target, generator(source, training=False)) for generator in self.generators]
+        synthesized = [self._masked(source, target, generator(source, training=False)) for generator in self.generators]
         return _collect([self._train_d(copy, source, target, synthesized) for copy in active], axis=0)
 
     def g_step(self, source: tf.Tensor, target: tf.Tensor, active: Sequence[int] = (0,)) -> Logs:
         """Trains some Gs on one batch, (B, 256, 256, 1) each; all else stays as it is.
 
         Returns:
-            Loss terms; `p_real_synthesized` (Ds, active).
+            Loss terms (Eqs. 4 - 6), means over the copies; `p_real_synthesized` (Ds, active).
         """
         return _collect([self._train_g(copy, source, target) for copy in active], axis=1)
 
     def judge(self, copy: int, source: tf.Tensor, patches: tf.Tensor, training: bool = False) -> tuple[tf.Tensor, tf.Tensor]:
-        """Features and logits of patches (B, H, W, 1) under one D."""
-        seen = tf.concat([source, patches], -1) if self.conditional else patches
-        return self.discriminators[copy](seen, training=training)
+        """Features and logits of patches (B, H, W, 1) under one D, which sees the source too if it is conditional."""
+        discriminator = self.discriminators[copy]
+        return discriminator(tf.concat([source, patches], -1) if discriminator.conditional else patches, training=training)
 
-    def _judged(self, source: tf.Tensor, target: tf.Tensor, synthesized: tf.Tensor) -> tf.Tensor:
-        return mask_to_target(source, target, synthesized, self.window) if self.loss_settings.mask_losses else synthesized
+    def _masked(self, source: tf.Tensor, target: tf.Tensor, synthesized: tf.Tensor) -> tf.Tensor:
+        if not self.loss_settings.mask_losses:
+            return synthesized
+        return mask_to_target(source, target, synthesized, self.hu_window)
 
     def _train_d(self, copy: int, source: tf.Tensor, target: tf.Tensor, synthesized: list[tf.Tensor]) -> Logs:
-        network, optimizer, number = self.discriminators[copy], self.d_optimizers[copy], len(synthesized)
+        network, optimizer, num_synthesized = self.discriminators[copy], self.d_optimizers[copy], len(synthesized)
         with tf.GradientTape() as tape:
-            everything = tf.concat([target, *synthesized], 0)
-            sources = tf.concat([source] * (number + 1), 0)
-            features, logits = self.judge(copy, sources, everything, training=True)
-            target_logits, *their_logits = tf.split(logits, number + 1)
-            target_features, *their_features = tf.split(features, number + 1)
+            patches = tf.concat([target, *synthesized], 0)
+            sources = tf.concat([source] * (num_synthesized + 1), 0)
+            features, logits = self.judge(copy, sources, patches, training=True)
+            target_logits, *synthesized_logits = tf.split(logits, num_synthesized + 1)
+            target_features, *synthesized_features = tf.split(features, num_synthesized + 1)
             terms = {
                 "adversarial_d": _mean(
-                    adversarial_loss_d(target_logits, judged, self.loss_settings) for judged in their_logits
+                    adversarial_loss_d(target_logits, each, self.loss_settings) for each in synthesized_logits
                 ),
-                "feature": _mean(feature_loss(phi, target_features) for phi in their_features),
+                "feature": _mean(feature_loss(phi, target_features) for phi in synthesized_features),
             }
             if self.loss_settings.lipschitz == "gradient_penalty":
                 terms["penalty"] = _mean(self._gradient_penalty(copy, source, target, s) for s in synthesized)
             total = total_loss_d(terms, self.loss_settings)
-            scaled = optimizer.scale_loss(total) / self._replicas()
+            scaled = optimizer.scale_loss(total) / _num_replicas()
         variables = network.trainable_variables
         optimizer.apply(tape.gradient(scaled, variables), variables)
         if self.loss_settings.lipschitz == "clip":
             for variable in variables:
                 variable.assign(tf.clip_by_value(variable, -CLIP_VALUE, CLIP_VALUE))
-        judged = tf.stack([tf.reduce_mean(p_real(one)) for one in their_logits])  # (Gs,)
         return {
             **terms,
             "total_d": total,
             "p_real_target": tf.reduce_mean(p_real(target_logits)),
-            "p_real_synthesized": judged,
+            "p_real_synthesized": tf.stack([tf.reduce_mean(p_real(each)) for each in synthesized_logits]),  # (Gs,)
         }
 
     def _train_g(self, copy: int, source: tf.Tensor, target: tf.Tensor) -> Logs:
         network, optimizer = self.generators[copy], self.g_optimizers[copy]
         with tf.GradientTape() as tape:
-            synthesized = self._judged(source, target, network(source, training=True))
+            synthesized = self._masked(source, target, network(source, training=True))
             logits = [self.judge(d, source, synthesized)[1] for d in range(len(self.discriminators))]
             terms = {
-                "adversarial_g": _mean(adversarial_loss_g(judged, self.loss_settings) for judged in logits),
+                "adversarial_g": _mean(adversarial_loss_g(each, self.loss_settings) for each in logits),
                 "latent": self._latent_loss(network, target, synthesized),
                 "l1": mean_absolute(target, synthesized),
             }
             if self.loss_settings.texture_weight:
-                terms["texture"] = texture_loss(target, synthesized, self.window)
+                terms["texture"] = texture_loss(target, synthesized, self.hu_window)
             total = total_loss_g(terms, self.loss_settings)
-            scaled = optimizer.scale_loss(total) / self._replicas()
+            scaled = optimizer.scale_loss(total) / _num_replicas()
         variables = network.trainable_variables
         optimizer.apply(tape.gradient(scaled, variables), variables)
-        judged = [tf.reduce_mean(p_real(one)) for one in logits]
+        judged = [tf.reduce_mean(p_real(each)) for each in logits]
         return {**terms, "total_g": total, "p_real_synthesized": tf.stack(judged) if judged else tf.zeros((0,))}  # (Ds,)
 
     def _latent_loss(self, network: Generator, target: tf.Tensor, synthesized: tf.Tensor) -> tf.Tensor:
-        """L_lat; not computed where it has no weight, since it costs two passes through the encoder."""
+        """L_lat; not computed without weight, since it costs two passes through the encoder."""
         if self.loss_settings.latent_weight == 0:
             return tf.zeros(())
         return latent_loss(network.latent(target), network.latent(synthesized), self.loss_settings)
@@ -156,11 +212,23 @@ class Competition(keras.Model):
         norm = tf.sqrt(tf.reduce_sum(tape.gradient(value, between) ** 2, axis=(1, 2, 3)) + 1e-12)
         return tf.reduce_mean((norm - 1) ** 2)
 
-    def _replicas(self) -> int:
-        return tf.distribute.get_strategy().num_replicas_in_sync
+
+def _optimizers(
+    optimizer: keras.optimizers.Optimizer | None, networks: Sequence[keras.Model]
+) -> list[keras.optimizers.Optimizer]:
+    """An optimizer for each network, with its slots: they must exist before the first step is traced."""
+    optimizer = optimizer or keras.optimizers.Adam(1e-4, beta_1=0.5)
+    copies = [type(optimizer).from_config(optimizer.get_config()) for _ in networks]
+    for each, network in zip(copies, networks, strict=True):
+        each.build(network.trainable_variables)
+    return copies
 
 
-def _mean(values) -> tf.Tensor:
+def _num_replicas() -> int:
+    return tf.distribute.get_strategy().num_replicas_in_sync
+
+
+def _mean(values: Iterable[tf.Tensor]) -> tf.Tensor:
     """Mean of scalars over copies; 0 without any."""
     values = list(values)
     return tf.add_n(values) / len(values) if values else tf.zeros(())
@@ -176,8 +244,13 @@ def _collect(logs: list[Logs], axis: int) -> Logs:
     return shown
 
 
-def full_matrix(values: np.ndarray, active: Sequence[int], shape: tuple[int, ...], axis: int) -> np.ndarray:
-    """P(real) of the copies that trained, among those of all; the others are NaN."""
-    everything = np.full(shape, np.nan)
-    everything[(slice(None),) * axis + (list(active),)] = values
-    return everything
+def _flat(phase: Phase, active: Sequence[int], logs: Logs) -> Logs:
+    """Logs with a scalar for each P(real), by the numbers of D and G."""
+    flat = {name: value for name, value in logs.items() if not name.startswith("p_real")}
+    if phase == "d":
+        flat |= {f"p_real_target_d{d}": logs["p_real_target"][row] for row, d in enumerate(active)}
+    rows, columns = logs["p_real_synthesized"].shape
+    ds, gs = (active, range(columns)) if phase == "d" else (range(rows), active)
+    for row, d in enumerate(ds):
+        flat |= {f"p_real_synthesized_d{d}_g{g}": logs["p_real_synthesized"][row, column] for column, g in enumerate(gs)}
+    return flat

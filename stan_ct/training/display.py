@@ -1,10 +1,11 @@
-"""What a run shows while it lasts: tables, TensorBoard, a progress line, and a line for each version."""
+"""Display of a run: tables, TensorBoard, a progress line, and a line for each version."""
 
 from __future__ import annotations
 
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -13,18 +14,21 @@ from stan_ct.training.history import Board, Table, history_columns, image_panel
 from stan_ct.training.validation import Judgement
 
 SHOWN_EVERY = 20
-"""Steps between updates of the progress line and of TensorBoard."""
+"""Number of steps between updates of the progress line and of TensorBoard."""
 
 
 class Display:
-    """Tables, board and bar of one run.
+    """Tables, TensorBoard and progress line of one run.
+
+    Not Keras' CSVLogger and TensorBoard callbacks: those write by epoch and start anew, while these tables have a row for every
+    step of either side and, after a resume, drop the rows after its checkpoint.
 
     Args:
-        folder: The model folder; None where another process writes it: what this one shows goes nowhere.
+        folder: Model folder; None in a process that does not write.
         networks: Number of generators and of discriminators.
-        source_errors: Errors of the validation sources: the first row of `validation.csv`.
-        rows: Rows to keep of each table.
-        batch_size: Patches of a step.
+        source_errors: Errors of the validation sources, the first row of `validation.csv`.
+        rows: Number of rows to keep of each table.
+        batch_size: Number of patches in a step.
     """
 
     def __init__(
@@ -47,25 +51,25 @@ class Display:
 
     @property
     def rows(self) -> dict[str, int]:
-        """Rows of each table."""
+        """Number of rows of each table."""
         return {name: table.rows for name, table in self._tables.items()}
 
     @property
     def due(self) -> bool:
-        """Whether the next step is one of those that the progress line shows."""
+        """Whether the progress line shows the next step."""
         return self._tables["history"].rows % SHOWN_EVERY == 0
 
     def step(
-        self, step: int, position: int, marks: dict[str, object], terms: dict[str, float], row: dict[str, float], **more: float
+        self, step: int, position: int, marks: dict[str, Any], terms: dict[str, float], row: dict[str, float], **more: float
     ) -> None:
-        """One step, of either side.
+        """Records one step of either side.
 
         Args:
-            step: Steps of G.
-            position: Batches seen.
-            marks: Phase, phases, attempt and version.
-            terms: Losses.
-            row: Losses and P(real), for the table.
+            step: Number of steps of G.
+            position: Number of batches seen.
+            marks: Phase, number of phases, attempt and version.
+            terms: Loss terms.
+            row: Loss terms and P(real), for the table.
             more: Further numbers for TensorBoard.
         """
         due, phase = self.due, marks["phase"]
@@ -77,11 +81,11 @@ class Display:
             self._said = f"version {marks['version']}, step {step}, {phase.upper()}-phase | {shown} | P(real) {judged}"
 
     def bar(self, used: float, seconds: float) -> None:
-        """The progress line, where it is due: time left, patches a second, and what the last step that it shows was like.
+        """Updates the progress line, if it is due, with time left, patches per second and the last step recorded.
 
         Args:
-            used: Share of the run that is used up.
-            seconds: That it took.
+            used: Fraction of the run that is used up.
+            seconds: Seconds that took.
         """
         if not self._said:
             return
@@ -95,15 +99,15 @@ class Display:
     def version(
         self, version: int, step: int, minutes: float, judged: dict[int, Judgement], best: float, busy: float, patch: tuple
     ) -> None:
-        """A version of G: rows, scalars, pictures, and a line that stays, on terminals and in log files.
+        """Records a version of G: rows, scalars, an image panel, and a line that stays on terminals and in log files.
 
         Args:
-            version: Its number.
-            step: Steps of G.
-            minutes: Of training.
-            judged: Copy of G -> what it is worth.
-            best: The lowest error before.
-            busy: Share of the loop that was steps of the networks.
+            version: Number of the version.
+            step: Number of steps of G.
+            minutes: Minutes of training.
+            judged: Validation results by copy of G.
+            best: Lowest error before.
+            busy: Fraction of the time spent in steps of the networks.
             patch: Source, output and target, (H, W) HU each.
         """
         for copy, judgement in judged.items():
@@ -122,7 +126,7 @@ class Display:
             table.flush()
 
     def close(self) -> None:
-        """Ends tables, board and bar."""
+        """Closes tables, TensorBoard files and progress line."""
         for table in self._tables.values():
             table.close()
         self._board.close()

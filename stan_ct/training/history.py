@@ -1,4 +1,4 @@
-"""What a person sees of a run: `history.csv`, `validation.csv`, TensorBoard, and one line of progress."""
+"""Records of a run: `history.csv`, `validation.csv` and TensorBoard."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ import tensorflow as tf
 
 TERMS = ("total_d", "adversarial_d", "feature", "penalty", "total_g", "adversarial_g", "latent", "l1", "texture")
 PANELS = ((-1350.0, 150.0), (-160.0, 240.0))
-"""Windows of the image panel, HU."""
+"""Display windows of the image panel, (low, high) HU."""
 
 
 class Table:
-    """A CSV file that grows by rows; a run that goes on from a checkpoint drops the rows after it.
+    """A CSV file that grows by rows; a resumed run drops the rows after its checkpoint.
 
     Args:
-        path: The file.
-        columns: Their names.
-        rows: Rows to keep of what is there.
+        path: CSV file.
+        columns: Names of the columns.
+        rows: Number of existing rows to keep.
     """
 
     def __init__(self, path: Path, columns: list[str], rows: int) -> None:
@@ -43,7 +43,7 @@ class Table:
         self._file.flush()
 
     def close(self) -> None:
-        """Ends the file."""
+        """Closes the file."""
         self._file.close()
 
 
@@ -52,14 +52,6 @@ def history_columns(generators: int, discriminators: int) -> list[str]:
     judged = [f"p_real_target_d{d}" for d in range(discriminators)]
     judged += [f"p_real_synthesized_d{d}_g{g}" for d in range(discriminators) for g in range(generators)]
     return ["step", "phase", "phases", "attempt", "version", *TERMS, "latent_validation", *judged]
-
-
-def history_row(terms: dict[str, float], target: np.ndarray, synthesized: np.ndarray) -> dict[str, float]:
-    """Terms and P(real) of a step; copies that did not train are left out."""
-    row = {name: float(value) for name, value in terms.items()}
-    row |= {f"p_real_target_d{d}": float(p) for d, p in enumerate(target) if np.isfinite(p)}
-    row |= {f"p_real_synthesized_d{d}_g{g}": float(p) for (d, g), p in np.ndenumerate(synthesized) if np.isfinite(p)}
-    return row
 
 
 def image_panel(source: np.ndarray, output: np.ndarray, target: np.ndarray) -> np.ndarray:
@@ -78,16 +70,16 @@ class Board:
         self._writer = tf.summary.create_file_writer(str(folder))
 
     def scalars(self, step: int, values: dict[str, float], prefix: str = "") -> None:
-        """Some numbers of a step."""
+        """Writes scalars of a step."""
         with self._writer.as_default(step=step):
             for name, value in values.items():
                 tf.summary.scalar(f"{prefix}{name}", value)
 
     def image(self, step: int, panel: np.ndarray) -> None:
-        """The panel of a version."""
+        """Writes the image panel of a version."""
         with self._writer.as_default(step=step):
             tf.summary.image("source | output | target | difference", panel[None, ..., None].astype(np.float32))
 
     def close(self) -> None:
-        """Ends the files."""
+        """Closes the files."""
         self._writer.close()

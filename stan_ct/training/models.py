@@ -1,10 +1,11 @@
-"""What is trained: the networks of a competition, or a classical baseline that is fitted at once."""
+"""Models to train: the networks of a competition, or a classical baseline that is fitted at once."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -30,15 +31,14 @@ CLASSICAL = ("kernel_filter", "histogram")
 """Methods without networks."""
 
 HISTOGRAM_BATCHES = 64
-"""Batches of eight training patches that give the histogram of the standard protocol."""
+"""Number of batches of eight training patches that give the histogram of the standard protocol."""
 
 
 def competition(settings: TrainSettings, config: ModelConfig) -> Competition:
-    """The networks, of equal shape and different starts, and their optimizers."""
+    """Networks of equal architecture and different starts, compiled with losses and optimizers."""
     dtype = compute_dtype(settings.precision)
 
-    def optimizer() -> keras.optimizers.Optimizer:
-        average = {"use_ema": True, "ema_momentum": settings.ema} if settings.ema else {}
+    def optimizer(**average: Any) -> keras.optimizers.Optimizer:
         adam = keras.optimizers.Adam(settings.learning_rate, beta_1=0.5, **average)
         return keras.optimizers.LossScaleOptimizer(adam) if dtype == "mixed_float16" else adam
 
@@ -48,9 +48,10 @@ def competition(settings: TrainSettings, config: ModelConfig) -> Competition:
     discriminators = [config.build_discriminator(dtype, settings.initialization) for _ in range(opponents)]
     if settings.init_model:
         _start_from(find_model(settings.init_model), config, generators, discriminators)
-    return Competition(
-        generators, discriminators, settings.losses, optimizer, settings.discriminator.conditional, settings.hu_window
-    )
+    model = Competition(generators, discriminators, settings.hu_window)
+    average = {"use_ema": True, "ema_momentum": settings.ema} if settings.ema else {}
+    model.compile(settings.losses, d_optimizer=optimizer(), g_optimizer=optimizer(**average))
+    return model
 
 
 def _start_from(folder: Path, config: ModelConfig, generators: list[Generator], discriminators: list[Discriminator]) -> None:
@@ -88,12 +89,12 @@ def classical(settings: TrainSettings, config: ModelConfig, index: dict) -> Mode
     """Fits a baseline without networks.
 
     Raises:
-        ValueError: If the records hold no fitted filter, or no training patches.
+        UsageError: If the records hold no fitted filter.
     """
     config = replace(config, qc_threshold=0.0, training=record(settings, index))
     if settings.method == "kernel_filter":
         if config.front_end is None:
-            raise ValueError("kernel_filter needs records made with --front_end=amplitude or --front_end=wiener")
+            raise UsageError("kernel_filter needs records made with --front_end=amplitude or --front_end=wiener")
         return config
     batches = read_patches(settings.records_dir, "train", settings.hu_window, 8, seed=settings.seed)
     patches = (settings.hu_window.to_hu(np.asarray(target)) for _, target in batches.take(HISTOGRAM_BATCHES))

@@ -1,4 +1,4 @@
-"""Who trains, who has won, who goes back: the fully-optimised alternative training of GANai, without any network.
+"""Rules of the fully-optimised alternative training of GANai (who trains, wins and rolls back), without any network.
 
 D-phase: every D trains, against all Gs, until it tells each of them from the target; G-phase: every G trains until it
 deceives every D. A copy that has won rests until the phase ends. A copy that has not won after `t_max` steps goes back to
@@ -63,14 +63,14 @@ class PhaseRules:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What follows from a step, to be done in this order; copies by number.
+    """Consequences of a step, in the order in which they are carried out; copies by number.
 
     Attributes:
-        won: These rest from now on.
-        keep: The state of these is their best try so far.
-        roll_back: These go back to where the phase found them.
-        restore: These take their best try: they have used up their tries, and it was not the last.
-        ended: The phase is over, and why: `won`, `gave_up` (some copy had not won), or empty.
+        won: Copies that have won, and rest from now on.
+        keep: Copies whose present state is that of their best attempt so far.
+        roll_back: Copies that return to their state at the start of the phase.
+        restore: Copies that return to their best attempt, having used up all attempts.
+        ended: Why the phase is over: `won`, or `gave_up` if some copy has not won; empty while it goes on.
     """
 
     won: tuple[int, ...] = ()
@@ -85,7 +85,7 @@ class Referee:
 
     Args:
         rules: The numbers of the competition.
-        opponents: Whether there are Ds. Without, Gs train in phases of t_max steps that nobody wins.
+        has_discriminators: Whether there are Ds; without, Gs train in phases of t_max steps that nobody wins.
     Attributes:
         phase: Who trains.
         phases: Phases completed.
@@ -95,15 +95,15 @@ class Referee:
         active: Copies that train.
     """
 
-    def __init__(self, rules: PhaseRules, opponents: bool = True) -> None:
-        self.rules, self.opponents, self.phases, self.version = rules, opponents, 0, 0
-        self._start("d" if opponents else "g")
+    def __init__(self, rules: PhaseRules, has_discriminators: bool = True) -> None:
+        self.rules, self.has_discriminators, self.phases, self.version = rules, has_discriminators, 0, 0
+        self._start("d" if has_discriminators else "g")
 
     def _start(self, phase: Phase) -> None:
         self.phase, self.step, self.attempt = phase, 0, 0
         self.active = self.rules.trainable
         self._best: dict[int, float] = {}
-        self._recent = {copy: deque(maxlen=self.rules.averaging_batches) for copy in self.active}
+        self._recent: dict[int, deque[list[float]]] = {copy: deque(maxlen=self.rules.averaging_batches) for copy in self.active}
 
     def observe(self, p_real_target: np.ndarray, p_real_synthesized: np.ndarray) -> Verdict:
         """Takes note of a step and decides.
@@ -113,7 +113,7 @@ class Referee:
             p_real_synthesized: P(real | G(x')) under each D for each G, (N, N): rows D, columns G.
         """
         self.step += 1
-        if not self.opponents:
+        if not self.has_discriminators:
             return Verdict() if self.step < self.rules.g_phase_steps else self._end_of_phase(Verdict(ended="won"))
         for copy in self.active:
             seen = (
@@ -129,7 +129,10 @@ class Referee:
         return self._end_of_try(won)
 
     def score(self, copy: int) -> float:
-        """How far a copy is: the worst of its moving means of P(judged as it wishes), in [0, 1]; 0 before its first step."""
+        """Progress of a copy, in [0, 1]; 0 before its first step.
+
+        It is the lowest moving average, over its opponents, of the probability that it is judged as it wants.
+        """
         recent = self._recent.get(copy)
         return float(np.mean(recent, axis=0).min()) if recent else 0.0
 
@@ -155,14 +158,14 @@ class Referee:
     def _end_of_phase(self, verdict: Verdict) -> Verdict:
         self.phases += 1
         self.version += self.phase == "g"
-        self._start("g" if self.phase == "d" or not self.opponents else "d")
+        self._start("g" if self.phase == "d" or not self.has_discriminators else "d")
         return verdict
 
     def state(self) -> dict:
         """Everything that :meth:`from_state` needs to go on, JSON-able."""
         return {
             "rules": asdict(self.rules),
-            "opponents": self.opponents,
+            "has_discriminators": self.has_discriminators,
             "phase": self.phase,
             "phases": self.phases,
             "version": self.version,
@@ -176,7 +179,7 @@ class Referee:
     @classmethod
     def from_state(cls, state: dict) -> Referee:
         """The referee that :meth:`state` was taken of."""
-        referee = cls(PhaseRules(**state["rules"]), state["opponents"])
+        referee = cls(PhaseRules(**state["rules"]), state["has_discriminators"])
         referee.phase, referee.phases, referee.version = state["phase"], state["phases"], state["version"]
         referee.step, referee.attempt, referee.active = state["step"], state["attempt"], tuple(state["active"])
         referee._best = {int(copy): score for copy, score in state["best"].items()}

@@ -1,30 +1,31 @@
-"""How a run is told to stop: SIGTERM or Ctrl-C, obeyed between two steps, when a checkpoint is whole."""
+"""Stopping a run with SIGTERM or Ctrl-C: between two steps, after a checkpoint."""
 
 from __future__ import annotations
 
 import signal
 from types import FrameType
+from typing import Any
 
 
 class Stopped(Exception):
-    """The run was told to stop (SIGTERM) and has written a checkpoint."""
+    """The run was told to stop (SIGTERM) and has written a checkpoint; no error, so no StanCTError."""
 
 
 class Signals:
-    """Takes note of SIGTERM and Ctrl-C while it is entered; a second Ctrl-C does not wait.
+    """Context manager that records SIGTERM and Ctrl-C; a second Ctrl-C interrupts at once.
 
     Attributes:
-        told: The signal that came; 0 for none.
+        received: Number of the signal; 0 for none.
     """
 
     def __init__(self) -> None:
-        self.told = 0
+        self.received = 0
 
     def __enter__(self) -> Signals:
-        self._before = {}
+        self._before: dict[int, Any] = {}
         try:
             for number in (signal.SIGTERM, signal.SIGINT):
-                self._before[number] = signal.signal(number, self._take_note)
+                self._before[number] = signal.signal(number, self._record)
         except ValueError:  # signals reach the main thread only
             pass
         return self
@@ -34,10 +35,10 @@ class Signals:
             signal.signal(number, handler)
 
     def stop(self) -> BaseException:
-        """What ends the run."""
-        return KeyboardInterrupt() if self.told == signal.SIGINT else Stopped()
+        """Exception that ends the run."""
+        return KeyboardInterrupt() if self.received == signal.SIGINT else Stopped()
 
-    def _take_note(self, number: int, _: FrameType | None) -> None:
-        if number == self.told == signal.SIGINT:
+    def _record(self, number: int, _: FrameType | None) -> None:
+        if number == self.received == signal.SIGINT:
             raise KeyboardInterrupt
-        self.told = number
+        self.received = number

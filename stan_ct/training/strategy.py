@@ -1,4 +1,4 @@
-"""Where training runs: all GPUs of this machine, several machines, or the processor."""
+"""Distribution of training: all GPUs of this machine, several machines, or the processor."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Batches without end that a resumed run takes up where the stopped one left off."""
+"""Endless training batches that a resumed run continues where it stopped."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ class Stream:
 
     Args:
         strategy: Distributes the batches.
-        folder: Patch records.
-        window: Maps HU to the network's range.
-        batch_size: Over all replicas.
-        seed: Of order and augmentation.
-        position: Batches to pass over.
-        filtered: Sources as the records' front end makes them.
+        folder: Folder of patch records.
+        window: HU <-> [-1, 1].
+        batch_size: Patches in a batch, over all replicas.
+        seed: Seed of order and augmentation.
+        position: Number of batches to skip.
+        filtered: Whether sources have passed the records' front end.
     Attributes:
-        position: Batches given out, those passed over included.
+        position: Number of batches given out, skipped ones included.
         epoch_batches: Batches in an epoch.
     """
 
@@ -52,11 +52,12 @@ class Stream:
         self.position += 1
         return batch
 
-    def _epoch(self, number: int, passed_over: int) -> Iterator:
+    def _epoch(self, number: int, skipped: int) -> Iterator:
         seed = self._seed + 1_000_003 * number
-        chosen = {"seed": seed, "repeat": True, "filtered": self._filtered}
-        batches = read_patches(self._folder, "train", self._window, self._batch_size, **chosen)
+        batches = read_patches(
+            self._folder, "train", self._window, self._batch_size, seed=seed, repeat=True, filtered=self._filtered
+        )
         options = tf.data.Options()  # every worker reads everything and takes its part: 2 workers train as 1 does
         options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
-        batches = batches.take(self.epoch_batches).skip(passed_over).with_options(options)
+        batches = batches.take(self.epoch_batches).skip(skipped).with_options(options)
         return iter(self._strategy.experimental_distribute_dataset(batches))

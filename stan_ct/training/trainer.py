@@ -1,27 +1,32 @@
-"""Records in, model folder out: the loop that a referee leads through D- and G-phases."""
+"""Records in, model folder out: the training loop, with exact resume, on one process or many.
+
+A loop of its own rather than `model.fit`, which Keras does not support across workers (keras#20585), and which cannot resume
+within an epoch; on one process `fit` with :class:`~stan_ct.training.referee.PhaseReferee` gives the same weights.
+"""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
+from stan_ct.errors import StanCTError, UsageError
 from stan_ct.models.config import ModelConfig
 from stan_ct.models.folder import save_model
 from stan_ct.patches.dataset import read_index
 from stan_ct.training import checkpoints
-from stan_ct.training.competition import Competition, full_matrix
+from stan_ct.training.competition import Competition
 from stan_ct.training.display import Display
-from stan_ct.training.history import TERMS, history_row
+from stan_ct.training.history import TERMS
 from stan_ct.training.models import CLASSICAL, classical, competition, record
-from stan_ct.training.phases import Referee, Verdict
+from stan_ct.training.phases import Referee
+from stan_ct.training.referee import PhaseReferee
 from stan_ct.training.settings import TrainSettings
 from stan_ct.training.stopping import Signals
 from stan_ct.training.strategy import choose_strategy, is_chief, mean_over_workers
@@ -32,17 +37,21 @@ from stan_ct.training.versions import Versions
 CHECKPOINT = "checkpoints/last"
 
 
+class Diverged(StanCTError, ValueError):
+    """A loss is no longer finite."""
+
+
 def train(settings: TrainSettings, metric: Metric = absolute_error, flags: str = "") -> ModelConfig:
     """Trains a model and writes its folder; goes on from the checkpoint in that folder.
 
     Args:
-        settings: See there.
-        metric: By which versions are compared on the validation patches.
-        flags: Text that the run, once nothing speaks against it, leaves beside its result as `train.flags`.
+        settings: Settings of the run.
+        metric: Error by which versions are compared on the validation patches.
+        flags: Flag file contents, written to `train.flags` once the inputs have been validated.
     Raises:
         FileNotFoundError: If there are no records.
-        ValueError: If the records are not what the settings need, the checkpoint is one of other settings, or a loss is not
-            finite; the last checkpoint stays.
+        UsageError: If the records are not what the settings need, or the checkpoint is one of other settings.
+        Diverged: If a loss is not finite; the last checkpoint stays.
         Stopped: After SIGTERM.
     """
     index = read_index(settings.records_dir)
@@ -54,7 +63,7 @@ def train(settings: TrainSettings, metric: Metric = absolute_error, flags: str =
         return config
     for split in ("train", "validation"):
         if not index["patches"].get(split):
-            raise ValueError(f"{settings.records_dir} holds no {split} patches: make records of more slices")
+            raise UsageError(f"{settings.records_dir} holds no {split} patches: make records of more slices")
     if settings.deterministic:
         tf.config.experimental.enable_op_determinism()
     keras.utils.set_random_seed(settings.seed)
@@ -95,41 +104,33 @@ class _Run:
         self.settings, self.strategy, self.model, self.validation = settings, strategy, model, validation
         self.folder, self.chief = Path(settings.output_dir), is_chief(strategy)
         self.versions = Versions(settings, config, model, validation, self.chief)
-        self.players, self.referee = checkpoints.Players(model), Referee(settings.rules, bool(model.discriminators))
-        self.snapshots: dict[str, checkpoints.State] = {}
+        self.phases = PhaseReferee(settings.rules)
+        self.phases.set_model(model)
         self.step, self.position, self.seconds = 0, 0, 0.0
         self._rows = {"history": 0, "validation": 0}
         self._loop = np.zeros(2)  # seconds of the loop, and of the networks' steps in it
-        self._compiled = cache(self._compile)
         self._resume()
 
     def go(self) -> None:
         """Trains until epochs, steps or minutes are used up."""
-        stream = Stream(
-            self.strategy,
-            self.settings.records_dir,
-            self.settings.hu_window,
-            self.settings.batch_size,
-            self.settings.seed,
-            self.position,
-            self.versions.config.front_end is not None,
-        )
-        total, self._saved_at, before = self.settings.total_steps(stream.epoch_batches), time.monotonic(), self.seconds
+        settings, filtered = self.settings, self.versions.config.front_end is not None
+        source = (self.strategy, settings.records_dir, settings.hu_window, settings.batch_size, settings.seed)
+        stream = Stream(*source, self.position, filtered)
         networks, folder = (len(self.model.generators), len(self.model.discriminators)), self.folder if self.chief else None
-        self.display = Display(folder, networks, self.validation.source_errors, self._rows, self.settings.batch_size)
-        started = time.monotonic()
+        self.display = Display(folder, networks, self.validation.source_errors, self._rows, settings.batch_size)
+        self._saved_at, before, started = time.monotonic(), self.seconds, time.monotonic()
         try:
             with Signals() as signals:
-                while (used := self._used(total)) < 1:
-                    if self.settings.lr_schedule == "cosine":
+                while (used := self._used(settings.total_steps(stream.epoch_batches))) < 1:
+                    if settings.lr_schedule == "cosine":
                         self._set_learning_rate(used)
                     self._one_step(stream)
                     self.display.bar(used, self.seconds)
                     self.seconds = before + time.monotonic() - started
-                    if self._agreed(signals.told > 0):
+                    if self._agreed(signals.received > 0):
                         self._checkpoint()
                         raise signals.stop()
-                    if time.monotonic() - self._saved_at > 60 * self.settings.checkpoint_minutes:
+                    if time.monotonic() - self._saved_at > 60 * settings.checkpoint_minutes:
                         self._checkpoint()
             self._checkpoint()  # before G is measured within a phase: a run with more epochs goes on as if it had not ended
             if self._unmeasured:
@@ -139,18 +140,18 @@ class _Run:
 
     @property
     def version(self) -> int:
-        """Versions of G that are complete."""
-        return self.referee.version // self.settings.phases_per_version
+        """Number of complete versions of G."""
+        return self.phases.referee.version // self.settings.phases_per_version
 
     @property
     def _unmeasured(self) -> bool:
         """Whether G may have trained since it was measured."""
-        referee = self.referee
+        referee = self.phases.referee
         within = referee.version % self.settings.phases_per_version or (referee.phase == "g" and referee.step + referee.attempt)
         return bool(self.version == 0 or within)
 
     def _used(self, total: int) -> float:
-        """Share of the run's steps, or of its minutes, that is used up, whichever is more; all processes agree."""
+        """Fraction of the run's steps, or of its minutes, that is used up, whichever is more; equal in all processes."""
         minutes = self.settings.max_minutes
         return max(self.step / total, mean_over_workers(self.strategy, self.seconds / (60 * minutes)) if minutes else 0.0)
 
@@ -165,82 +166,39 @@ class _Run:
         return mean_over_workers(self.strategy, float(wish)) > 0
 
     def _one_step(self, stream: Stream) -> None:
-        """A batch, the referee's verdict, and what follows from it."""
-        referee, (phase, active), version = self.referee, (self.referee.phase, self.referee.active), self.version
-        if self._goes_back and not self.snapshots:
-            self.snapshots = {f"start-{c}": checkpoints.take(self.players.variables(phase, c)) for c in referee.rules.trainable}
-        marks = {"phase": phase, "phases": referee.phases, "attempt": referee.attempt, "version": version}
+        """A batch, the step of the copies whose turn it is, and what the referee makes of it."""
+        referee, phase, copy, version = self.phases.referee, self.model.phase, self.model.active[0], self.version
+        marks: dict[str, Any] = {"phase": phase, "phases": referee.phases, "attempt": referee.attempt, "version": version}
+        self.phases.on_train_batch_begin(self.position)
         waited = time.monotonic()
         batch, began = next(stream), time.monotonic()
-        logs = {name: value.numpy() for name, value in self._compiled(phase, active)(batch).items()}
+        row = {name: float(value.numpy()) for name, value in self.model.run_step(batch).items()}
         in_step = time.monotonic() - began
         self.position = stream.position
         self.step += phase == "g"
-        self._refuse_broken(phase, logs)
-        target, synthesized = self._judged(phase, active, logs)
-        verdict = referee.observe(target, synthesized)
-        self._obey(phase, verdict)
-        terms = {name: float(logs[name]) for name in TERMS if name in logs}
-        row, more = history_row(terms, target, synthesized), {}
-        if self.display.due:
-            row["latent_validation"] = self.validation.latent(self.model)
-            optimizers = self.model.d_optimizers if phase == "d" else self.model.g_optimizers
-            more["learning_rate"] = float(tf.convert_to_tensor(optimizers[active[0]].learning_rate))
-        self.display.step(self.step, self.position, marks, terms, row, **more)
+        self._refuse_broken(phase, row)
+        self.phases.on_train_batch_end(self.position, row)
+        self._show(marks, copy, row)
         self._loop += time.monotonic() - waited, in_step
         if self.version > version:
             self._measure_version(self.version)
 
-    @property
-    def _goes_back(self) -> bool:
-        """Whether the state at the start of a phase is needed again."""
-        rules = self.settings.rules
-        return rules.opponents == "history" or (self.referee.opponents and rules.max_rollbacks > 0)
+    def _show(self, marks: dict[str, Any], copy: int, row: dict[str, float]) -> None:
+        """Writes a step to the tables, and now and then the validation patches' latent loss and the learning rate."""
+        terms, more = {name: row[name] for name in TERMS if name in row}, {}
+        if self.display.due:
+            row = {**row, "latent_validation": self.validation.latent(self.model)}
+            optimizers = self.model.d_optimizers if marks["phase"] == "d" else self.model.g_optimizers
+            more["learning_rate"] = float(tf.convert_to_tensor(optimizers[copy].learning_rate))
+        self.display.step(self.step, self.position, marks, terms, row, **more)
 
-    def _refuse_broken(self, phase: str, logs: dict) -> None:
-        broken = ", ".join(name for name, value in logs.items() if not np.isfinite(value).all())
+    def _refuse_broken(self, phase: str, row: dict[str, float]) -> None:
+        broken = ", ".join(name for name, value in row.items() if not math.isfinite(value))
         if broken:
-            raise ValueError(
+            raise Diverged(
                 f"step {self.step} of G, {phase.upper()}-phase, batch {self.position}: {broken} not finite. The best model and "
                 "the last checkpoint are as they were; a new run with a lower --learning_rate or --precision=float32 may help"
             )
-
-    def _compile(self, phase: str, active: tuple[int, ...]) -> Callable:
-        """A step of some copies over all replicas, traced once; returns means over replicas."""
-        method = self.model.d_step if phase == "d" else self.model.g_step
-
-        @tf.function
-        def run(batch: tuple[tf.Tensor, tf.Tensor]) -> dict[str, tf.Tensor]:
-            logs = self.strategy.run(method, args=(*batch, active))
-            return {name: self.strategy.reduce(tf.distribute.ReduceOp.MEAN, value, axis=None) for name, value in logs.items()}
-
-        return run
-
-    def _judged(self, phase: str, active: tuple[int, ...], logs: dict) -> tuple[np.ndarray, np.ndarray]:
-        """P(real) of targets (Ds,) and of what the Gs made (Ds, Gs); NaN where nobody looked."""
-        shape = (len(self.model.discriminators), len(self.model.generators))
-        target = full_matrix(logs["p_real_target"], active, shape[:1], 0) if phase == "d" else np.full(shape[:1], np.nan)
-        return target, full_matrix(logs["p_real_synthesized"], active, shape, 0 if phase == "d" else 1)
-
-    def _obey(self, phase: str, verdict: Verdict) -> None:
-        """Keeps, rolls back and restores copies, with their optimizers' slots."""
-        for copy in verdict.keep:
-            self.snapshots[f"best-{copy}"] = checkpoints.take(self.players.variables(phase, copy))
-        for kind, copies in (("start", verdict.roll_back), ("best", verdict.restore)):
-            for copy in copies:
-                checkpoints.put(self.players.variables(phase, copy), self.snapshots[f"{kind}-{copy}"])
-        if verdict.ended:
-            if self.settings.rules.opponents == "history":
-                self._shift(phase)
-            self.snapshots = {}
-
-    def _shift(self, phase: str) -> None:
-        """In `history`, each copy becomes what the one before it was before this phase."""
-        for copy in range(self.settings.rules.num_copies - 1, 1, -1):
-            earlier = checkpoints.take(self.players.variables(phase, copy - 1))
-            checkpoints.put(self.players.variables(phase, copy), earlier)
-        if self.settings.rules.num_copies > 1:
-            checkpoints.put(self.players.variables(phase, 1), self.snapshots["start-0"])
 
     def _measure_version(self, version: int) -> None:
         busy = float(self._loop[1] / self._loop[0]) if self._loop[0] else 1.0
@@ -251,23 +209,22 @@ class _Run:
         counters = checkpoints.read_counters(self.folder / CHECKPOINT)
         position = counters["position"] if counters else 0
         if self._agreed(mean_over_workers(self.strategy, position) != position):
-            raise ValueError(f"not every process finds the same checkpoint: {self.folder} must be on a disk that all share")
+            raise UsageError(f"not every process finds the same checkpoint: {self.folder} must be on a disk that all share")
         if counters is None:
             self.versions.keep_start()
             return
         before, now = counters["settings"], self._fingerprint()
         if before != now:
             names = sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))
-            raise ValueError(
+            raise UsageError(
                 f"{self.folder} holds a run of other flags or records: repeat its flags, or choose another --output_dir "
                 f"(they differ in: {', '.join(names)})"
             )
-        self.snapshots = checkpoints.restore(self.folder / CHECKPOINT, self.players)
-        self.referee = Referee.from_state(counters["referee"])
-        self._rows = counters["rows"]
+        snapshots = checkpoints.restore(self.folder / CHECKPOINT, self.phases.players)
+        self.phases.resume(Referee.from_state(counters["referee"]), snapshots)
         self.step, self.position, self.seconds = (counters[name] for name in ("step", "position", "seconds"))
-        self.versions.best, self.versions.best_number = counters["best"], counters["best_version"]
-        self.versions.config = replace(self.versions.config, qc_threshold=counters["qc_threshold"])
+        self._rows = counters["rows"]
+        self.versions.resume(counters)
 
     def _checkpoint(self) -> None:
         if self.chief:
@@ -276,17 +233,15 @@ class _Run:
                 "step": self.step,
                 "position": self.position,
                 "seconds": self.seconds,
-                "best": self.versions.best,
-                "best_version": self.versions.best_number,
-                "qc_threshold": self.versions.config.qc_threshold,
-                "referee": self.referee.state(),
+                **self.versions.state(),
+                "referee": self.phases.referee.state(),
                 "rows": self.display.rows,
                 "settings": self._fingerprint(),
             }
-            checkpoints.save(self.folder / CHECKPOINT, self.players, self.snapshots, counters)
+            checkpoints.save(self.folder / CHECKPOINT, self.phases.players, self.phases.snapshots, counters)
         self._saved_at = time.monotonic()
 
     def _fingerprint(self) -> dict[str, str]:
-        """What a run that goes on must share with the one before."""
+        """Settings and records that a resumed run must share with the run it goes on with."""
         flags = {name: repr(value) for name, value in self.settings.fixed().items()}
         return flags | {"patches of the records": repr(read_index(self.settings.records_dir)["patches"])}

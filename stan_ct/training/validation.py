@@ -1,4 +1,4 @@
-"""Which G is best: errors on validation patches, and the threshold of the real/fake check."""
+"""Validation of generators: errors on validation patches, and the threshold of the real/fake check."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ from stan_ct.patches.dataset import read_patches
 from stan_ct.training.competition import Competition
 
 QC_QUANTILE = 0.01
-"""The QC threshold lies below what all but this share of the patches reach which G makes of validation patches."""
+"""Quantile of P(real) over G's validation outputs from which the QC threshold is extrapolated."""
 
 Errors = dict[str, float]
 Metric = Callable[[np.ndarray], Callable[[np.ndarray], Errors]]
-"""Target patches (N, 256, 256) HU -> a function of output patches, same shape -> errors by name, the smaller the better."""
+"""Takes target patches, (N, 256, 256) HU; returns a function from output patches, same shape, to errors by name."""
 
 
 def absolute_error(target: np.ndarray) -> Callable[[np.ndarray], Errors]:
-    """Mean absolute error in HU: the metric where no other is given."""
+    """Mean absolute error in HU, the default metric."""
     return lambda output: {"mae": float(np.mean(np.abs(output - target)))}
 
 
 @dataclass(frozen=True)
 class Judgement:
-    """One copy of G on the validation patches.
+    """Validation result of one copy of G.
 
     Attributes:
-        errors: By name.
+        errors: Errors by name.
         p_real: P(real) under each D, (Ds, N).
     """
 
@@ -43,12 +43,12 @@ class Judgement:
 
     @property
     def error(self) -> float:
-        """What versions are compared by: the mean of the errors; infinite where one is undefined."""
+        """Mean of the errors, by which versions are compared; infinite if one is undefined."""
         return float(np.nan_to_num(np.mean(list(self.errors.values())), nan=np.inf))
 
     @property
     def strictest(self) -> int:
-        """The D which is deceived least."""
+        """Number of the D that is deceived least."""
         return int(np.argmin(self.p_real.mean(1))) if len(self.p_real) else 0
 
     @property
@@ -68,16 +68,16 @@ class Validation:
     """Measures generators on validation patches.
 
     Args:
-        folder: Patch records.
+        folder: Folder of patch records.
         window: HU <-> [-1, 1].
-        limit: Patches at most, evenly spread over the records; 0 for all.
-        metric: Makes the error function of the target patches.
-        filtered: Sources as the records' front end makes them.
-        mask_losses: Errors are those inside what the pipeline takes from G, see `stan_ct.networks.losses.mask_to_target`.
+        limit: Largest number of patches, evenly spread over the records; 0 for all.
+        metric: Metric, given the target patches.
+        filtered: Whether sources have passed the records' front end.
+        mask_losses: Whether pixels that losses ignore are ignored here too.
     Attributes:
         source: (N, 256, 256, 1) float32 in [-1, 1].
-        target: The same.
-        source_errors: Of source patches as they are (after the front end, where there is one).
+        target: Same shape.
+        source_errors: Errors of the source patches (after the front end, if there is one).
     """
 
     def __init__(
@@ -100,11 +100,11 @@ class Validation:
         self.source_errors = self._errors(window.to_hu(np.asarray(judged)[..., 0]))
 
     def latent(self, model: Competition, batch: int = 4) -> float:
-        """L_lat (Eq. 5) of the first G on one fixed batch: what falls in G-phases and rests in D-phases (Fig. 5)."""
+        """L_lat (Eq. 5) of the first G on one fixed batch, as in Fig. 5: it falls in G-phases and is constant in D-phases."""
         return float(_latent(model.generators[0], *(tf.constant(patches[:batch]) for patches in (self.source, self.target))))
 
     def __call__(self, model: Competition, copy: int, batch: int = 8) -> Judgement:
-        """Errors of one generator, and what the discriminators think of what it makes."""
+        """Errors of one generator, and P(real) of its outputs under each D."""
         made, judged = [], []
         for i in range(0, len(self.source), batch):
             source, target = (tf.constant(patches[i : i + batch]) for patches in (self.source, self.target))
@@ -118,7 +118,7 @@ class Validation:
 def _judge(
     model: Competition, copy: int, source: tf.Tensor, target: tf.Tensor, window: HUWindow, mask_losses: bool
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """What one generator makes, (B, 256, 256, 1), as it is judged, and P(real) of it under each D, (Ds, B)."""
+    """Masked output of one generator, (B, 256, 256, 1), and its P(real) under each D, (Ds, B)."""
     # Clipped as the pipeline does, which judges what can be written.
     patches = tf.clip_by_value(model.generators[copy](source, training=False), -1.0, 1.0)
     patches = mask_to_target(source, target, patches, window) if mask_losses else patches

@@ -1,4 +1,4 @@
-"""Which version of G is kept: each is measured on validation patches, the best is the model."""
+"""Versions of G: each is measured on validation patches, and the best is the model."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -19,45 +20,55 @@ from stan_ct.training.validation import Judgement, Validation
 
 
 class Versions:
-    """Measures Gs; the best goes into the model folder.
+    """Measures versions of G, and keeps the best in the model folder.
 
-    A G is kept at the end of a G-phase, or of the run, with the D that it deceives least of those that it trained against,
-    and with a QC threshold that all but a few of its validation patches reach: its own judges accept what it makes.
+    A version is the state of G at the end of a G-phase, or of the run. It is saved with the D it deceives least, of those it
+    trained against, and with a QC threshold that nearly all its validation outputs reach under that D.
 
     Args:
-        settings: Of the run.
-        config: Of the model.
+        settings: Settings of the run.
+        config: Configuration of the model.
         model: The copies.
-        validation: Measures them.
+        validation: Validation patches.
         chief: Whether this process writes.
     Attributes:
-        config: The best version's.
-        best: Its error.
-        best_number: Its number; None before the first.
+        config: Configuration of the best version.
+        best: Validation error of the best version.
+        best_number: Number of the best version; None before the first.
     """
 
     def __init__(
         self, settings: TrainSettings, config: ModelConfig, model: Competition, validation: Validation, chief: bool
     ) -> None:
         self._settings, self.config, self._model, self._validation, self._chief = settings, config, model, validation, chief
-        self.best, self.best_number = float("inf"), None
+        self.best = float("inf")
+        self.best_number: int | None = None
+
+    def state(self) -> dict[str, Any]:
+        """The best version so far, JSON-able."""
+        return {"best": self.best, "best_version": self.best_number, "qc_threshold": self.config.qc_threshold}
+
+    def resume(self, state: dict[str, Any]) -> None:
+        """Goes on from what :meth:`state` returned."""
+        self.best, self.best_number = state["best"], state["best_version"]
+        self.config = replace(self.config, qc_threshold=state["qc_threshold"])
 
     def keep_start(self) -> None:
-        """Keeps a residual G as it starts, version 0: the identity, as good as what it is given, unless a version beats it."""
+        """Keeps an untrained residual G, the identity, as version 0: no model is worse on validation than its own input."""
         if self._settings.generator.residual and not self._settings.init_model:
             judgement = Judgement(self._validation.source_errors, np.zeros((0, len(self._validation.source))))
             if np.isfinite(judgement.error):
                 self._keep_best(0, 0, judgement)
 
     def measure(self, number: int, display: Display, step: int, minutes: float, busy: float) -> None:
-        """Measures the copies that train, shows what they are worth, and keeps what is to be kept.
+        """Measures the copies that train, displays their errors, and keeps the best.
 
         Args:
-            number: Of the version.
-            display: Shows it.
-            step: Steps of G.
-            minutes: Of training.
-            busy: Share of the loop that was steps of the networks.
+            number: Number of the version.
+            display: Display of the run.
+            step: Number of steps of G.
+            minutes: Minutes of training.
+            busy: Fraction of the time spent in steps of the networks.
         """
         with self._averaged():
             judged = {copy: self._validation(self._model, copy) for copy in self._settings.rules.trainable}
@@ -80,7 +91,7 @@ class Versions:
         self.config = self._save(Path(self._settings.output_dir), copy, judgement)
 
     def _save(self, folder: Path, copy: int, judgement: Judgement) -> ModelConfig:
-        """Writes a G, the D that it deceives least, and the threshold of the real/fake check."""
+        """Writes a G, the D it deceives least, and the threshold of the real/fake check."""
         config = replace(self.config, qc_threshold=judgement.qc_threshold)
         if self._chief:
             discriminator = self._model.discriminators[judgement.strictest] if self._model.discriminators else None
@@ -89,7 +100,7 @@ class Versions:
 
     @contextmanager
     def _averaged(self) -> Iterator[None]:
-        """While it is entered, Gs have the moving averages of their weights, where such are kept."""
+        """Context in which Gs have the moving averages of their weights, if there are any."""
         model = self._model
         kept = [checkpoints.take(generator.trainable_variables) for generator in model.generators if self._settings.ema]
         for generator, optimizer, _ in zip(model.generators, model.g_optimizers, kept, strict=False):

@@ -49,13 +49,38 @@ def test_texture_loss_goes_by_tiles():
     assert float(texture_loss(patches_of(left), patches_of(right), WINDOW)) > 0.3
 
 
-def test_texture_loss_agrees_with_the_glcm():
-    """The four measures are the features of the co-occurrence matrix of the same gray levels, energy within a few percent."""
+def test_features_agree_with_the_glcm():
+    """They are the features of the co-occurrence matrix of the same gray levels, but energy is about `SAME` times as large."""
     hu = gaussian_filter(np.random.default_rng(2).normal(0, 200, (256, 256)), 1)
-    measured = texture_features(tf.constant((hu[None] + 1000) * 256 / 1900, tf.float32)).numpy()[0]
-    found = dict(zip(FEATURES, features(hu, Discretization.fixed_number(256)), strict=True))
-    wanted = [found[name] for name in ("dissimilarity", "contrast", "homogeneity")]
-    np.testing.assert_allclose(measured[:3], wanted, rtol=0.02)
+    *measured, energy = texture_features(tf.constant((hu[None] + 1000) * 256 / 1900, tf.float32)).numpy()[0]
+    expected = dict(zip(FEATURES, features(hu, Discretization.fixed_number(256)), strict=True))
+    np.testing.assert_allclose(measured, [expected[n] for n in ("dissimilarity", "contrast", "homogeneity")], rtol=0.02)
+    assert energy == pytest.approx(2 * expected["energy"], rel=0.06)
+
+
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_all_four_directions_count(mirrored):
+    """Stripes along one diagonal, 0, 10, 20, 10 levels high: neighbours along it are equal, across it they differ by 20 or 0.
+
+    To the right and below they differ by 10. It is the same for stripes along the other diagonal.
+    """
+    rows, columns = np.indices((64, 64))
+    gray = np.array([0.0, 10.0, 20.0, 10.0])[(rows + columns if mirrored else rows - columns) % 4]
+    dissimilarity, contrast, homogeneity, _ = texture_features(tf.constant(gray[None], tf.float32)).numpy()[0]
+    assert dissimilarity == pytest.approx((10 + 10 + 0 + 10) / 4, rel=1e-3)
+    assert contrast == pytest.approx((100 + 100 + 0 + 200) / 4, rel=1e-3)
+    assert homogeneity == pytest.approx((1 / 101 + 1 / 101 + 1 + (1 / 401 + 1) / 2) / 4, rel=1e-3)
+
+
+@pytest.mark.parametrize(("height", "equal"), [(0.0, 1.0), (1.0, 0.5), (1.5, 0.25), (1.98, 0.01), (2.02, 0.0), (50.0, 0.0)])
+def test_energy_of_bands(height, equal):
+    """Bands of 16 rows: two of the four shifts lead to an equal band, two to one of another height.
+
+    Pixels that differ by `height` gray levels are equal to the degree of 1 - height / 2, pairs to the square of that.
+    """
+    gray = np.broadcast_to((np.arange(64) // 16 % 2)[:, None] * height, (64, 64))
+    energy = texture_features(tf.constant(gray[None], tf.float32)).numpy()[0, 3]
+    assert energy == pytest.approx(np.sqrt((1 + 1 + 2 * equal**2) / 4), rel=1e-4)
 
 
 def test_texture_loss_moves_g():

@@ -28,7 +28,8 @@ def competition(seed, filters=1, number=2):
         build_discriminator(DiscriminatorConfig(base_filters=filters, spectral=True), initialization="he")
         for _ in range(number)
     ]
-    model = Competition(generators, discriminators, LossSettings())
+    model = Competition(generators, discriminators)
+    model.compile(LossSettings())
     rng = np.random.default_rng(seed)
     batch = [tf.constant(rng.uniform(-1, 1, (1, 256, 256, 1)), tf.float32) for _ in "ab"]
     model.d_step(*batch, range(number))

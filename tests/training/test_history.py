@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from stan_ct.training.history import TERMS, Board, Table, history_columns, history_row, image_panel
+from stan_ct.training.history import TERMS, Board, Table, history_columns, image_panel
 
 
 def rows(path):
@@ -69,16 +69,6 @@ def test_history_columns():
         *("p_real_target_d0", "p_real_synthesized_d0_g0", "p_real_synthesized_d0_g1"),
     ]
     assert history_columns(2, 0)[-1] == "latent_validation"
-
-
-def test_history_row():
-    """P(real) where somebody looked: D's row, G's column."""
-    judged = np.array([[0.1, np.nan], [0.3, np.nan]])
-    row = history_row({"l1": np.float32(0.5)}, np.full(2, np.nan), judged)
-    assert row == {"l1": 0.5, "p_real_synthesized_d0_g0": 0.1, "p_real_synthesized_d1_g0": 0.3}
-    row = history_row({}, np.array([np.nan, 0.9]), np.array([[np.nan] * 2, [0.2, 0.4]]))
-    assert row == {"p_real_target_d1": 0.9, "p_real_synthesized_d1_g0": 0.2, "p_real_synthesized_d1_g1": 0.4}
-    assert set(row) <= set(history_columns(2, 2))
 
 
 def test_image_panel():

@@ -194,7 +194,7 @@ def test_history():
 
 def test_no_opponents():
     """Without Ds, Gs train in phases of g_phase_steps, never wait, and each phase is a version."""
-    referee = Referee(replace(TWO, g_phase_steps=3), opponents=False)
+    referee = Referee(replace(TWO, g_phase_steps=3), has_discriminators=False)
     verdicts = [referee.observe(np.zeros(0), np.zeros((0, 2))) for _ in range(6)]
     assert [v.ended for v in verdicts] == ["", "", "won", "", "", "won"]
     assert not any(v.roll_back or v.keep or v.restore for v in verdicts)

@@ -631,7 +631,7 @@ rules = PhaseRules(d_phase_steps=2, g_phase_steps=3, max_rollbacks=1, averaging_
 small = dict(generator=GeneratorConfig(base_filters=1), batch_size=2, precision="float32", phases=rules)
 trainer.train(TrainSettings(records, folder, max_epochs=int(epochs), **small))
 (run,) = runs
-pairs = [run.strategy.experimental_local_results(v.value) for every in run.players.all().values() for v in every]
+pairs = [run.strategy.experimental_local_results(v.value) for every in run.phases.players.all().values() for v in every]
 print(run.strategy.num_replicas_in_sync, len(pairs), all(np.array_equal(a.numpy(), b.numpy()) for a, b in pairs))
 """
 
@@ -657,9 +657,10 @@ def test_each_step_is_traced_once(records, tmp_path, monkeypatch):
     train(settings(records, tmp_path, max_epochs=2))
     (run,) = runs
     assert run.position == 14
-    assert [run._compiled(phase, (0,)).experimental_get_tracing_count() for phase in "dg"] == [1, 1]
-    assert run._compiled.cache_info().currsize == 2
-    assert run.snapshots == {}  # nothing is kept that nobody goes back to
+    step = run.model._compiled_step
+    assert [step(phase, (0,)).experimental_get_tracing_count() for phase in "dg"] == [1, 1]
+    assert step.cache_info().currsize == 2
+    assert run.phases.snapshots == {}  # nothing is kept that nobody goes back to
 
 
 def test_fine_tuning_starts_from_the_models_networks(records, model, tmp_path):

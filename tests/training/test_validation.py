@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 from stan_ct.ct.hounsfield import HUWindow
-from stan_ct.networks.config import DiscriminatorConfig, GeneratorConfig, LossSettings
+from stan_ct.networks.config import DiscriminatorConfig, GeneratorConfig
 from stan_ct.networks.discriminator import build_discriminator
 from stan_ct.networks.generator import build_generator
 from stan_ct.training.competition import Competition
@@ -74,7 +74,7 @@ def test_generators_are_judged_in_hu(numbered, conditional):
     networks = [
         build_discriminator(DiscriminatorConfig(conditional=conditional, base_filters=1), initialization="he") for _ in range(2)
     ]
-    model = Competition([], networks, LossSettings(), conditional=conditional)
+    model = Competition([], networks)
     model = Played(generators, networks, model.judge)
     validation = Validation(numbered, WINDOW, 0)
     target = WINDOW.to_hu(validation.target)
@@ -91,7 +91,7 @@ def test_generators_are_judged_in_hu(numbered, conditional):
 
 def test_unet_is_judged_by_errors_alone(numbered):
     """Without Ds there is P(real) of none."""
-    model = Competition([build_generator(GeneratorConfig(base_filters=1, residual=True))], [], LossSettings())
+    model = Competition([build_generator(GeneratorConfig(base_filters=1, residual=True))], [])
     validation = Validation(numbered, WINDOW, 3)
     judgement = validation(model, 0)
     assert judgement.p_real.shape == (0, 3)
@@ -115,9 +115,7 @@ def test_metric_is_made_of_the_target(numbered):
 
 def test_latent(numbered):
     """The latent loss on validation patches: mean |z(x) - z(G(x'))| of the first G."""
-    model = Competition(
-        [build_generator(GeneratorConfig(base_filters=1, residual=False), initialization="he")], [], LossSettings()
-    )
+    model = Competition([build_generator(GeneratorConfig(base_filters=1, residual=False), initialization="he")], [])
     validation, (generator,) = Validation(numbered, WINDOW, 3), model.generators
     z, z_made = (generator.encode(x)[0] for x in (validation.target, generator(validation.source)))
     assert validation.latent(model) == pytest.approx(float(np.abs(z - z_made).mean()), rel=1e-4)

@@ -144,7 +144,9 @@ def run(command: Command) -> int:
         if command["reader_answers"] or command["reader_study"]:
             print(readers(output_dir))
             return 0
-        report = evaluate(settings_from_flags(), reconstruct, box_artefacts, partial(tqdm, disable=None))
+        report = evaluate(
+            settings_from_flags(), reconstruct, box_artefacts, partial(tqdm, desc="reading headers", unit="file", disable=None)
+        )
         write_report(report, output_dir, {"evaluate.flags": command.effective_flags()})
         print(f"{summary(report)}\n\nAll of it: {output_dir / 'report.html'}")
     except (StanCTError, ValueError, OSError) as error:

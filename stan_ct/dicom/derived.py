@@ -36,16 +36,16 @@ class Derivation:
     """What was done to the source, for the DICOM headers and the UIDs.
 
     Attributes:
-        target: The look aimed at, e.g. "kernel L".
+        target: Protocol of the target, e.g. "kernel L".
         model: Name and short hash of the model.
-        key: Model hash and flags; with the source's UIDs it determines the new ones.
+        key: Model hash and flags; together with the source's UIDs it determines the new UIDs.
         sharpening: True for Derivation Code 113086 Edge enhancement, False for 113087 Smoothing.
-        created: Timezone-aware.
-        caution: What whoever reads the series must know, ASCII; it follows in the Derivation Description.
-        description: Derivation Description (0008,2111), ASCII; empty: that the series was standardized. One that does not
-            open with "STAN-CT" leaves the series a possible source.
+        created: Creation time, timezone-aware.
+        caution: Warning to readers (ASCII), appended to Derivation Description.
+        description: Derivation Description (0008,2111), ASCII; by default it says that the series was standardized. Only a
+            series whose description starts with "STAN-CT" is refused as a source.
         contribution: Contribution Description (0018,A00E) of the tool, ASCII.
-        attributes: Further (keyword, ASCII text) to set; "\\" parts values.
+        attributes: Further (keyword, ASCII text) to set; "\\" separates values.
     """
 
     target: str
@@ -70,7 +70,7 @@ def local_time(created: datetime, header: Dataset) -> datetime:
 
 
 def drop_stale(header: Dataset) -> None:
-    """Removes what described the old pixels. Private elements and group lengths go when the header is encoded."""
+    """Removes elements about the old pixels. Private elements and group lengths are removed when the header is encoded."""
     # An overlay without Overlay Data (60xx,3000) was in the unused bits of the old pixels.
     embedded = {g for g in range(0x6000, 0x6020, 2) if (g, 0x0102) in header and (g, 0x3000) not in header}
     for tag in list(header.keys()):
@@ -79,7 +79,7 @@ def drop_stale(header: Dataset) -> None:
 
 
 def describe(header: Dataset, instance: Instance, derivation: Derivation, created: datetime) -> None:
-    """Says that, how, when and from what the slice was derived."""
+    """Describes how, when and from which slice this one was derived."""
     kind = instance.header.get("ImageType") or []
     kind = [kind] if isinstance(kind, str) else list(kind)
     header.ImageType = ["DERIVED", "PRIMARY", *(kind[2:] if len(kind) > 2 and kind[2] else ["AXIAL", *kind[3:]])]

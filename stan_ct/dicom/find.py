@@ -1,4 +1,4 @@
-"""Any tree of files -> the CT series in it, and what else it holds."""
+"""Search for CT series in a directory tree."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from stan_ct.dicom.tolerance import tolerant
 
 @dataclass
 class Inventory:
-    """What a directory tree holds.
+    """Contents of a directory tree.
 
     Attributes:
         series: CT series that can be standardized, by study, series number and UID.
@@ -52,9 +52,9 @@ def find_series(
 
     Args:
         root: Directory or file.
-        exclude: Directories to leave out, such as the output; `.incomplete` below `root`, half made, always is.
-        progress: Wraps the iteration over files, such as `tqdm`.
-        accept_standardized: Whether series that STAN-CT wrote are found too, or refused as sources.
+        exclude: Directories to ignore, such as the output; unfinished ones (`.incomplete`) are always ignored.
+        progress: Wrapper of the iteration over files, such as `tqdm`.
+        accept_standardized: Whether series written by STAN-CT are found, or refused as sources.
     Returns:
         The inventory; equal for equal trees, whatever order the file system lists them in.
     Raises:
@@ -167,7 +167,7 @@ def _without_copies(instances: list[Instance], inventory: Inventory) -> list[Ins
 
 
 def _content(path: Path) -> str:
-    """Digest of what a slice shows and where; differs for a file that cannot be decoded."""
+    """Digest of position and HU of a slice; the path if it cannot be decoded."""
     try:
         header, stored = decode(path.read_bytes())
     except (Refused, OSError):

@@ -1,4 +1,4 @@
-"""The header of a DICOM file: is it CT, can it be standardized, what do its stored values mean?"""
+"""Headers of DICOM files: whether a file is a CT slice that can be standardized, and what its stored values mean."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ READ = (
     *("SeriesNumber", "SeriesDescription", "InstanceNumber", "ConvolutionKernel", "SliceThickness", "DerivationDescription"),
     *("NumberOfFrames", "Rows", "Columns"),
 )
-"""Attributes that are read without a check of their own."""
+"""Attributes whose values are used without further checks."""
 
 CONVERTED = (
     *READ,
@@ -31,9 +31,18 @@ CONVERTED = (
     *("RescaleSlope", "RescaleIntercept", "PixelPaddingValue", "PixelPaddingRangeLimit", "BitsStored", "PixelRepresentation"),
     *("Manufacturer", "TimezoneOffsetFromUTC", "LossyImageCompression"),
 )
-"""Attributes that are read of a slice after its file has been."""
+"""Attributes that are used after the file has been read."""
 
 VRS = {vr.value for vr in VR}
+
+ORTHONORMALITY_TOLERANCE = 0.01
+"""Largest error of the scalar products of the direction cosines of rows and columns."""
+
+SPACING_RANGE = (0.01, 100.0)
+"""Smallest and largest pixel spacing of a CT slice, mm."""
+
+BITS_STORED_RANGE = (12, 16)
+"""Smallest and largest Bits Stored (0028,0101) of a CT slice."""
 
 PIXEL_TAGS = {0x7FE00008: "float", 0x7FE00009: "float", 0x7FE00010: "integer"}
 
@@ -92,7 +101,7 @@ def convert_values(header: Dataset) -> None:
 
 
 def _check_vrs(header: FileDataset) -> None:
-    """Refuses a VR that does not exist where a value is read: pydicom would raise, and what follows is not certain either."""
+    """Refuses unknown VRs of the attributes in `READ`: pydicom would raise, and what follows in the file is uncertain."""
     for keyword in READ:
         element = header.get_item(Tag(keyword))  # as it lies in the file: getting the value would decode its text
         if element is not None and element.is_raw and element.VR is not None and element.VR not in VRS:
@@ -120,7 +129,7 @@ def check_header(header: Dataset, accept_standardized: bool = False) -> None:
 
     Args:
         header: From :func:`read_header`.
-        accept_standardized: Whether slices that STAN-CT wrote pass too.
+        accept_standardized: Whether slices written by STAN-CT are accepted.
     Raises:
         Refused: With the first reason found.
     """
@@ -145,14 +154,15 @@ def check_header(header: Dataset, accept_standardized: bool = False) -> None:
     keywords = ("SamplesPerPixel", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation")
     if _value(header, "PhotometricInterpretation", None) not in ("MONOCHROME1", "MONOCHROME2"):
         raise Refused("bad_pixel_format", f"Photometric Interpretation {_value(header, 'PhotometricInterpretation', None)!r}")
-    form = [_value(header, keyword, None) for keyword in keywords]
-    samples, allocated, stored, high, signed = form
-    if samples != 1 or allocated != 16 or stored not in range(12, 17) or high != stored - 1 or signed not in (0, 1):
+    samples, allocated, stored, high, signed = (_value(header, keyword, None) for keyword in keywords)
+    few, many = BITS_STORED_RANGE
+    sound = samples == 1 and allocated == 16 and stored in range(few, many + 1)
+    if not sound or high != stored - 1 or signed not in (0, 1):
         raise Refused("bad_pixel_format", f"{stored} bits stored in {allocated}, high bit {high}, {samples} sample(s)")
 
 
 STAMP = "STAN-CT"
-"""Opens the Derivation Description of every slice that STAN-CT writes."""
+"""Start of the Derivation Description (0008,2111) of every slice that STAN-CT writes."""
 
 
 def _check_rescale(header: Dataset) -> None:
@@ -170,7 +180,9 @@ def _check_geometry(header: Dataset) -> None:
         if len(values) != count or not np.isfinite(values).all():
             raise Refused("no_geometry", f"{keyword} {[float(v) for v in values]}")
     axes, spacing = vector(header, "ImageOrientationPatient").reshape(2, 3), vector(header, "PixelSpacing")
-    if np.abs(axes @ axes.T - np.eye(2)).max() > 0.01 or not 0.01 <= spacing.min() <= spacing.max() <= 100:
+    if np.abs(axes @ axes.T - np.eye(2)).max() > ORTHONORMALITY_TOLERANCE or not (
+        SPACING_RANGE[0] <= spacing.min() <= spacing.max() <= SPACING_RANGE[1]
+    ):
         raise Refused("no_geometry", f"orientation {axes.ravel().tolist()}, spacing {spacing.tolist()} mm")
     if not all(isinstance(n := _value(header, side, 0), int) and n >= 2 for side in ("Rows", "Columns")):
         raise Refused("no_geometry", f"{header.get('Rows')} x {header.get('Columns')} pixels")
@@ -189,7 +201,7 @@ def vector(header: Dataset, keyword: str) -> np.ndarray:
 
 
 def padding_range(header: Dataset) -> tuple[int, int] | None:
-    """Stored values that mean padding, both ends included: (0028,0120) to (0028,0121), or None.
+    """Range of stored values that mean padding, (0028,0120) to (0028,0121), both ends included; None if there is none.
 
     Some writers store a negative value with the unsigned VR (63536 for -2000) or the reverse: the bits are
     read as Pixel Representation says, as the pixels are.
@@ -246,6 +258,6 @@ def series_number(header: Dataset) -> int | None:
 
 
 def first_line(error: BaseException) -> str:
-    """What an exception says, in at most 160 characters."""
+    """Message of an exception on one line, at most 160 characters."""
     text = str(error).strip() or type(error).__name__
     return " ".join(text.split())[:160]

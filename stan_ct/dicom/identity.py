@@ -1,4 +1,4 @@
-"""Who a derived series is: its UIDs, its number and its time, all determined by the source and the run."""
+"""UIDs, Series Number and creation time of a derived series, determined by the source and the run."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ def creation_time() -> datetime:
 
 
 def derived_uid(source_uid: str, key: str) -> str:
-    """The UID of what is derived from `source_uid` with `key`: "2.25." and a UUID as an integer; equal for equal input."""
+    """UID of the object derived from `source_uid` with `key`: "2.25." and a UUID as an integer; equal for equal input."""
     return f"2.25.{uuid.uuid5(NAMESPACE, f'{source_uid} {key}').int}"
 
 
 def derived_series_uid(files: SeriesFiles, key: str) -> str:
-    """Series Instance UID of what is derived from a series; each pixel grid of it gives a series of its own."""
+    """Series Instance UID of the series derived from `files`; each pixel grid gives a series of its own."""
     return derived_uid(f"{files.uid}/{files.grid}", key)
 
 

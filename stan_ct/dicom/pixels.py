@@ -1,4 +1,4 @@
-"""The pixels of a DICOM file: decoded stored values, or a refusal; never a crash, never bits that were silently dropped."""
+"""Decoding of the pixels of a DICOM file: stored values or a refusal, never a crash or silently dropped bits."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ from stan_ct.dicom import header as dicom
 from stan_ct.dicom.refusal import Refused
 from stan_ct.dicom.tolerance import tolerant
 
-# GDCM ends the whole process at some damaged streams: used only where nothing else decodes (JPEG), and there apart.
+# GDCM crashes the process on some damaged streams: it is used only where nothing else decodes (JPEG), in another process.
 WITHOUT_GDCM = {
     **dict.fromkeys((JPEG2000, JPEG2000Lossless), ("pylibjpeg", "pillow")),
     **dict.fromkeys((JPEGLSLossless, JPEGLSNearLossless), ("pylibjpeg", "pyjpegls")),
 }
 """Transfer syntaxes that GDCM could decode too -> pydicom's plugins to use instead, in this order."""
 FRAGILE = {JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLossless, JPEGLosslessSV1}
-"""Transfer syntaxes that GDCM decodes, in a process of its own."""
+"""Transfer syntaxes that GDCM decodes, in a separate process."""
 
 
 @tolerant()
@@ -107,7 +107,7 @@ _lock, _pool = threading.Lock(), None
 
 
 def _apart(data: bytes) -> np.ndarray:
-    """Decodes in a process of its own, one file at a time; a crash there is this file's alone."""
+    """Decodes in a separate process, one file at a time, so that a crash concerns this file alone."""
     global _pool
     with _lock:
         if _pool is None:
@@ -120,7 +120,7 @@ def _apart(data: bytes) -> np.ndarray:
 
 
 def _decode_here(data: bytes) -> np.ndarray:
-    """Decodes; GDCM only mutters on stderr when it fills a stream that ends too early with what it likes."""
+    """Decodes in the separate process. GDCM completes a truncated stream with arbitrary values and says so on stderr only."""
     with tempfile.TemporaryFile() as muttered, tolerant():
         os.dup2(muttered.fileno(), 2)
         stored = _stored_values(_read(data))
@@ -136,9 +136,9 @@ def _native_syntax(dataset: FileDataset) -> UID:
 
 
 def _within_bits_stored(stored: np.ndarray, dataset: Dataset) -> np.ndarray:
-    """Stored values as Bits Stored holds them; what the unused bits above may lawfully contain is removed.
+    """Stored values within Bits Stored, without what the unused bits above may lawfully contain.
 
-    That is overlay planes (60xx,0102), and, in signed pixels, zeros where the sign was not extended.
+    These are overlay planes (60xx,0102), and, in signed pixels, zeros where the sign was not extended.
 
     Raises:
         Refused: `stored_value_overflow` for other values outside the range, unless they are padding.

@@ -1,4 +1,4 @@
-"""Why a slice or a series cannot be standardized: one name per reason, and what to do about it."""
+"""Reasons for which a slice or a series cannot be standardized, and advice for each."""
 
 from __future__ import annotations
 

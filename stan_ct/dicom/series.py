@@ -81,7 +81,7 @@ class SeriesFiles:
 
     @property
     def patient(self) -> str:
-        """Patient ID (0010,0020), or the study where it is empty: what a patient split goes by."""
+        """Patient ID (0010,0020), or Study Instance UID where it is empty; splits by patient use it."""
         return str(self.first.get("PatientID", "") or "") or self.study_uid
 
     @property
@@ -111,7 +111,7 @@ class SeriesFiles:
 
     @property
     def name(self) -> str:
-        """A folder name: series number, description, and eight characters that make it unique; no patient data."""
+        """Folder name: series number, description, and eight characters that make it unique; no patient data."""
         with tolerant():
             text = f"{self.first.get('SeriesNumber', '') or 0}-{self.first.get('SeriesDescription', '') or 'series'}"
         safe = re.sub(r"[^A-Za-z0-9]+", "-", text).strip("-")[:40]
@@ -147,13 +147,13 @@ class Series:
 def load_series(files: SeriesFiles, workers: int = 2) -> Series:
     """Reads and decodes the pixels of a series.
 
-    Slices that cannot be read are left out and named in `refusals`.
+    Slices that cannot be read are skipped and named in `refusals`.
 
     Args:
         files: From :func:`find_series`.
-        workers: Threads that decode.
+        workers: Number of threads that decode.
     Returns:
-        The series; `files.instances` then hold the slices read, with their SHA-256.
+        The series; its `files.instances` are the slices that were read, with their SHA-256.
     Raises:
         Refused: With the first slice's reason, if no slice could be read.
     """

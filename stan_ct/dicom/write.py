@@ -37,8 +37,8 @@ def to_stored(hu: np.ndarray, header: Dataset, padding: np.ndarray) -> np.ndarra
     """HU -> stored values, the inverse of the rescale: round((hu - intercept) / slope), clipped to what Bits Stored holds.
 
     Args:
-        hu: (H, W), HU. Where `padding` is True: the source's, which come back as the stored values they were.
-        header: Of the source slice.
+        hu: Slice, (H, W) HU; where `padding` is True, the HU of the source, which become its stored values again.
+        header: Header of the source slice.
         padding: (H, W) bool, True where the source pixel is padding.
     Returns:
         (H, W) int32. No pixel outside `padding` lies in the padding range (0028,0120): those that would take the
@@ -71,9 +71,9 @@ def write_series(
     Args:
         series: The source. Slices read from files are read again, for the bytes of their headers; nothing is changed.
         volume: (Z, H, W) float32, HU. Ignored where the source is padding.
-        folder: Where the files go.
-        derivation: What was done.
-        series_number: See :func:`stan_ct.dicom.identity.free_series_number`.
+        folder: Folder of the files.
+        derivation: Description of the derivation, for the headers and UIDs.
+        series_number: Series Number (0020,0011), from :func:`stan_ct.dicom.identity.free_series_number`.
     Returns:
         SOP Instance UIDs in the order of the slices.
     Raises:

@@ -53,7 +53,9 @@ def make_patches(settings: PatchSettings, workers: int = 1) -> dict:
     """
     rule, folder = settings.rule, Path(settings.output_dir)
     make_folder(folder)
-    found, refusals = find_trees(settings.input_dir, settings.split == "folders", lambda p: tqdm(p, "files", disable=None))
+    found, refusals = find_trees(
+        settings.input_dir, settings.split == "folders", lambda p: tqdm(p, "reading headers", unit="file", disable=None)
+    )
     parts = _split(found, rule, settings)
     check_margin(parts["train"], settings.margin)
     with Workers(workers) as pool:

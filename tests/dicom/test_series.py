@@ -499,6 +499,27 @@ def test_refused_by_name(tmp_path, wrong):
     assert outcome(tmp_path) == reason
 
 
+LIMITS = {
+    "smallest spacing": (put("PixelSpacing", ["0.0101", "0.7"]), put("PixelSpacing", ["0.0099", "0.7"])),
+    "largest spacing": (put("PixelSpacing", ["0.7", "99"]), put("PixelSpacing", ["0.7", "101"])),
+    "axes not orthogonal": tuple(
+        put("ImageOrientationPatient", ["1", "0", "0", shear, "0.99995", "0"]) for shear in ("0.0099", "0.0101")
+    ),
+    "axes not of length 1": tuple(put("ImageOrientationPatient", [n, "0", "0", "0", "1", "0"]) for n in ("1.0049", "1.0051")),
+    "fewest bits": tuple(lambda ds, n=n: ds.update({"BitsStored": n, "HighBit": n - 1}) for n in (12, 11)),
+}
+"""Limit -> changes to a header just inside and just outside."""
+
+
+@pytest.mark.parametrize("limit", LIMITS)
+def test_limits_of_headers(tmp_path, limit):
+    """Spacing of 0.01 to 100 mm, scalar products within 0.01 and 12 bits are accepted; a little beyond is refused."""
+    for num_refused, change in enumerate(LIMITS[limit]):
+        (path,) = write_ct(tmp_path / str(num_refused), random_stored((1, 8, 6)))
+        rewrite(path, change)
+        assert len(find_series(path).refusals) == num_refused
+
+
 @pytest.mark.parametrize(
     ("old", "new", "reason"),
     [

@@ -24,6 +24,9 @@ reproduce: $(READY) ## Repeat the paper's experiment; SCALE=smoke, laptop or pap
 lint: $(READY) ## Check style
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
 
+types: $(READY) ## Check types
+	@$(BIN)/mypy
+
 install: $(READY) ## Set up .venv
 
 clean: ## Remove what make made, but the real CT
@@ -40,4 +43,4 @@ $(READY): setup.py pyproject.toml
 	@touch $(READY)
 	@echo "Ready."
 
-.PHONY: help demo test test-slow reproduce lint install clean
+.PHONY: help demo test test-slow reproduce lint types install clean

@@ -9,6 +9,7 @@ from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 from stan_ct.errors import UsageError
 
 Settings = TypeVar("Settings")
+Many = Literal["", "commas", "repeated"]
 
 
 def option(
@@ -19,6 +20,7 @@ def option(
     maximum: float | None = None,
     flag: str = "",
     may_change: bool = False,
+    repeated: bool = False,
 ) -> Any:
     """A dataclass field that is also a command-line flag.
 
@@ -29,9 +31,10 @@ def option(
         maximum: Largest value allowed.
         flag: Name of the flag, where it is not that of the field.
         may_change: Whether a resumed run may have another value than the run it goes on with.
+        repeated: Whether the flag of a tuple takes one value at a time and may be repeated, as paths with commas require.
     """
-    limits = {"minimum": minimum, "maximum": maximum}
-    return field(default=default, metadata={"help": help, "flag": flag, "may_change": may_change, **limits})
+    about = {"help": help, "minimum": minimum, "maximum": maximum, "flag": flag}
+    return field(default=default, metadata={**about, "may_change": may_change, "repeated": repeated})
 
 
 @dataclass(frozen=True)
@@ -40,13 +43,14 @@ class Option:
 
     Attributes:
         flag: Name of the flag.
-        type: `bool`, `int`, `float` or `str`; `str` where there are choices.
+        type: `bool`, `int`, `float` or `str`; `str` where there are choices; of a tuple, the type of its elements.
         default: Default value; None where the flag is required.
         help: One sentence.
         choices: Allowed words; empty where any value will do.
         minimum: Smallest value allowed, or None.
         maximum: Largest value allowed, or None.
         required: Whether the flag must be given.
+        many: For a tuple, `commas` between its elements, or the flag `repeated` for each; empty for a single value.
     """
 
     flag: str
@@ -57,6 +61,7 @@ class Option:
     minimum: float | None = None
     maximum: float | None = None
     required: bool = False
+    many: Many = ""
 
 
 def options(settings: type) -> list[Option]:
@@ -68,21 +73,29 @@ def options(settings: type) -> list[Option]:
         if is_dataclass(kind) and isinstance(kind, type):
             found += options(kind)
         elif "help" in about:
+            many: Many = "" if get_origin(kind) is not tuple else "repeated" if about["repeated"] else "commas"
             choices = get_args(kind) if get_origin(kind) is Literal else ()
             required = each.default is MISSING
             default = None if required else each.default
             limits = (about["minimum"], about["maximum"])
             found.append(
-                Option(_flag(each), str if choices else kind, default, about["help"], choices, *limits, required=required)
+                Option(_flag(each), _element(kind), default, about["help"], choices, *limits, required=required, many=many)
             )
     return found
+
+
+def _element(kind: Any) -> type:
+    """Type of one value: `str` of choices, the type of the elements of a tuple, else the type itself."""
+    if get_origin(kind) is tuple:
+        return get_args(kind)[0]
+    return str if get_origin(kind) is Literal else kind
 
 
 def build(settings: Callable[..., Settings], values: Mapping[str, Any]) -> Settings:
     """Settings from values by flag name; other names are ignored, missing ones keep their defaults.
 
     Raises:
-        UsageError: If a value is out of its range.
+        UsageError: If a value is out of its range, or no number where numbers are expected.
     """
     types, chosen = get_type_hints(settings), {}
     for each in fields(settings):  # type: ignore[arg-type] # Callable is how mypy wants a class that returns Settings
@@ -91,8 +104,19 @@ def build(settings: Callable[..., Settings], values: Mapping[str, Any]) -> Setti
             if options(kind):
                 chosen[each.name] = build(kind, values)
         elif "help" in each.metadata and _flag(each) in values:
-            chosen[each.name] = values[_flag(each)]
+            chosen[each.name] = _value(_flag(each), kind, values[_flag(each)])
     return settings(**chosen)
+
+
+def _value(flag: str, kind: Any, value: Any) -> Any:
+    """Value of a field from that of its flag: of a tuple, its elements, which a flag holds as words."""
+    if get_origin(kind) is not tuple:
+        return value
+    try:
+        return tuple(_element(kind)(each) for each in value)
+    except ValueError:
+        given = ",".join(map(str, value))
+        raise UsageError(f"--{flag} expects numbers with commas between them, such as 1,3, not {given!r}") from None
 
 
 def check(settings: Any) -> None:
@@ -105,14 +129,19 @@ def check(settings: Any) -> None:
     for each in fields(settings):
         if "help" not in each.metadata:
             continue
-        value, low, high = getattr(settings, each.name), each.metadata["minimum"], each.metadata["maximum"]
-        choices = get_args(types[each.name]) if get_origin(types[each.name]) is Literal else ()
+        value, kind = getattr(settings, each.name), types[each.name]
+        choices = get_args(kind) if get_origin(kind) is Literal else ()
         if choices and value not in choices:
             raise UsageError(f"{each.name} must be one of {', '.join(choices)}, not {value!r}")
-        if low is not None and high is not None and not low <= value <= high:
-            raise UsageError(f"{each.name} must be between {low:g} and {high:g}, not {value}")
-        if low is not None and not low <= value:
-            raise UsageError(f"{each.name} must be at least {low:g}, not {value}")
+        for number in value if get_origin(kind) is tuple else (value,):
+            _check_limits(each.name, number, each.metadata["minimum"], each.metadata["maximum"])
+
+
+def _check_limits(name: str, number: Any, low: float | None, high: float | None) -> None:
+    if low is not None and high is not None and not low <= number <= high:
+        raise UsageError(f"{name} must be between {low:g} and {high:g}, not {number}")
+    if low is not None and not low <= number:
+        raise UsageError(f"{name} must be at least {low:g}, not {number}")
 
 
 def _flag(each: Any) -> str:

@@ -63,3 +63,27 @@ def test_limits(values, message):
         build(Outer, {"path": "p", **values})
     for allowed in ({"share": 0.0}, {"share": 1.0}, {"inner_size": 1}, {"kind": "b"}):
         build(Outer, {"path": "p", **allowed})
+
+
+@dataclass(frozen=True)
+class Lists:
+    """Settings that hold tuples."""
+
+    folders: tuple[str, ...] = option(help="Folders.", repeated=True)
+    sizes: tuple[float, ...] = option((1.0, 2.5), help="Sizes.", minimum=0)
+
+    def __post_init__(self):
+        check(self)
+
+
+def test_tuples():
+    """A tuple is a flag of many values, whose words become its elements; each element keeps the limits."""
+    assert options(Lists) == [
+        Option("folders", str, None, "Folders.", required=True, many="repeated"),
+        Option("sizes", float, (1.0, 2.5), "Sizes.", minimum=0, many="commas"),
+    ]
+    assert build(Lists, {"folders": ["a", "b"], "sizes": ["3", "0"]}) == Lists(("a", "b"), (3.0, 0.0))
+    with pytest.raises(UsageError, match="--sizes expects numbers with commas between them, such as 1,3, not '3,x'"):
+        build(Lists, {"folders": ["a"], "sizes": ["3", "x"]})
+    with pytest.raises(UsageError, match=r"sizes must be at least 0, not -0\.5"):
+        build(Lists, {"folders": ["a"], "sizes": ["3", "-0.5"]})

@@ -17,6 +17,8 @@ from stan_ct.errors import UsageError
 
 WIDTH, INDENT = 100, 6
 """Characters in a line of the help, and before the help of a flag."""
+REPEAT = ";\n    repeat this option"
+"""What absl adds to the help of a flag that may be repeated."""
 
 
 class Command:
@@ -67,7 +69,7 @@ class Command:
         """
         self.arguments = list(arguments)
         try:
-            self.values([self.name, *self._without_positional(expand(arguments))])
+            self.values([self.name, *self._named(expand(arguments))])
         except flags.UnrecognizedFlagError as error:
             near = difflib.get_close_matches(error.flagname.removeprefix("no"), list(self.values), 1)
             meant = f"; did you mean --{near[0]}?" if near else ""
@@ -75,22 +77,29 @@ class Command:
         except flags.Error as error:
             raise UsageError(f"{_plain(error)} (see stan-ct {self.name} --help)") from error
 
-    def _without_positional(self, arguments: Sequence[str]) -> list[str]:
-        """The arguments, those without a name as flags."""
-        named, bare, rest = [], [], list(arguments)
+    def _named(self, arguments: Sequence[str]) -> list[str]:
+        """The arguments, with those without a name turned into flags where they stand; after `--` none has a name."""
+        named: list[str] = []
+        rest, places = list(arguments), iter(self.positional)
         while rest:
             argument = rest.pop(0)
+            if argument == "--":
+                return [*named, *(self._positional(each, places) for each in rest)]
             if not argument.startswith("-") or argument == "-":
-                bare.append(argument)
+                named.append(self._positional(argument, places))
                 continue
             named.append(argument)
             if self._takes_next(argument) and rest:
                 named.append(rest.pop(0))
-        if len(bare) > len(self.positional):
+        return named
+
+    def _positional(self, argument: str, places: Iterator[str]) -> str:
+        flag = next(places, None)
+        if flag is None:
             usage = " ".join(flag.upper() for flag in self.positional)
             expected = f"at most {usage} without a name" if usage else "flags alone, as in --name=value"
-            raise UsageError(f"unexpected argument {bare[len(self.positional)]!r}: expected {expected}")
-        return [*(f"--{flag}={value}" for flag, value in zip(self.positional, bare, strict=False)), *named]
+            raise UsageError(f"unexpected argument {argument!r}: expected {expected}")
+        return f"--{flag}={argument}"
 
     def _takes_next(self, argument: str) -> bool:
         name = argument.lstrip("-")
@@ -106,8 +115,9 @@ class Command:
 
     def effective_flags(self, *excluded: str) -> str:
         """Every flag that has a value, one a line, as `--flagfile` reads them."""
-        names = [name for _, names in self._groups for name in names if name not in excluded]
-        return "".join(f"{self.values[name].serialize()}\n" for name in names if self[name] not in (None, [], ""))
+        names = [name for _, names in self._groups for name in names if name not in excluded and not self._is_alias(name)]
+        lines = [self.values[name].serialize() for name in names if self[name] is not None]
+        return "".join(f"{line}\n" for line in lines if line)  # a repeated flag without values has no line
 
     def usage(self) -> str:
         """What `--help` prints."""
@@ -116,24 +126,27 @@ class Command:
         for title, names in self._groups:
             lines += ["", f"{title}:"]
             for name in names:
-                if self.values[name].name == name:  # an alias is not listed again
+                if not self._is_alias(name):
                     lines += self._flag_help(name)
         lines += ["", "Any command:"]
         lines += _entry("--flagfile=FILE", "Flags from a file, one a line; flags after it override them.")
         lines += _entry("--preset=NAME", "Flags that ship with STAN-CT: stan-ct presets lists them.")
         return "\n".join(lines)
 
+    def _is_alias(self, name: str) -> bool:
+        return self.values[name].help.startswith("Alias for --")
+
     def _flag_help(self, name: str) -> list[str]:
         flag = self.values[name]
         choices = getattr(flag.parser, "enum_values", None)
         if flag.boolean:
-            form = f"--[no]{name}" if flag.default else f"--{name}"
+            form = f"--[no]{name} (on by default)" if flag.default else f"--{name}"
         else:
             form = f"--{name}={'|'.join(choices) if choices else _kind(flag)}"
-        given = flag.default not in (None, [], "", False)
-        default = f" Default: {_shown(flag.default)}." if given else ""
+        shown = flag.default not in (None, [], "") and not flag.boolean
+        default = f" Default: {_shown(flag.default)}." if shown else ""
         words = flag.help.partition(">: ")[2] if choices else flag.help  # absl puts the choices before them
-        return _entry(form, f"{words}{default}")
+        return _entry(form, f"{words.partition(REPEAT)[0]}{default}")
 
 
 def fail(name: str, error: object) -> int:
@@ -154,13 +167,9 @@ def _kind(flag: flags.Flag) -> str:
 
 
 def _shown(default: Any) -> str:
-    return (
-        ",".join(map(str, default))
-        if isinstance(default, list)
-        else f"{default:g}"
-        if isinstance(default, float)
-        else str(default)
-    )
+    if isinstance(default, list):
+        return ",".join(map(str, default))
+    return f"{default:g}" if isinstance(default, float) else str(default)
 
 
 def _plain(error: flags.Error) -> str:

@@ -77,4 +77,8 @@ def _read(path: Path) -> list[str]:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"--flagfile: {path} cannot be read: {error}") from error
-    return [line.strip() for line in lines if line.strip() and not line.strip().startswith(("#", "//"))]
+    found = [line.strip() for line in lines if line.strip() and not line.strip().startswith(("#", "//"))]
+    for line in found:
+        if not line.startswith("-"):
+            raise UsageError(f"--flagfile: {path} holds {line!r}: expected --name=value on each line, or a # comment")
+    return found

@@ -68,7 +68,7 @@ def prepare_streams() -> None:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
         setattr(sys, name, stream)
-    sys.stdout = PlainText(sys.stdout)  # type: ignore[assignment] # as much of a stream as print and tqdm need
+    sys.stdout = PlainText(sys.stdout)  # as much of a stream as print and tqdm need
 
 
 def release_streams() -> None:

@@ -15,9 +15,8 @@ from __future__ import annotations
 import sys
 
 from stan_ct.cli.command import Command, fail
-from stan_ct.cli.settings_flags import define_flags
+from stan_ct.cli.settings_flags import define_flags, settings_from_flags
 from stan_ct.errors import StanCTError
-from stan_ct.options import build
 
 GROUPS = {
     "What and where": ("records_dir", "output_dir", "name", "init_model", "method"),
@@ -44,7 +43,7 @@ def run(command: Command) -> int:
     from stan_ct.quiet import quiet_start
     from stan_ct.training.settings import TrainSettings
 
-    settings = build(TrainSettings, command.values.flag_values_dict())  # before TensorFlow, which takes seconds to load
+    settings = settings_from_flags(TrainSettings, command.values)  # before TensorFlow, which takes seconds to load
     with quiet_start():
         from stan_ct.features.errors import texture_errors
         from stan_ct.training.stopping import Stopped

@@ -10,14 +10,18 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Literal
 
 from stan_ct import __version__
 from stan_ct.ct.filters import FrontEnd
+from stan_ct.options import check, option
 from stan_ct.patches.cutting import Shard, distribute
 from stan_ct.patches.pairs import Pairing, PairingError, PairingRule, SeriesPair
 from stan_ct.patches.protocol import protocol_of
 from stan_ct.patches.sampling import PATCH_SIZE
 from stan_ct.patches.splits import Key, Split, key_of
+
+FrontEndKind = Literal["none", "amplitude", "wiener"]
 
 
 @dataclass(frozen=True)
@@ -51,27 +55,43 @@ class PatchSettings:
         seed: Seed of patches and patients.
     Raises:
         PairingError: If a number is not finite, or a front end cannot be fitted.
+        UsageError: If a value is out of its range.
     """
 
-    input_dir: tuple[str, ...]
-    output_dir: str
-    source_kernels: tuple[str, ...]
-    target_kernel: str
-    pairing: Pairing = "kernel"
-    target_thickness: float = 0.0
-    thicknesses: tuple[float, ...] = ()
-    split: Split = "patient"
-    validation_fraction: float = 0.2
-    test_fraction: float = 0.0
-    block: int = 4
-    patches_per_slice: int = 40
-    train_patches: int = 0
-    validation_patches: int = 0
-    test_patches: int = 0
-    resized: bool = False
-    margin: int = 16
-    front_end: str = "none"
-    seed: int = 0
+    input_dir: tuple[str, ...] = option(help="Tree of DICOM series; repeat the flag for more trees.", repeated=True)
+    output_dir: str = option(help="Directory of the records and their index.")
+    source_kernels: tuple[str, ...] = option(help="Convolution Kernels of the non-standard protocols.")
+    target_kernel: str = option(help="Convolution Kernel of the standard protocol.")
+    pairing: Pairing = option(
+        "kernel",
+        help="kernel: pairs differ in the kernel, at equal slice thickness; standard: any protocol pairs with the standard.",
+    )
+    target_thickness: float = option(
+        0.0, help="Slice thickness of the standard protocol, mm, for --pairing=standard.", minimum=0
+    )
+    thicknesses: tuple[float, ...] = option((), help="Slice thicknesses of the sources, mm; by default all.")
+    split: Split = option(
+        "patient",
+        help="patient: whole patients; folders: the folders train, validation and test of each tree; blocks: every third block "
+        "of slices validates; halves: every second block tests, and every third of the others validates.",
+    )
+    validation_fraction: float = option(
+        0.2, help="Share of the patients that validate, for --split=patient.", minimum=0, maximum=1
+    )
+    test_fraction: float = option(0.0, help="Share of the patients that test, for --split=patient.", minimum=0, maximum=1)
+    block: int = option(4, help="Slices in a block, for --split=blocks and --split=halves.", minimum=1)
+    patches_per_slice: int = option(40, help="Random patches cut from each slice, where no total is given.", minimum=1)
+    train_patches: int = option(0, help="Training patches in total, distributed evenly; 0: --patches_per_slice.", minimum=0)
+    validation_patches: int = option(0, help="Validation patches of each source kernel; 0: --patches_per_slice.", minimum=0)
+    test_patches: int = option(0, help="Test patches of each source kernel; 0: --patches_per_slice.", minimum=0)
+    resized: bool = option(
+        False, help="Patches of 100 to 256 pixels resized to 256 (the paper), instead of 256 pixels at native scale."
+    )
+    margin: int = option(
+        16, help="Width of the border around training patches within which augmentation shifts them, pixels.", minimum=0
+    )
+    front_end: FrontEndKind = option("none", help="Radial filter that is fitted, and applied to source slices.")
+    seed: int = option(0, help="Seed of patches and patients.")
 
     def __post_init__(self) -> None:
         for name in ("target_thickness", "thicknesses", "validation_fraction", "test_fraction"):
@@ -84,6 +104,7 @@ class PatchSettings:
                 "a front end filters from one kernel to another, so it needs pairs of equal thickness: choose "
                 "--pairing=kernel, or --front_end=none"
             )
+        check(self)
 
     @property
     def rule(self) -> PairingRule:

@@ -158,6 +158,59 @@ def test_arguments_without_a_name(arguments):
     assert (loud["loud"], loud["name"]) == (True, "Ann")
 
 
+def test_arguments_without_a_name_count_where_they_stand():
+    """The last value counts, whichever way it is given; after `--` nothing is a flag, and nothing is lost."""
+    for arguments, name in (
+        (["Ann", "--name=Bob"], "Bob"),
+        (["--name=Bob", "Ann"], "Ann"),
+        (["--times=2", "--", "-Ann"], "-Ann"),
+    ):
+        made = greeting()
+        made.parse(arguments)
+        assert made["name"] == name
+    with pytest.raises(UsageError, match="unexpected argument '--times=2'"):
+        greeting().parse(["Ann", "--", "--times=2"])
+
+
+def test_a_flag_file_holds_flags_alone(tmp_path):
+    """A line that is no flag is refused, rather than taken for a path."""
+    (tmp_path / "odd.flags").write_text("times=2\n")
+    with pytest.raises(UsageError, match="holds 'times=2': expected --name=value on each line"):
+        greeting().parse([f"--flagfile={tmp_path / 'odd.flags'}"])
+
+
+PRESETS_OF = {"_patches": "make-patches", "_patients": "simulate", "grid": "simulate"}
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_every_preset_is_understood(name):
+    """The command that a preset is for takes all its flags."""
+    from importlib import import_module
+
+    kind = next((command for ending, command in PRESETS_OF.items() if name.endswith(ending)), "train")
+    made = import_module(f"stan_ct.cli.{kind.replace('-', '_')}").command()
+    paths = {"train": ["R", "O"], "make-patches": ["I", "O"], "simulate": ["--output_dir=O"]}[kind]
+    made.parse([f"--preset={name}", *paths])
+
+
+def test_choices_of_reconstruct_are_those_of_the_settings():
+    """Its flags are written out, so that help loads no NumPy; words and defaults are those of the dataclasses."""
+    from typing import get_args, get_type_hints
+
+    from stan_ct.cli import reconstruct
+    from stan_ct.reconstruction.run import ReconstructSettings
+    from stan_ct.reconstruction.settings import PipelineSettings
+
+    values, types = reconstruct.command().values, get_type_hints(PipelineSettings)
+    for name in ("fusion", "patch_layout", "fusion_weights", "hu_rescale", "mask", "on_unqualified"):
+        assert set(values[name].parser.enum_values) == set(get_args(types[name])), name
+    assert set(values["precision"].parser.enum_values) < set(get_args(get_type_hints(ReconstructSettings)["precision"]))
+    for name in ("target", "fusion", "precision", "allow_out_of_protocol", "flat", "overwrite", "show_identifiers", "dry_run"):
+        assert values[name].default == getattr(ReconstructSettings, name), name
+    assert tuple(values["model"].default) == ReconstructSettings.models
+    assert values["seed"].default == PipelineSettings.seed
+
+
 def test_flags_of_a_file_are_overridden_by_those_after_it(tmp_path):
     """--flagfile and --preset stand for their flags, in their place; files may name files and presets."""
     inner, outer = tmp_path / "inner.flags", tmp_path / "outer.flags"

@@ -563,7 +563,7 @@ def test_a_worker_that_is_killed(tmp_path):
     done = run_script(before, *script_flags(tmp_path), "--workers=2", path=[tmp_path])
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.splitlines()[-1] == (
-        "make_patches: a worker was ended, probably for lack of memory: choose fewer --workers; the same command goes on"
+        "make-patches: a worker was killed, for lack of memory perhaps: try fewer --workers; the same command goes on"
     )
     assert "Traceback" not in done.stderr
     assert run_script("", *script_flags(tmp_path), "--workers=1").returncode == 0
@@ -583,7 +583,7 @@ def test_nan_on_the_command_line(tmp_path):
     for flag in ("--validation_fraction=nan", "--test_fraction=nan", "--target_thickness=nan", "--thicknesses=1,nan"):
         done = run_script("", *script_flags(tmp_path), flag)
         name = flag.partition("=")[0]
-        assert (done.returncode, done.stderr) == (1, f"make_patches: {name} expects a finite number, not nan\n")
+        assert (done.returncode, done.stderr) == (1, f"make-patches: {name} expects a finite number, not nan\n")
 
 
 def test_script(cohort, tmp_path):
@@ -609,7 +609,7 @@ def test_script(cohort, tmp_path):
     assert read_index(tmp_path / "records")["settings"]["thicknesses"] == [3.0]
     bad = subprocess.run([*command, "--split=folders"], capture_output=True, text=True, env=environment, check=False)
     assert (bad.returncode, bad.stdout) == (1, "")
-    assert bad.stderr.startswith("make_patches: --split=folders expects folders train, validation")
+    assert bad.stderr.startswith("make-patches: --split=folders expects folders train, validation")
 
 
 @pytest.mark.parametrize("name", ["philips", "default", "paper"])
@@ -620,5 +620,5 @@ def test_flagfiles(name, tmp_path):
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     assert done.returncode == 1
-    assert done.stderr.startswith("make_patches: ")
+    assert done.stderr.startswith("make-patches: ")
     assert "nowhere" in done.stderr

@@ -16,7 +16,7 @@ table() { # OUT ROWS: prints rows (a pattern) of a report, the five errors and t
   $python - "$1" "$2" <<'PY'
 import csv, pathlib, re, sys
 cells = {}
-for name in ("table_series_written_dicom", "table_hu_written_dicom"):
+for name in ("table_errors_written_dicom", "table_hu_written_dicom"):
     for line in csv.DictReader((pathlib.Path(sys.argv[1]) / f"{name}.csv").open()):
         cells.setdefault(line["row"], {})[line["column"]] = line
 errors = ("dissimilarity", "contrast", "homogeneity", "energy", "correlation")

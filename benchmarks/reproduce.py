@@ -15,12 +15,14 @@ Exit codes: 0 done; else that of the first script that failed.
 import argparse
 import csv
 import json
-import re
 import shutil
 import subprocess
 import sys
 from itertools import pairwise
 from pathlib import Path
+
+from stan_ct.features.glcm import FEATURES
+from stan_ct.reconstruction.settings import PAPER_ROWS
 
 ROOT = Path(__file__).resolve().parents[1]
 PRESETS = {
@@ -38,9 +40,11 @@ OF_ITS_OWN = {"ganai": ("--num_copies=2",)}
 CLASSICAL = {"histogram matching": "histogram", "radial filter": "kernel_filter"}
 """Row of Table 1 -> its method."""
 OURS, PAPER, FILTER, SHIPPED = "STAN-CT with front end", "STAN-CT", "radial filter", "the model that ships"
-FEATURES = ("dissimilarity", "contrast", "homogeneity", "energy", "correlation")
+WRITTEN = "written_dicom"
+"""Subject of the tables of series in the keys of a report."""
+Tables = dict[str, dict[str, dict[str, float]]]
+"""Key of a table -> row -> column -> number."""
 ALLOW = "--allow_out_of_protocol"  # it is to be measured, whatever the guard says
-TABLE_2 = ("straightforward", "w/ overlap check", "w/ real/fake check", "STAN-CT (paper)")
 
 
 class Steps:
@@ -119,7 +123,8 @@ def series_of(patients: Path, kernel: str, folder: Path) -> Path:
 
 def claims(table_1: Path, tables_2: dict[str, Path], models: dict[str, Path], kernels: list[str]) -> str:
     """What the paper says and what was asked of us, and whether it is so here, as Markdown."""
-    errors = {kernel: read_table(table_1 / f"table_1_{kernel.lower()}_to_bl64.csv") for kernel in kernels}
+    reports = {"table 1": read_tables(table_1)} | {kernel: read_tables(folder) for kernel, folder in tables_2.items()}
+    errors = {kernel: reports["table 1"][f"errors_{patches_of(kernel)}"] for kernel in kernels}
     lines = ["| what is said | here |", "|---|---|"]
     for kernel, asked in (("BL57", 5), ("BR40", 4)):
         if kernel in errors:
@@ -129,9 +134,9 @@ def claims(table_1: Path, tables_2: dict[str, Path], models: dict[str, Path], ke
         won = {kernel: wins(errors[kernel], PAPER, row) for kernel in kernels}
         told = ", ".join(f"{kernel} {n} of 5" for kernel, n in won.items())
         lines.append(f"| STAN-CT below {row} | {answer(all(n > 2 for n in won.values()))}: {told} |")
-    for kernel, folder in tables_2.items():
-        written = read_table(folder / "table_2_written_dicom.csv")
-        contrast = [written[row]["contrast"] for row in TABLE_2]
+    for kernel in tables_2:
+        written = reports[kernel][f"errors_{WRITTEN}"]
+        contrast = [written[row]["contrast"] for row in PAPER_ROWS]
         falls = all(a > b for a, b in pairwise(contrast))
         told = " → ".join(f"{c:.3f}" for c in contrast)
         lines.append(
@@ -140,37 +145,50 @@ def claims(table_1: Path, tables_2: dict[str, Path], models: dict[str, Path], ke
     lines.append(f"| The first version of G is better than the source (Fig. 3) | {first_versions(models)} |")
     lines.append(f"| Latent loss falls in G-phases alone (Fig. 5) | {latent(models[PAPER] / 'history.csv')} |")
     for kernel in kernels:
-        lines += goals(f"{kernel}, test patches, {OURS}", table_1, f"table_1_{kernel.lower()}_to_bl64", OURS)
+        lines += goals(f"{kernel}, test patches, {OURS}", reports["table 1"], patches_of(kernel), OURS)
         for row in (OURS, SHIPPED):
-            lines += goals(f"{kernel}, written DICOM, {row}", tables_2[kernel], "table_2_written_dicom", row)
+            lines += goals(f"{kernel}, written DICOM, {row}", reports[kernel], WRITTEN, row)
     return "\n".join(lines) + "\n"
 
 
-def goals(subject: str, report: Path, table: str, row: str) -> list[str]:
-    """What is asked of a row: errors, concordance, bias; nothing where the row is not in the report."""
-    errors, rest = read_table(report / f"{table}.csv"), re.sub(r"^table_\d_", "", table)
+def goals(title: str, tables: Tables, subject: str, row: str) -> list[str]:
+    """Goals of a row: errors, concordance, bias; empty if the row is not in the report."""
+    errors = tables[f"errors_{subject}"]
     if row not in errors:
         return []
     mine = [errors[row][feature] for feature in FEATURES]
     best = sum(all(errors[row][f] <= other.get(f, float("inf")) for other in errors.values()) for f in FEATURES)
-    share = next(iter(read_table(report / f"table_concordance_{rest}.csv")[row].values()))
-    biases = {k: v for k, v in read_table(report / f"table_hu_{rest}.csv")[row].items() if "bias" in k}
+    share = next(iter(tables[f"concordance_{subject}"][row].values()))
+    biases = {k: v for k, v in tables[f"hu_{subject}"][row].items() if "bias" in k}
     numbers = " ".join(f"{value:.3f}" for value in mine)
     told = ", ".join(f"{name.removeprefix('bias, ')} {value:+.1f}" for name, value in biases.items())
     return [
-        f"| {subject}: errors ≤ 0.03 | {answer(max(mine) <= 0.03)}: {numbers}; lowest row in {best} of 5 |",
-        f"| {subject}: CCC ≥ 0.85 for ≥ 95 % of features | {answer(share >= 0.95)}: {share:.0%} |",
-        f"| {subject}: bias ≤ 2 HU in every tissue | {answer(max(map(abs, biases.values())) <= 2)}: {told} |",
+        f"| {title}: errors ≤ 0.03 | {answer(max(mine) <= 0.03)}: {numbers}; lowest row in {best} of 5 |",
+        f"| {title}: CCC ≥ 0.85 for ≥ 95 % of features | {answer(share >= 0.95)}: {share:.0%} |",
+        f"| {title}: bias ≤ 2 HU in every tissue | {answer(max(map(abs, biases.values())) <= 2)}: {told} |",
     ]
 
 
-def read_table(path: Path) -> dict[str, dict[str, float]]:
-    """Row -> column -> mean of a report's table."""
-    rows: dict[str, dict[str, float]] = {}
-    with path.open() as file:
-        for line in csv.DictReader(file):
-            rows.setdefault(line["row"], {})[line["column"]] = float(line["mean"] or "nan")
-    return rows
+def read_tables(report: Path) -> Tables:
+    """Key -> row -> column -> mean, of the tables of a report (`report.json`)."""
+    sections = json.loads((report / "report.json").read_text())["sections"]
+    return {
+        table["key"]: {
+            row: {column: number(cell["mean"]) for column, cell in cells.items()} for row, cells in table["rows"].items()
+        }
+        for table in sections
+        if table["kind"] == "table"
+    }
+
+
+def number(value: float | str | None) -> float:
+    """A number of `report.json`, in which null is NaN."""
+    return float("nan") if value is None else float(value)
+
+
+def patches_of(kernel: str) -> str:
+    """Subject of the tables of test patches in the keys of a report."""
+    return f"{kernel.lower()}_to_bl64"
 
 
 def wins(rows: dict[str, dict[str, float]], one: str, other: str) -> int:

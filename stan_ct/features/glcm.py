@@ -25,9 +25,10 @@ Example:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from math import ceil
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -52,6 +53,7 @@ class Discretization:
         levels: Number of gray levels, 2 .. `MAX_LEVELS`.
         bin_width: Width of a bin, HU, > 0.
         low: Lower edge of level 0, HU.
+        fixed: What was fixed, the "number" of levels or their "size" in HU; for reports, it changes no value.
     Raises:
         ValueError: If a number is out of its range.
     """
@@ -59,6 +61,7 @@ class Discretization:
     levels: int
     bin_width: float
     low: float = SOFT_TISSUE[0]
+    fixed: Literal["number", "size"] = field(default="number", compare=False)
 
     def __post_init__(self) -> None:
         if not (0 < self.bin_width < float("inf") and 2 <= self.levels <= MAX_LEVELS):
@@ -72,7 +75,7 @@ class Discretization:
     @classmethod
     def fixed_size(cls, bin_width: float = 25.0, low: float = SOFT_TISSUE[0], high: float = SOFT_TISSUE[1]) -> Discretization:
         """Levels of a fixed width in HU from `low` on; the last one contains `high` (IBSI Q3RU)."""
-        return cls(ceil((high - low) / bin_width) if bin_width > 0 else 0, bin_width, low)
+        return cls(ceil((high - low) / bin_width) if bin_width > 0 else 0, bin_width, low, "size")
 
     def to_levels(self, hu: np.ndarray) -> np.ndarray:
         """Gray levels of HU of any shape: uint8, or uint16 above 256 levels; ValueError for NaN.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import sys
 from collections import Counter
 from collections.abc import Iterable
@@ -127,10 +128,10 @@ def printable(path: Path) -> str:
 
 def without_paths(text: str, paths: Iterable[Path]) -> str:
     """A text in which the paths, and the folders that hold them, are left out."""
-    known = {str(part) for path in paths for part in (path, path.absolute(), *path.parents) if len(str(part)) > 1}
+    known = {str(part) for path in paths for part in (path, path.absolute(), *path.parents, *path.absolute().parents)}
     known |= {path.name for path in paths}
-    for name in sorted(known, key=len, reverse=True):
-        text = text.replace(name, "(file)")
+    for name in sorted(known - {".", "/"}, key=len, reverse=True):
+        text = re.sub(rf"(?<![\w.]){re.escape(name)}(?![\w])", "(file)", text)  # whole names, not parts of words
     return text
 
 

@@ -59,7 +59,7 @@ def test_from_dicom_to_a_report(directories, tmp_path):
     """A synthesized series equal to the target has error 0; the source's errors are those of an independent count."""
     done = run(*flags(directories, tmp_path / "out"))
     assert done.returncode == 0, done.stderr
-    found = cells(tmp_path / "out/table_series_written_dicom.csv")
+    found = cells(tmp_path / "out/table_errors_written_dicom.csv")
     assert list(found) == [(row, feature) for row in ("source", "synthesized") for feature in FEATURES]
     for feature in FEATURES:
         source, target = np.array([phi(hu, feature) for hu in SOURCE]), np.array([phi(hu, feature) for hu in TARGET])
@@ -77,7 +77,7 @@ def test_from_dicom_to_a_report(directories, tmp_path):
     for setting in ("3 square patches of 256 x 256", "stride of 128", "70%", "3 slices", "256 gray levels", "distance 1"):
         assert setting in report
     assert f"evaluate.py --workers=1 --source_dir {directories[0]}" in report
-    assert "Nothing was left out." in report
+    assert "Nothing was excluded." in report
     names = {path.name for path in (tmp_path / "out").iterdir()}
     assert {"report.html", "report.md", "report.json", "evaluate.flags", "figure_errors_written_dicom.svg"} <= names
     for path in (tmp_path / "out").iterdir():
@@ -101,7 +101,7 @@ def test_saved_flags_repeat_the_run(directories, tmp_path):
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"--output_dir": None}, "--output_dir must have a value"),
+        ({"--output_dir": None}, "--output_dir is missing"),
         ({"--target_dir": "/nowhere"}, "/nowhere does not exist"),
         ({"--levels": "1"}, "expected 2 to 2048 gray levels"),
         ({"--colour": "red"}, "Unknown command line flag 'colour'"),
@@ -146,7 +146,7 @@ def test_only_instances(directories, tmp_path):
     assert "2 source slices not among the instances to compare" in report
     assert "1 instances to compare that are no source slices" in report
     expected = abs(phi(SOURCE[1], "contrast") - phi(TARGET[1], "contrast")) / phi(TARGET[1], "contrast")
-    found = cells(tmp_path / "out/table_series_written_dicom.csv")
+    found = cells(tmp_path / "out/table_errors_written_dicom.csv")
     assert float(found["source", "contrast"]["mean"]) == pytest.approx(expected, rel=1e-9)
 
 
@@ -170,7 +170,7 @@ def test_flat_target_is_reported(tmp_path, write_series):
     run(*flags((tmp_path / "a", tmp_path / "a", tmp_path / "b"), tmp_path / "out"))
     report = (tmp_path / "out/report.md").read_text()
     assert "Undefined, not averaged and not replaced: 4 because the target's feature is 0" in report
-    found = cells(tmp_path / "out/table_series_written_dicom.csv")
+    found = cells(tmp_path / "out/table_errors_written_dicom.csv")
     counts = [(found["source", feature]["n"], found["source", feature]["undefined"]) for feature in FEATURES]
     assert counts == [("2", "1")] * 2 + [("3", "0")] * 3
 
@@ -201,7 +201,7 @@ def test_table_1_of_models_without_networks(tmp_path):
     models = f"filter={tmp_path}/filter,histogram={tmp_path}/histogram"
     done = run(*given, "--models", models)
     assert done.returncode == 0, done.stderr
-    found = cells(tmp_path / "out/table_1_a_to_soft.csv")
+    found = cells(tmp_path / "out/table_errors_a_to_soft.csv")
     errors = [abs(phi(p[1], "contrast") - phi(p[2], "contrast")) / phi(p[2], "contrast") for p in hu]
     assert float(found["filter", "contrast"]["mean"]) == pytest.approx(np.mean(errors), rel=1e-9)
     assert float(found["histogram", "contrast"]["mean"]) == 1  # 100 HU everywhere: its contrast is 0
@@ -226,7 +226,7 @@ def test_table_2_and_figure_4(tmp_path, write_series):
     given = ["--source_dir", tmp_path / "s", "--target_dir", tmp_path / "t", "--output_dir", tmp_path / "out"]
     done = run(*given, "--table_2_model", tmp_path / "filter")
     assert done.returncode == 0, done.stderr
-    found = cells(tmp_path / "out/table_2_written_dicom.csv")
+    found = cells(tmp_path / "out/table_errors_written_dicom.csv")
     rows = list(dict.fromkeys(row for row, _ in found))
     assert (len(rows), rows[:2], rows[5]) == (12, ["source", "straightforward"], "STAN-CT (default)")
     assert float(found["STAN-CT (default)", "contrast"]["mean"]) < float(found["source", "contrast"]["mean"])

@@ -8,10 +8,12 @@ import pytest
 from patch_folders import write_folder
 
 from stan_ct.errors import NotComparable
+from stan_ct.evaluation import run, table_2
 from stan_ct.evaluation.measure.patches import Method
-from stan_ct.evaluation.measure.series import Settings
-from stan_ct.evaluation.methods import provenance as about
-from stan_ct.evaluation.run import Evaluation, evaluate, named
+from stan_ct.evaluation.measure.series import SeriesSettings
+from stan_ct.evaluation.methods.provenance import settings_of, versions
+from stan_ct.evaluation.run import evaluate
+from stan_ct.evaluation.settings import Evaluation, named_directories
 from stan_ct.features.glcm import Discretization
 from stan_ct.reconstruction.settings import DEFAULT, PAPER_ROWS, TABLE_2
 from stan_ct.report.sections import FigureSection, Table, Text
@@ -39,7 +41,7 @@ def series(tmp_path, write_series):
     """Source, output (half way to the target) and target."""
     for number, (name, hu) in enumerate({"source": SOURCE, "made": (SOURCE + TARGET) // 2, "target": TARGET}.items(), 1):
         write_series(tmp_path / name, hu, series=number)
-    return Settings(tmp_path / "source", {"made": tmp_path / "made"}, tmp_path / "target")
+    return SeriesSettings(tmp_path / "source", {"made": tmp_path / "made"}, tmp_path / "target")
 
 
 @pytest.fixture
@@ -51,7 +53,7 @@ def records(tmp_path):
 
 def test_patches_through_methods(records, tmp_path):
     """Table 1 with its tests, HU and concordance; the text counts what is known and says that slices are not."""
-    report = evaluate(Evaluation(tmp_path / "out", (records,), methods=(method("a"), method("b", 3)), resamples=50))
+    report = evaluate(Evaluation(tmp_path / "out", (records,), models={"a": method("a"), "b": method("b", 3)}, resamples=50))
     assert titles(report, Table) == [
         "Table 1, A to SOFT",
         "Tests, A to SOFT",
@@ -77,14 +79,14 @@ def test_sizes_of_gray_levels_are_not_called_their_number(records, tmp_path):
     """Bins of 25 HU are a fixed size, though 76 of them cover the same range as a fixed number of 76 would."""
     levels = Discretization.fixed_size(25)
     assert levels == Discretization.fixed_number(76)
-    settings = Evaluation(tmp_path / "out", (records,), methods=(method(),), discretization=levels, levels_by="size")
+    settings = Evaluation(tmp_path / "out", (records,), models={"ours": method()}, discretization=levels)
     assert "Fixed bin size (Q3RU), 76 gray levels of 25 HU" in text(evaluate(settings))
 
 
 def test_one_patient_has_no_intervals(tmp_path):
     """Of one patient there are none, and the text says so."""
     folder = write_folder(tmp_path / "records", {("A", 1): RNG.normal(0, 60, (6, 2, 16, 16))})
-    said = text(evaluate(Evaluation(tmp_path / "out", (folder,), methods=(method(),))))
+    said = text(evaluate(Evaluation(tmp_path / "out", (folder,), models={"ours": method()})))
     assert "No confidence intervals were calculated." in said
     assert "bootstrap" not in said
 
@@ -93,7 +95,7 @@ def test_resized_patches_were_interpolated(tmp_path):
     """As the index says."""
     settings = {"target_kernel": "SOFT", "split": "blocks", "resized": True}
     folder = write_folder(tmp_path / "records", {("A", 1): RNG.normal(0, 60, (4, 2, 16, 16))}, settings=settings)
-    said = text(evaluate(Evaluation(tmp_path / "out", (folder,), methods=(method(),))))
+    said = text(evaluate(Evaluation(tmp_path / "out", (folder,), models={"ours": method()})))
     assert "Images were interpolated: patches of other sides were resized" in said
     assert "In the records blocks of slices of the same patients are held back from the training" in said
 
@@ -101,23 +103,23 @@ def test_resized_patches_were_interpolated(tmp_path):
 def test_two_folders_of_the_same_kernels_are_told_apart(records, tmp_path):
     """Their tables have names of their own."""
     other = write_folder(tmp_path / "more", {("A", 1): RNG.normal(0, 60, (4, 2, 16, 16))})
-    report = evaluate(Evaluation(tmp_path / "out", (records, other), methods=(method(),), resamples=50))
+    report = evaluate(Evaluation(tmp_path / "out", (records, other), models={"ours": method()}, resamples=50))
     assert titles(report, Table)[::5] == ["Table 1, A to SOFT, records 1", "Table 1, A to SOFT, records 2"]
 
 
 def test_series_against_the_target(series, tmp_path):
     """Slices and patches are counted; the one row beside the source is tested against it."""
-    report = evaluate(Evaluation(tmp_path, comparison=series, data="pigs", real=False))
+    report = evaluate(Evaluation(tmp_path, series=series, data="pigs", real=False))
     assert titles(report, Table)[:2] == ["Series, written DICOM", "Tests, written DICOM"]
     assert "pigs (simulated; 1 patient, 3 slices)" in text(report)
     assert "3 square patches of 256 x 256" in text(report)
     assert "those of made, patch by patch" in text(report)
-    assert "How the patients were kept apart from those of training was not recorded" in text(report)
+    assert "How the patients were separated from those of training was not recorded" in text(report)
 
 
 def test_image_quality_of_series(series, tmp_path):
     """A row for every image, the target's too; what is half way to the target is closer; and the text says what it is."""
-    report = evaluate(Evaluation(tmp_path, comparison=series))
+    report = evaluate(Evaluation(tmp_path, series=series))
     (table,) = [s for s in report.sections if isinstance(s, Table) and s.title == "Image quality, written DICOM"]
     assert list(table.rows) == ["source", "made", "target"]
     rmse = [np.sqrt(np.square(a - b).mean()) for a, b in zip((SOURCE + TARGET) // 2, TARGET, strict=True)]
@@ -129,7 +131,7 @@ def test_image_quality_of_series(series, tmp_path):
 
 def test_without_a_target_only_before_and_after(series, tmp_path):
     """One table, no figure, and a text without errors, intervals, concordance and tests."""
-    report = evaluate(Evaluation(tmp_path, comparison=replace(series, target_dir=None)))
+    report = evaluate(Evaluation(tmp_path, series=replace(series, target_dir=None)))
     assert (titles(report, Table), titles(report, FigureSection)) == (["Features before and after"], [])
     assert "No errors against a target were calculated." in text(report)
     assert "PSNR and SSIM of the images were not measured." in text(report)
@@ -138,33 +140,60 @@ def test_without_a_target_only_before_and_after(series, tmp_path):
     assert report.sections[1].rows["made"][0].mean > report.sections[1].rows["source"][0].mean
 
 
-def test_table_2_reconstructs_every_row(series, tmp_path):
+def test_table_2_reconstructs_every_row(series, tmp_path, monkeypatch):
     """Each row's switches go to a folder of its own; the default is what the others are tested against."""
-    asked = {}
+    requested = {}
 
-    def reconstruct(switches, folder):
-        asked[folder.name] = dict(switches)
+    def reconstruct_row(source, model, switches, folder, command):
+        requested[folder.name] = dict(switches)
         return series.synthesized["made"]
 
-    settings = Evaluation(tmp_path / "out", comparison=series, table_2=True)
-    report = evaluate(settings, reconstruct, judge=lambda *_: [])
+    monkeypatch.setattr(table_2, "reconstruct_row", reconstruct_row)
+    monkeypatch.setattr(run, "model_sha256", lambda folder: f"hash of {folder}")
+    report = evaluate(Evaluation(tmp_path / "out", series=series, table_2_model=Path("model")))
     table = report.sections[1]
-    assert (table.title, list(table.rows)) == ("Table 2, written DICOM", ["source", "made", *TABLE_2])
-    assert len(asked) == len(TABLE_2) == 11
-    assert asked["straightforward"] == {"fusion": "straightforward"}
+    assert (table.title, table.key) == ("Table 2, written DICOM", "errors_written_dicom")
+    assert list(table.rows) == ["source", "made", *TABLE_2]
+    assert len(requested) == len(TABLE_2) == 11
+    assert requested["straightforward"] == {"fusion": "straightforward"}
     paper = {"fusion": "stan_ct", "patch_layout": "random", "fusion_weights": "mean", "hu_rescale": "patch", "mask": "pixel"}
-    assert (asked["STAN_CT_paper"], asked["STAN_CT_default"]) == (paper, {"fusion": "stan_ct"})
+    assert (requested["STAN_CT_paper"], requested["STAN_CT_default"]) == (paper, {"fusion": "stan_ct"})
     assert "those of STAN-CT (default), patch by patch" in text(report)
     assert titles(report, FigureSection)[-1] == "Fig. 4, artefacts"
-    assert "Fig. 4, artefacts" not in titles(evaluate(settings, reconstruct), FigureSection)
+    assert report.provenance.models == {"Table 2": "hash of model"}
+
+
+@pytest.mark.parametrize("changed", ["source", "model", "switches", None])
+def test_a_reconstruction_is_kept_until_what_it_was_made_of_changes(tmp_path, monkeypatch, changed):
+    """Another source, model or switch: made again; the same: not."""
+    calls = []
+    monkeypatch.setattr(table_2, "reconstruct", lambda request: calls.append(request) or folder.mkdir(exist_ok=True) or 0)
+    monkeypatch.setattr(table_2, "model_sha256", str)
+    given = {"source": Path("a"), "model": Path("m"), "switches": {"fusion": "stan_ct", "mask": "pixel"}}
+    folder = tmp_path / "row"
+    assert table_2.reconstruct_row(**given, folder=folder) == folder / "series"
+    (request,) = calls
+    assert (request.input_dir, request.output_dir, request.models) == (Path("a"), folder, ("m",))
+    assert (request.fusion, request.switches, request.allow_out_of_protocol) == ("stan_ct", {"mask": "pixel"}, True)
+    other = {"source": Path("b"), "model": Path("n"), "switches": {"fusion": "overlap"}}
+    table_2.reconstruct_row(**given | ({changed: other[changed]} if changed else {}), folder=folder)
+    assert len(calls) == (2 if changed else 1)
+
+
+def test_nothing_that_was_standardized_is_no_row(tmp_path, monkeypatch):
+    """The message names the report that says why."""
+    monkeypatch.setattr(table_2, "reconstruct", lambda request: 3)
+    monkeypatch.setattr(table_2, "model_sha256", str)
+    with pytest.raises(NotComparable, match=r"nothing was standardized, see .*report\.html"):
+        table_2.reconstruct_row(Path("a"), Path("m"), {"fusion": "overlap"}, tmp_path)
 
 
 def test_a_row_that_is_not_there_is_refused_before_anything_is_measured(series, tmp_path):
     """With the names that there are; so is a name that Table 2 uses."""
     with pytest.raises(NotComparable, match="no row 'mine' to test the others against: choose one of ours, made"):
-        Evaluation(tmp_path, methods=(method(),), comparison=series, ours="mine")
+        Evaluation(tmp_path, (tmp_path,), {"ours": method()}, series=series, ours="mine")
     with pytest.raises(NotComparable, match="'straightforward' is a row of Table 2: give the synthesized series another name"):
-        Evaluation(tmp_path, comparison=replace(series, synthesized={"straightforward": tmp_path}), table_2=True)
+        Evaluation(tmp_path, series=replace(series, synthesized={"straightforward": tmp_path}), table_2_model=Path("m"))
 
 
 def test_histories_are_figures_3_and_5(tmp_path):
@@ -180,23 +209,23 @@ def test_histories_are_figures_3_and_5(tmp_path):
 
 def test_names_of_directories():
     """NAME=DIR, or the directory's own name, wherever it lies; equal or empty names are refused."""
-    assert named(["a=x/y", "z/series/"]) == {"a": Path("x/y"), "series": Path("z/series")}
-    assert list(named(["."])) == [Path.cwd().name]
+    assert named_directories(["a=x/y", "z/series/"]) == {"a": Path("x/y"), "series": Path("z/series")}
+    assert list(named_directories(["."])) == [Path.cwd().name]
     for wrong in (["=x"], ["a="]):
         with pytest.raises(ValueError, match="expected NAME=DIR or DIR, got"):
-            named(wrong)
+            named_directories(wrong)
     with pytest.raises(ValueError, match="two directories have one name, series, series: give NAME=DIR"):
-        named(["a/series", "b/series"])
+        named_directories(["a/series", "b/series"])
 
 
 def test_flags_that_are_given_several_times():
     """Their values are listed; switches without a value are not settings of the report."""
-    assert about.settings_of("--a=1\n--b=x\n--a=2\n--nosimulated\n--models=m=/d\n") == {"a": "1, 2", "b": "x", "models": "m=/d"}
+    assert settings_of("--a=1\n--b=x\n--a=2\n--nosimulated\n--models=m=/d\n") == {"a": "1, 2", "b": "x", "models": "m=/d"}
 
 
 def test_versions_are_of_what_is_installed():
     """A package that is not there has none."""
-    found = about.versions("no-such-package")
+    found = versions("no-such-package")
     assert found["numpy"] == np.__version__
     assert "no-such-package" not in found
     assert next(iter(found)) == "stan-ct"

@@ -96,7 +96,7 @@ def test_rois_have_them_in_their_tables(mirp):
         masks[f"roi {n}"] = np.zeros(target.shape, bool)
         masks[f"roi {n}"][:, 3 * n : 3 * n + 3, n : n + 8] = True
     images = {"source": target / 2, "twin": target, "target": target}
-    rows = measure_rois(images, masks, BINS, ["2.5D merged"], (0, 200), wider=True)
+    rows = measure_rois(images, masks, BINS, ["2.5D merged"], (0, 200), mirp=True)
     mask = masks["roi 1"] & (target <= 200)
     expected = mirp_features(fixed_bin_size(np.where(mask, target, 0), mask, 25, 0), mask, masks["roi 1"], "2.5D merged")
     for family, features in expected.items():
@@ -112,7 +112,7 @@ def test_what_is_undefined_says_why(mirp):
     """A voxel has no neighbourhood; an empty ROI has nothing. All else of a voxel is defined: one run, of length 1."""
     masks = {"voxel": np.zeros((2, 3, 4), bool), "empty": np.zeros((2, 3, 4), bool)}
     masks["voxel"][1, 1, 1] = True
-    rows = measure_rois({"source": np.full((2, 3, 4), 30.0)}, masks, BINS, ["3D merged"], wider=True)
+    rows = measure_rois({"source": np.full((2, 3, 4), 30.0)}, masks, BINS, ["3D merged"], mirp=True)
     voxel, coarseness = rows.of("voxel", "source"), Measure("25 HU, NGTDM, 3D merged", "coarseness")
     assert voxel[Measure("25 HU, GLRLM, 3D merged", "short_runs_emphasis")] == 1
     assert (math.isnan(voxel[coarseness]), rows.notes["voxel", "source", coarseness]) == (True, UNDEFINED)
@@ -126,4 +126,4 @@ def test_without_the_package_it_says_how_to_install_it(monkeypatch):
     with pytest.raises(NotComparable, match=r"need MIRP: pip install 'stan-ct\[mirp\]'"):
         mirp_features(PHANTOM, ROI, ROI)
     with pytest.raises(NotComparable, match=r"pip install 'stan-ct\[mirp\]'"):
-        measure_rois({"source": PHANTOM}, {"a": ROI}, BINS, ["3D merged"], wider=True)
+        measure_rois({"source": PHANTOM}, {"a": ROI}, BINS, ["3D merged"], mirp=True)

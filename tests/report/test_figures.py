@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from matplotlib.colors import to_hex
 
 import stan_ct.evaluation
-from stan_ct.evaluation.tables import training_figures
-from stan_ct.evaluation.tables.training_figures import errors_by_version, latent_loss, moving_mean, phase_starts
-from stan_ct.evaluation.tables.training_record import History, Versions, read_history, read_validation
+from stan_ct.evaluation.measure.training_logs import History, VersionErrors, read_history, read_validation
+from stan_ct.evaluation.tables import training_plots
+from stan_ct.evaluation.tables.training_plots import errors_by_version, latent_loss, moving_mean, phase_starts
 from stan_ct.report.plots import COLOURS, GRAY, concordance_plot, forest, line_style
 from stan_ct.report.sections import Cell, Table
 
@@ -112,7 +112,7 @@ def test_files_of_another_kind_are_refused(tmp_path):
 def versions(scale, source=(0.8, 0.4)):
     """Three versions of two features."""
     errors = {"contrast": scale * np.array([4.0, 2.0, 1.0]), "energy": scale * np.array([2.0, 2.0, NAN])}
-    return Versions(np.array([1, 2, 4]), np.array([10, 20, 40]), errors, dict(zip(errors, source, strict=False)))
+    return VersionErrors(np.array([1, 2, 4]), np.array([10, 20, 40]), errors, dict(zip(errors, source, strict=False)))
 
 
 def test_errors_by_version_are_drawn():
@@ -143,7 +143,7 @@ def test_methods_with_different_sources_have_a_level_each():
 
 def test_curves_of_different_features_are_refused():
     """They cannot share panels."""
-    other = Versions(np.array([1]), np.array([1]), {"mae": np.array([1.0])}, {})
+    other = VersionErrors(np.array([1]), np.array([1]), {"mae": np.array([1.0])}, {})
     with pytest.raises(ValueError, match="same features"):
         errors_by_version({"a": versions(1), "b": other})
     with pytest.raises(ValueError, match="same features"):
@@ -320,5 +320,5 @@ def test_no_figure_leaves_a_trace():
 
 def test_docstrings():
     """The examples hold."""
-    result = doctest.testmod(training_figures, extraglobs={"np": np})
+    result = doctest.testmod(training_plots, extraglobs={"np": np})
     assert (result.failed, result.attempted) == (0, 1)

@@ -105,5 +105,6 @@ def _figure(judged: _JudgedSlice, num_slices: int) -> FigureSection:
         f"Of {num_slices} slices the one in which the most borders of the straightforward method's patches show: "
         f"{counts['straightforward']}{strongest}. Of STAN-CT's patches {counts['stan_ct']} show."
     )
-    images = (judged.images[name] for name in ("straightforward", "stan_ct", "source"))
-    return FigureSection("Fig. 4, artefacts", caption, artefacts(*images, judged.found, judged.tiles))
+    straightforward, stan_ct, source = (judged.images[name] for name in ("straightforward", "stan_ct", "source"))
+    image = artefacts(straightforward, stan_ct, source, judged.found, judged.tiles)
+    return FigureSection("Fig. 4, artefacts", caption, image)

@@ -1,4 +1,4 @@
-"""What is measured of a patch: texture, first-order statistics, and its differences to the target in HU."""
+"""Measurements of a patch: texture, first-order statistics, and differences from the target in HU."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from stan_ct.features.first_order import histogram_features, statistics
 from stan_ct.features.glcm import ALL_FEATURES, Discretization, patch_features
 
 FIRST_ORDER = (*statistics(np.zeros((1, 1))), *histogram_features(np.zeros((1, 1), int)))
-"""First-order statistics of HU, and of the histogram of gray levels."""
+"""Names of first-order statistics of HU and of the histogram of gray levels."""
 
 MEASURES = (*ALL_FEATURES, *(f"first-order {name}" for name in FIRST_ORDER))
-"""Texture and first-order features, the columns of `Measured.features`."""
+"""Names of texture and first-order features, the columns of `Measured.features`."""
 
 PLACES = ("soft-tissue range", *TISSUES)
-"""Where differences in HU are measured: wherever the source is in the soft-tissue range, and by tissue."""
+"""Regions of differences in HU: where the source is in the soft-tissue range, and the tissues."""
 
 
 @dataclass(frozen=True)
@@ -27,9 +27,9 @@ class Measured:
     """Measurements of an image.
 
     Attributes:
-        features: (N, len(MEASURES)) float64, of N patches.
-        hu: (M, len(PLACES), 4) float64, of M patches or slices: pixels, and their sums of difference, its magnitude and its
-            square.
+        features: Features of N patches, (N, len(MEASURES)) float64.
+        hu: Differences from the target of M patches or slices, (M, len(PLACES), 4) float64: number of pixels, and sums of the
+            difference, of its magnitude and of its square.
     """
 
     features: np.ndarray
@@ -37,20 +37,20 @@ class Measured:
 
 
 def measure_features(patches: np.ndarray, discretization: Discretization) -> np.ndarray:
-    """Features of patches, (N, H, W) HU -> (N, len(MEASURES))."""
+    """Features of patches (N, H, W) HU: (N, len(MEASURES)) float64."""
     flat = np.reshape(patches, (len(patches), -1)).astype(np.float64)
     first_order = statistics(flat) | histogram_features(discretization.to_levels(flat))
     return np.column_stack([patch_features(patches, discretization), *(first_order[name] for name in FIRST_ORDER)])
 
 
 def measure_hu(image: np.ndarray, target: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """Differences of an image to its target where the mask is True, (H, W) each -> (len(PLACES), 4)."""
+    """Differences of an image from its target in the pixels of the mask, (H, W) each: (len(PLACES), 4) float64."""
     errors = (hu_error(image, target, mask), *hu_error_by_tissue(image, target, mask).values())
     return np.array([_sums(error) for error in errors])
 
 
 def _sums(error: HUError) -> tuple[float, float, float, float]:
-    """Pixels and sums, which add up over patches as means do not."""
+    """Number of pixels and sums, which can be added over patches, unlike means."""
     if not error.pixels:
         return 0.0, 0.0, 0.0, 0.0
     return error.pixels, error.pixels * error.bias, error.pixels * error.mae, error.pixels * error.rmse**2

@@ -1,4 +1,4 @@
-"""Rows of Table 1: test patches of the records through every method, measured once and kept."""
+"""Rows of Table 1: test patches of the records through every method, measured once and cached."""
 
 from __future__ import annotations
 
@@ -23,18 +23,21 @@ from stan_ct.patches.sampling import PATCH_SIZE
 from stan_ct.patches.tfrecord import read_records
 
 BATCH = 32
-"""Patches that a process measures at once."""
+"""Number of patches that a process measures at once."""
 
 CHUNK = 512
-"""Patches that a method makes before they are measured."""
+"""Number of patches that a method synthesizes at once."""
 
-APART = {
+SEPARATION = {
     "patient": "whole patients are either of the training or of the test",
     "folders": "patients of the training and of the test lie in different folders",
     "blocks": "blocks of slices of the same patients are held back from the training",
     "halves": "every second block of slices of the same patients is held back from the training",
 }
-"""How records are split, see `PatchSettings.split`, in words."""
+"""Value of `PatchSettings.split` -> how test patches are separated from those of training, in words."""
+
+Synthesize = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
+"""Function of patches, (N, 256, 256) float32 HU, that returns synthesized patches of that shape and P(real), (N,)."""
 
 
 @dataclass(frozen=True)
@@ -42,32 +45,32 @@ class Method:
     """A row of Table 1.
 
     Attributes:
-        name: As the table prints it.
-        sha256: Of the model: what is measured once is kept for it.
-        front_end: The model's filters by source kernel, as the records' index writes them; empty without any.
-        load: Gives the synthesizer: (N, 256, 256) float32 HU -> the same, synthesized, and P(real), (N,).
+        name: Name in the table.
+        sha256: Hash of the model, for the cache of measurements.
+        front_end: Source kernel -> filter of the model, as in the index of records; empty without filters.
+        load: Function that loads what synthesizes patches.
     """
 
     name: str
     sha256: str
     front_end: dict[str, dict]
-    load: Callable[[], Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]]
+    load: Callable[[], Synthesize]
 
 
 @dataclass(frozen=True)
-class TestPatches:
-    """The patches of one split and source kernel.
+class PatchSet:
+    """Patches of one split and source kernel.
 
     Attributes:
-        kernel: Of the source.
-        target_kernel: Of the standard protocol.
-        images: What a record holds, `source`, perhaps `filtered`, and `target`.
-        shards: (n, K, S, S) int16 HU each, on disk.
-        patients: (N,) number of the patient.
-        front_end: The filter that made `filtered`, or None.
-        digest: Of all that determines the patches.
-        described: What they are, for the report.
-        apart: How they are kept apart from those of training, in words; empty if the index does not say.
+        kernel: Kernel of the source.
+        target_kernel: Kernel of the standard protocol.
+        images: Names of the images in a record: `source`, perhaps `filtered`, and `target`.
+        shards: Patches on disk, (n, K, S, S) int16 HU each.
+        patients: Number of the patient of each patch, (N,) int.
+        front_end: Filter that made `filtered`, or None.
+        digest: Hash of everything that determines the patches.
+        described: Description for the report.
+        separation: How they are separated from patches of training, in words; empty if the index does not say.
         resized: Whether patches of other sides were resized.
     """
 
@@ -79,15 +82,13 @@ class TestPatches:
     front_end: dict | None
     digest: str
     described: str
-    apart: str = ""
+    separation: str = ""
     resized: bool = False
 
-    __test__ = False  # pytest: this is no test
-
     def chunks(self, image: str) -> Iterator[tuple[np.ndarray, ...]]:
-        """The image, the target and the source, (n, 256, 256) float32 HU each, some patches at a time.
+        """Iterates over the image, the target and the source, (n, 256, 256) float32 HU each, up to `CHUNK` patches at a time.
 
-        Of patches with a margin, which those of training have, it is the middle.
+        The margin of training patches is cropped.
         """
         places = [self.images.index(name) for name in (image, "target", "source")]
         for shard in self.shards:
@@ -98,12 +99,12 @@ class TestPatches:
                 yield tuple(some[:, place].astype(np.float32) for place in places)
 
 
-def read_test_patches(folder: Path, split: str = "test") -> list[TestPatches]:
-    """The patches of every source kernel.
+def read_test_patches(folder: Path, split: str = "test") -> list[PatchSet]:
+    """Reads the patches of one split, for every source kernel.
 
     Raises:
-        FileNotFoundError: If there are no records.
-        NotComparable: If they hold no patches of this split.
+        FileNotFoundError: If the folder holds no records.
+        NotComparable: If the records hold no patches of this split.
     """
     index = read_index(folder)
     images, side = tuple(index["images"]), index["record_side"].get(split)
@@ -112,7 +113,11 @@ def read_test_patches(folder: Path, split: str = "test") -> list[TestPatches]:
         there = ", ".join(part for part, count in index["patches"].items() if count)
         raise NotComparable(f"{folder} holds no {split} patches, it has {there}: choose one of these with --split")
     plan, found = hashlib.sha256((folder / PLAN).read_bytes()).hexdigest(), []
-    target, apart, resized = index["settings"]["target_kernel"], _apart(index), index["settings"].get("resized", False)
+    target, separation, resized = (
+        index["settings"]["target_kernel"],
+        _separation(index),
+        index["settings"].get("resized", False),
+    )
     for kernel in sorted({pair["source"]["kernel"] for pair in pairs}):
         mine = [pair for pair in pairs if pair["source"]["kernel"] == kernel]
         shards = tuple(read_records(folder / pair["shard"], len(images), side) for pair in mine)
@@ -120,38 +125,38 @@ def read_test_patches(folder: Path, split: str = "test") -> list[TestPatches]:
         people, filtered = len(set(patients)), index["front_end"].get(kernel)
         described = f"{len(patients):,} {split} patches of {people} patient{'s' if people > 1 else ''}, in {folder}"
         key = _digest(plan, split, kernel, [len(shard) for shard in shards], _plain(filtered))
-        found.append(TestPatches(kernel, target, images, shards, patients, filtered, key, described, apart, resized))
+        found.append(PatchSet(kernel, target, images, shards, patients, filtered, key, described, separation, resized))
     return found
 
 
-def _apart(index: Mapping) -> str:
-    """How the patches are kept apart from those of training, and what was checked, in words."""
-    how, checked = APART.get(index["settings"].get("split"), ""), index.get("leakage")
+def _separation(index: Mapping) -> str:
+    """How the patches are separated from those of training, and what was checked, in words."""
+    how, checked = SEPARATION.get(index["settings"].get("split"), ""), index.get("leakage")
     shared = f"; no {', '.join(checked)} is in both" if isinstance(checked, Mapping) and how else ""
     return f"In the records {how}{shared}; that the models were trained on these records was not checked" if how else ""
 
 
 def measure_methods(
-    test: TestPatches,
+    test: PatchSet,
     methods: Sequence[Method],
     discretization: Discretization,
     cache: Path,
     workers: int = 1,
     say: Callable[[str], None] = print,
 ) -> dict[str, Measured]:
-    """Measures target, source and what every method makes of it: the same patches and gray levels for all.
+    """Measures target, source and the output of every method: the same patches and gray levels for all.
 
     Args:
-        test: The patches.
-        methods: The rows.
-        discretization: HU -> gray levels.
-        cache: Folder of what has been measured; a run that was stopped goes on after its last complete row.
-        workers: Processes that measure.
-        say: Prints a line.
+        test: Patches.
+        methods: Rows of Table 1.
+        discretization: Map from HU to gray levels.
+        cache: Folder of measurements; a run that was stopped continues after its last complete row.
+        workers: Number of processes that measure.
+        say: Function that prints a line.
     Returns:
         Name -> measurements: `target`, `source`, then the methods in their order.
     Raises:
-        NotComparable: If a model has a front end that is not the records', or two rows have one name.
+        NotComparable: If the front end of a model is not that of the records, or two rows have the same name.
     """
     _check(test, methods)
     rows: dict[str, Measured] = {}
@@ -171,7 +176,7 @@ def measure_methods(
     return rows
 
 
-def _check(test: TestPatches, methods: Sequence[Method]) -> None:
+def _check(test: PatchSet, methods: Sequence[Method]) -> None:
     names = ["target", "source", *(method.name for method in methods)]
     if len(set(names)) < len(names):
         raise NotComparable(f"rows need different names, got {', '.join(names)}")
@@ -186,7 +191,7 @@ def _check(test: TestPatches, methods: Sequence[Method]) -> None:
 
 def _measure(
     chunks: Iterator[tuple[np.ndarray, ...]],
-    synthesize: Callable | None,
+    synthesize: Synthesize | None,
     discretization: Discretization,
     pool: Workers,
     label: str,
@@ -221,5 +226,5 @@ def _digest(*parts: object) -> str:
 
 
 def _plain(mapping: dict | None) -> str:
-    """A mapping as JSON has it, in which tuples are lists."""
+    """Mapping as JSON, in which tuples and lists are equal."""
     return json.dumps(mapping, sort_keys=True)

@@ -1,9 +1,9 @@
-"""Directories of DICOM -> measurements of source, synthesized and target slices, patch by patch."""
+"""Measurements of source, synthesized and target series, patch by patch."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from stan_ct.dicom.series import Instance
 from stan_ct.errors import NotComparable
 from stan_ct.evaluation.measure.image_quality import Quality, measure_quality
 from stan_ct.evaluation.measure.measurement import MEASURES, PLACES, Measured, measure_features, measure_hu
-from stan_ct.evaluation.measure.pairs import find_pairs, load_slices
+from stan_ct.evaluation.measure.pairs import Headers, find_pairs, load_slices
 from stan_ct.features.glcm import Discretization
 from stan_ct.parallel import Workers
 
@@ -23,20 +23,20 @@ SIMULATOR = "STAN-CT simulator"
 
 
 @dataclass(frozen=True)
-class Settings:
-    """What to compare, and how.
+class SeriesSettings:
+    """Series to compare, and how.
 
     Attributes:
         source_dir: DICOM of the source.
-        synthesized: Name -> DICOM of what was made of it.
-        target_dir: DICOM of the standard protocol; None where there is none: source and synthesized are then measured alone.
+        synthesized: Name -> DICOM of a series made of the source.
+        target_dir: DICOM of the standard protocol; None to measure source and synthesized series alone.
         patch_size: Side of a patch, px; a smaller slice is one patch of its own size.
         stride: Distance of neighbouring patches, px; the last row and column are moved back to the border.
-        min_soft_tissue: Part of a patch's source pixels that must be soft tissue, in [0, 1].
-        discretization: HU -> gray levels, the same for all images.
+        min_soft_tissue: Least share of soft tissue among the source pixels of a patch, in [0, 1].
+        discretization: Map from HU to gray levels, the same for all images.
         only_instances: SOP Instance UIDs of the source slices to compare; None for all.
     Raises:
-        ValueError: If a number is out of its range, or a name is taken.
+        ValueError: If a number is out of its range, or a synthesized series is named "source" or "target".
     """
 
     source_dir: Path
@@ -54,83 +54,85 @@ class Settings:
         if not 1 <= self.stride <= self.patch_size:
             raise ValueError(f"the stride must be 1 to {self.patch_size} pixels, the patch size, not {self.stride}")
         if not 0 <= self.min_soft_tissue <= 1:
-            raise ValueError(f"the part of soft tissue must be in [0, 1], not {self.min_soft_tissue:g}")
+            raise ValueError(f"the share of soft tissue must be in [0, 1], not {self.min_soft_tissue:g}")
         if {"source", "target"} & set(self.synthesized):
             raise ValueError("source and target are names of other images: give synthesized series another name")
 
     @property
-    def others(self) -> dict[str, Path]:
-        """Every image but the source, by name."""
-        return {**self.synthesized, **({"target": self.target_dir} if self.target_dir else {})}
+    def directories(self) -> dict[str, Path]:
+        """Name -> directory of every image: `source`, the synthesized ones, and `target` if there is one."""
+        return {"source": self.source_dir, **self.synthesized, **({"target": self.target_dir} if self.target_dir else {})}
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """What was measured.
+    """Measurements of series.
 
     Attributes:
-        settings: What was compared, and how.
-        rows: `source`, the synthesized images by name, and `target` where there is one; all of the same patches.
-        patients: (N,) the patient of each patch, as a number.
+        settings: Series that were compared, and how.
+        rows: Name -> measurements of the same patches of `source`, of the synthesized images, and of `target` if given.
+        patients: Number of the patient of each patch, (N,) int.
         slices: Number of slices compared.
-        left_out: Reason -> how many slices, patches, files or listed instances were left out for it.
-        simulated: Whether all source slices say that our simulator made them, in Manufacturer (0008,0070).
-        quality: Name -> the image's quality slice by slice, of the names of `rows`; empty without a target.
+        excluded: Reason -> number of slices, patches, files or listed instances that were excluded for it.
+        simulated: Whether all source slices were made by our simulator, according to Manufacturer (0008,0070).
+        quality: Name -> image quality of every slice, for the names of `rows`; empty without a target.
     """
 
-    settings: Settings
+    settings: SeriesSettings
     rows: dict[str, Measured]
     patients: np.ndarray
     slices: int
-    left_out: Counter
+    excluded: Counter[str]
     simulated: bool = False
     quality: Mapping[str, tuple[Quality, ...]] = field(default_factory=dict)
 
     @property
-    def patches(self) -> int:
+    def num_patches(self) -> int:
         """Number of patches compared, N."""
         return len(self.patients)
 
 
-def patch_grid(shape: tuple[int, int], settings: Settings) -> list[tuple[slice, slice]]:
-    """(rows, columns) of every patch of a slice of this shape, row by row; together they cover the slice."""
-    rows, columns = (_windows(length, settings) for length in shape)
+def patch_grid(shape: tuple[int, int], settings: SeriesSettings) -> list[tuple[slice, slice]]:
+    """Slices (rows, columns) of every patch of a CT slice of this shape, row by row; together they cover it."""
+    rows, columns = (_intervals(length, settings) for length in shape)
     return [(row, column) for row in rows for column in columns]
 
 
-def _windows(length: int, settings: Settings) -> list[slice]:
+def _intervals(length: int, settings: SeriesSettings) -> list[slice]:
     size = min(settings.patch_size, length)
     starts = sorted({*range(0, length - size, settings.stride), length - size})
     return [slice(start, start + size) for start in starts]
 
 
-def measure(settings: Settings, progress: Callable = lambda items: items, workers: int = 1) -> Measurement:
+def measure_series(settings: SeriesSettings, headers: Mapping[str, Headers] | None = None, workers: int = 1) -> Measurement:
     """Measures source, synthesized and target slices: the same patches and gray levels for all.
 
     Args:
-        settings: What to compare, and how.
-        progress: Wraps the iteration over files, such as `tqdm`.
-        workers: Processes that measure.
+        settings: Series to compare, and how.
+        headers: Headers of `settings.directories`, if they have been read.
+        workers: Number of processes that measure.
     Returns:
         The measurements of at least one patch.
     Raises:
         FileNotFoundError: If a directory does not exist.
         NotComparable: If no slice has its partners, or none has a patch of enough soft tissue.
     """
-    pairing = find_pairs(settings.source_dir, settings.others, settings.only_instances, progress)
-    left_out, names = pairing.excluded, ("source", *settings.others)
+    images: dict[str, Path | Headers] = {**settings.directories, **(headers or {})}
+    names, source = tuple(images), images.pop("source")
+    pairing = find_pairs(source, images, settings.only_instances)
+    excluded = pairing.excluded
     tasks = [(together, settings) for together in pairing.together]
     with Workers(workers) as pool:
         slices = pool.map(_measure_slice, tasks, [1] * len(tasks), "measure slices")
     for reason in (found for found in slices if isinstance(found, str)):
-        left_out[f"slices with unreadable pixels: {reason}"] += 1
+        excluded[f"slices with unreadable pixels: {reason}"] += 1
     measured = [found for found in slices if isinstance(found, _Slice)]
-    left_out["patches with too little soft tissue"] += sum(found.rejected for found in measured)
-    left_out["slices without any patch of enough soft tissue"] += sum(not found.features.shape[1] for found in measured)
+    excluded["patches with too little soft tissue"] += sum(found.rejected for found in measured)
+    excluded["slices without any patch of enough soft tissue"] += sum(not found.features.shape[1] for found in measured)
     if not any(found.features.shape[1] for found in measured):
         raise NotComparable(
             f"none of {len(tasks)} slices has a patch of which {settings.min_soft_tissue:.0%} is soft tissue: "
-            f"choose smaller patches or less soft tissue. Left out: {dict(+left_out)}"
+            f"choose smaller patches or less soft tissue. Excluded: {dict(+excluded)}"
         )
     features = np.concatenate([found.features for found in measured], axis=1)  # (images, N, features)
     hu = np.stack([found.hu for found in measured], axis=1)  # (images, slices, places, 4)
@@ -139,15 +141,19 @@ def measure(settings: Settings, progress: Callable = lambda items: items, worker
     rows = {name: Measured(features[i], hu[i]) for i, name in enumerate(names)}
     simulated = all(place["source"].header.get("Manufacturer") == SIMULATOR for place in pairing.together)
     quality = {name: tuple(found.quality[name] for found in measured) for name in names if settings.target_dir}
-    return Measurement(settings, rows, patients, len(measured), +left_out, simulated, quality)
+    return Measurement(settings, rows, patients, len(measured), +excluded, simulated, quality)
 
 
 @dataclass(frozen=True)
 class _Slice:
-    """One place.
+    """Measurements of the images of one slice.
 
-    Features (images, patches, features), differences in HU (images, places, 4), image quality by name (empty without a
-    target), patches with too little soft tissue, and who it is.
+    Attributes:
+        features: Features, (images, patches, features) float64.
+        hu: Differences from the target in HU, (images, places, 4) float64.
+        quality: Name -> image quality; empty without a target.
+        rejected: Number of patches with too little soft tissue.
+        patient: Patient.
     """
 
     features: np.ndarray
@@ -157,8 +163,8 @@ class _Slice:
     patient: str
 
 
-def _measure_slice(together: Mapping[str, Instance], settings: Settings) -> _Slice | str:
-    """Measures the slices of one place; the reason, in a word, where they cannot be read."""
+def _measure_slice(together: Mapping[str, Instance], settings: SeriesSettings) -> _Slice | str:
+    """Measures the slices in one place; the name of the reason if one cannot be read."""
     try:
         series = load_slices(together)
     except Refused as refused:
@@ -177,5 +183,5 @@ def _measure_slice(together: Mapping[str, Instance], settings: Settings) -> _Sli
 
 
 def _features(patches: list[np.ndarray], discretization: Discretization) -> np.ndarray:
-    """(N, features) of patches."""
+    """Features of patches, (N, len(MEASURES))."""
     return measure_features(np.stack(patches), discretization) if patches else np.empty((0, len(MEASURES)))

@@ -1,4 +1,4 @@
-"""What a methods paragraph needs to know: a record of what was done, filled by who did it."""
+"""Facts that the methods paragraph of a report states: a record of what was measured, and how."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from stan_ct.features.glcm import IBSI
 
 DISCRETIZATIONS = {"number": ("fixed bin number", "K15C"), "size": ("fixed bin size", "Q3RU")}
-"""How gray levels were chosen -> IBSI's name and code."""
+"""What is fixed about the gray levels -> IBSI's name and code."""
 
 AGGREGATIONS = {
     "2D averaged": "calculated per direction and slice, then averaged",
@@ -18,16 +18,22 @@ AGGREGATIONS = {
     "3D averaged": "calculated per direction in space, then averaged",
     "3D merged": "calculated from the matrices of all directions in space merged",
 }
-"""The ways of :data:`~stan_ct.features.glcm_region.AGGREGATIONS`, in words."""
-
+"""Key of :data:`~stan_ct.features.glcm_region.AGGREGATIONS` -> description."""
 
 KINDS = {True: "real", False: "simulated", None: "not said to be real or simulated"}
-"""What images are, in words."""
+"""Whether images are of people -> description."""
 
 
 @dataclass(frozen=True)
 class DataSet:
-    """Images that were compared: what they are, whether of people (`real`; None: not known), and how many (None: not known)."""
+    """Images that were compared.
+
+    Attributes:
+        description: What the images are, in words.
+        real: Whether the images are of people; None if unknown.
+        patients: Number of patients.
+        slices: Number of slices; None if unknown.
+    """
 
     description: str
     real: bool | None
@@ -37,7 +43,7 @@ class DataSet:
 
 @dataclass(frozen=True)
 class Patches:
-    """Regions as a grid of squares: side and stride in px, least part of soft tissue of the source, and how many."""
+    """Regions on a grid: side and stride of the squares, px; least share of soft tissue in the source; their number."""
 
     size: int
     stride: int
@@ -47,7 +53,7 @@ class Patches:
 
 @dataclass(frozen=True)
 class Regions:
-    """Regions drawn or found otherwise: how (in words), how many, and the HU range they were cut to, where they were."""
+    """Other regions: how they were segmented, in words; their number; range they were re-segmented to, HU, if they were."""
 
     segmentation: str
     count: int
@@ -56,7 +62,7 @@ class Regions:
 
 @dataclass(frozen=True)
 class GrayLevels:
-    """HU -> gray levels: by a fixed "number" or "size" of bins, how many, how wide (HU), and the range they cover (HU)."""
+    """Gray levels: fixed "number" or "size" of bins; number and width (HU) of the levels; range that they cover, HU."""
 
     by: str
     levels: int
@@ -67,7 +73,7 @@ class GrayLevels:
 
 @dataclass(frozen=True)
 class Bootstrap:
-    """Confidence intervals from resampled patients."""
+    """Confidence intervals from bootstrap samples of patients."""
 
     resamples: int
     seed: int
@@ -76,7 +82,7 @@ class Bootstrap:
 
 @dataclass(frozen=True)
 class Concordance:
-    """Lin's coefficient and ICC(2,1) per feature: the least of Lin's that counts as reproducible, and over what, in words."""
+    """Lin's coefficient and ICC(2,1) of each feature: threshold of a reproducible feature, and over what they were computed."""
 
     threshold: float
     over: str = "patients"
@@ -84,7 +90,7 @@ class Concordance:
 
 @dataclass(frozen=True)
 class PairedTests:
-    """Wilcoxon signed-rank tests: what against what, and the number of p values adjusted together."""
+    """Wilcoxon signed-rank tests: what was compared with what, and number of p values that were adjusted together."""
 
     comparison: str
     adjusted_together: int
@@ -92,23 +98,24 @@ class PairedTests:
 
 @dataclass(frozen=True)
 class Record:
-    """What was done; the methods paragraph says this and no more.
+    """What was measured, and how; the methods paragraph states this and nothing else.
 
     Attributes:
-        data: The images.
-        regions: Where features were computed.
-        gray_levels: All discretizations that are reported.
-        features: Names, as in :data:`~stan_ct.features.glcm.IBSI`.
+        data: Images.
+        regions: Regions in which features were computed.
+        gray_levels: Discretizations.
+        features: Names of the features, keys of :data:`~stan_ct.features.glcm.IBSI`.
         versions: Software -> version.
-        split: How the patients were kept apart from those of training, in words; empty if that is not known.
+        split: How the patients were separated from those of training, in words; empty if unknown.
         interpolation: How images were resampled, in words; empty if they were not.
-        aggregation: One of `AGGREGATIONS`.
+        aggregation: Aggregation, a key of `AGGREGATIONS`.
         errors: Whether relative errors (Eq. 8) were computed.
-        quality: Whether image quality was, as in :mod:`~stan_ct.evaluation.measure.image_quality`.
-        bootstrap: None if there are no confidence intervals; so the next two.
+        quality: Whether image quality was measured, as in :mod:`~stan_ct.evaluation.measure.image_quality`.
+        bootstrap: Confidence intervals; None without them.
+        concordance: Concordance; None if it was not computed.
+        tests: Tests; None without them.
         undefined: Reason -> number of values that are undefined for it.
-        left_out: Reason -> number of what was left out for it.
-        phantom_checked: Whether the published values of IBSI's digital phantom were reproduced by these functions.
+        excluded: Reason -> number of what was excluded for it.
     Raises:
         ValueError: If a discretization, aggregation or feature is unknown.
     """
@@ -127,8 +134,7 @@ class Record:
     concordance: Concordance | None = None
     tests: PairedTests | None = None
     undefined: Mapping[str, int] = field(default_factory=dict)
-    left_out: Mapping[str, int] = field(default_factory=dict)
-    phantom_checked: bool = False
+    excluded: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         unknown = [name for name in self.features if name not in IBSI]

@@ -1,23 +1,26 @@
-"""What a report says of itself: the methods paragraph of what was measured, and where all of it comes from."""
+"""Facts for the methods paragraph and for the provenance of a report."""
 
 from __future__ import annotations
 
 import importlib.metadata
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+
+import numpy as np
 
 from stan_ct import __version__
 from stan_ct.evaluation.measure.measurement import FIRST_ORDER
 from stan_ct.evaluation.methods.facts import Bootstrap, Concordance, DataSet, GrayLevels, PairedTests, Patches, Record, Regions
-from stan_ct.evaluation.tables import study
+from stan_ct.evaluation.statistics.agreement import REPRODUCIBLE
 from stan_ct.features.glcm import ALL_FEATURES, FEATURES, Discretization
 from stan_ct.report.sections import Table
 
 PACKAGES = ("numpy", "scipy", "scikit-image", "opencv-python-headless", "pydicom", "matplotlib")
-"""What measures, and draws."""
+"""Packages that measure and draw."""
 
-NETWORKS, COMBAT, WIDER = ("tensorflow", "keras"), ("neuroCombat",), ("mirp",)
-"""What makes images of a model, harmonizes features, and measures texture beyond co-occurrence."""
+NETWORKS, COMBAT, MIRP = ("tensorflow", "keras"), ("neuroCombat",), ("mirp",)
+"""Packages that run models, harmonize features, and measure texture beyond co-occurrence."""
 
 RESIZED = "patches of other sides were resized to 256 x 256 pixels when the records were made, source and target alike"
 
@@ -26,51 +29,51 @@ OVER = f"patches, of these and of {len(FIRST_ORDER)} first-order features"
 
 @dataclass(frozen=True)
 class Subject:
-    """What was measured on which patches.
+    """Images that were measured.
 
     Attributes:
-        regions: The patches.
-        patients: How many there are.
-        slices: How many, where that is known.
-        apart: How the patients were kept apart from those of training, in words.
+        regions: Patches or regions.
+        patients: Number of patients.
+        slices: Number of slices; None if unknown.
+        separation: How the patients were separated from those of training, in words; empty if unknown.
         resized: Whether patches were resized.
-        left_out: Reason -> how many were left out for it.
-        quality: Whether image quality was measured beside.
+        excluded: Reason -> number of what was excluded for it.
+        quality: Whether image quality was measured too.
     """
 
     regions: Patches | Regions
     patients: int
     slices: int | None = None
-    apart: str = ""
+    separation: str = ""
     resized: bool = False
-    left_out: Mapping[str, int] | None = None
+    excluded: Mapping[str, int] | None = None
     quality: bool = False
 
 
-def gray_levels(levels: Discretization, by: str) -> GrayLevels:
-    """HU -> gray levels, for the record; `by` a fixed "number" or "size"."""
-    return GrayLevels(by, levels.levels, levels.bin_width, levels.low, levels.low + levels.levels * levels.bin_width)
+def gray_levels(levels: Discretization) -> GrayLevels:
+    """Gray levels as the record describes them."""
+    return GrayLevels(levels.fixed, levels.levels, levels.bin_width, levels.low, levels.low + levels.levels * levels.bin_width)
 
 
-def record(
+def methods_record(
     data: str,
     real: bool | None,
     subject: Subject,
     levels: GrayLevels,
-    draws: Bootstrap,
+    bootstrap: Bootstrap,
     tables: Sequence[Table],
     tested: str = "",
 ) -> Record:
-    """What the methods paragraph is written from.
+    """Record from which the methods paragraph is written.
 
     Args:
         data: What the images are, in words.
-        real: Whether they are of people; None where that is not known.
-        subject: What was measured.
-        levels: HU -> gray levels.
-        draws: Of patients, for the intervals.
-        tables: Errors, concordance and differences in HU that were made; none where there is no target.
-        tested: The row that the others were tested against; empty if there was no test.
+        real: Whether the images are of people; None if unknown.
+        subject: Images that were measured.
+        levels: Gray levels.
+        bootstrap: Bootstrap of patients, for confidence intervals.
+        tables: Tables of errors, concordance and HU; empty without a target.
+        tested: Row that the others were tested against; empty without tests.
     """
     compared = bool(tables)
     comparison = f"the errors of every other row and those of {tested}, patch by patch,"
@@ -80,21 +83,28 @@ def record(
         gray_levels=(levels,),
         features=ALL_FEATURES,
         versions=versions(),
-        split=subject.apart,
+        split=subject.separation,
         interpolation=RESIZED if subject.resized else "",
         errors=compared,
         quality=subject.quality,
-        bootstrap=draws if compared and subject.patients > 1 else None,
-        concordance=Concordance(study.REPRODUCIBLE, OVER) if compared else None,
+        bootstrap=bootstrap if compared and subject.patients > 1 else None,
+        concordance=Concordance(REPRODUCIBLE, OVER) if compared else None,
         tests=PairedTests(comparison, len(FEATURES)) if tested else None,
-        undefined=study.undefined(tables),
-        left_out=subject.left_out or {},
-        phantom_checked=True,  # tests/features/test_glcm_region.py, and test_glcm.py: these are the same definitions
+        undefined=count_undefined(tables),
+        excluded=subject.excluded or {},
     )
 
 
+def count_undefined(tables: Iterable[Table]) -> Counter[str]:
+    """Reason -> number of undefined values in tables: those excluded from averages, or else undefined cells."""
+    counts: Counter[str] = Counter()
+    for cell in (cell for table in tables for row in table.rows.values() for cell in row):
+        counts[cell.reason] += cell.undefined or int(np.isnan(cell.mean))
+    return +counts
+
+
 def versions(*more: str) -> dict[str, str]:
-    """Software -> version, of what measures and of more packages where they are installed."""
+    """Software -> version: the packages that measure, and `more` packages if they are installed."""
     found = {"stan-ct": __version__}
     for name in (*PACKAGES, *more):
         try:
@@ -105,7 +115,7 @@ def versions(*more: str) -> dict[str, str]:
 
 
 def settings_of(flags: str) -> dict[str, str]:
-    """Flags, one a line as in a flag file, -> flag -> value; a flag that is given several times has its values listed."""
+    """Flag -> value, from the lines of a flag file; the values of a flag that is given several times are listed."""
     found: dict[str, str] = {}
     for name, _, value in (line.removeprefix("--").partition("=") for line in flags.splitlines()):
         if value:

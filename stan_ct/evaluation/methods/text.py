@@ -1,6 +1,6 @@
-"""The methods paragraph of a report, item by item of CLEAR and of IBSI's reporting guideline, from a record of what was done.
+"""The methods paragraph of a report, item by item of the CLEAR and IBSI reporting guidelines.
 
-Only what the record holds can be said, and what was not done is said too. Item numbers: CLEAR 1.0 (Kocak et al., Insights
+It states what the record holds and nothing else, including what was not done. Item numbers: CLEAR 1.0 (Kocak et al., Insights
 into Imaging 14 (2023) 75); IBSI reference manual, chapter "Radiomics reporting guidelines and nomenclature".
 """
 
@@ -25,10 +25,15 @@ from stan_ct.evaluation.statistics.image_quality import LUNG_AREA
 from stan_ct.features import glcm_region as roi
 from stan_ct.features.glcm import ANGLES, DISTANCE, IBSI
 
+PHANTOM = (
+    "The definitions of the features are those that the test suite of stan-ct compares with the published values of IBSI's "
+    "digital phantom; this report did not repeat that comparison."
+)
+
 
 @dataclass(frozen=True)
 class Statement:
-    """A part of the methods, with the items of the guidelines it answers."""
+    """Part of the methods, with the items of the guidelines that it answers."""
 
     heading: str
     text: str
@@ -36,12 +41,12 @@ class Statement:
 
 
 def methods_text(record: Record) -> str:
-    """The methods, a paragraph per statement."""
+    """Methods as text, a paragraph per statement."""
     return "\n\n".join(f"**{s.heading}.** {s.text} ({s.items})" for s in statements(record))
 
 
 def statements(record: Record) -> tuple[Statement, ...]:
-    """The methods, item by item."""
+    """Methods, item by item."""
     return (
         Statement("Data", _data(record), "CLEAR 13, 15; IBSI 8"),
         Statement("Image interpolation", _interpolation(record), "CLEAR 22; IBSI 50a, 51"),
@@ -64,7 +69,7 @@ def _data(record: Record) -> str:
         for d in record.data
         for slices in ["" if d.slices is None else f", {_count(d.slices, 'slice')}"]
     )
-    split = record.split or "How the patients were kept apart from those of training was not recorded"
+    split = record.split or "How the patients were separated from those of training was not recorded"
     return f"The CT images are {kind}: {sets}. {split}."
 
 
@@ -178,19 +183,14 @@ def _tests(tests: PairedTests | None) -> str:
 
 def _undefined(record: Record) -> str:
     undefined = "; ".join(f"{count:,} because {reason}" for reason, count in record.undefined.items() if count)
-    left_out = "; ".join(f"{count:,} {reason}" for reason, count in record.left_out.items() if count)
+    excluded = "; ".join(f"{count:,} {reason}" for reason, count in record.excluded.items() if count)
     first = f"Undefined, not averaged and not replaced: {undefined}." if undefined else "No value was undefined."
-    return f"{first} Left out: {left_out}." if left_out else f"{first} Nothing was left out."
+    return f"{first} Excluded: {excluded}." if excluded else f"{first} Nothing was excluded."
 
 
 def _software(record: Record) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in record.versions.items())
-    checked = (
-        "The features reproduce the published values of IBSI's digital phantom."
-        if record.phantom_checked
-        else "The features were not checked against IBSI's digital phantom."
-    )
-    return f"{versions}. {checked}"
+    return f"{versions}. {PHANTOM}"
 
 
 def _range(hu: tuple[float, float]) -> str:

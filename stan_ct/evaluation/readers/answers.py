@@ -1,7 +1,7 @@
-"""What the answers of a reader study say: preferences, the blinded test, quality, artefacts, agreement of readers.
+"""Statistics of a reader study: preferences, the blinded test, quality, artefacts, agreement of readers.
 
-The unit is always the case: every reader is judged alone, and several readers together by their majority (or mean) of a case,
-so that their answers to one case are not counted as independent. Repeats and catch trials count only where they are named.
+The unit is the case: each reader is analysed alone, and several readers together by their majority (or mean) for a case, so
+that their answers to one case do not count as independent. Repeats and catch trials have statistics of their own.
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ from functools import cached_property
 from itertools import combinations
 
 import numpy as np
-from scipy.stats import binomtest, rankdata
+from scipy.stats import binomtest
 
 from stan_ct.evaluation.readers.page import CHOICES, SIDES, Answer
+from stan_ct.evaluation.statistics.agreement import signed_rank_p
 
 TOGETHER = "all readers"
 ORDINAL = ("quality", "artefacts")
@@ -24,8 +25,8 @@ RESAMPLES = 2000
 
 
 @dataclass(frozen=True)
-class Share:
-    """`count` of `of` cases, and how many besides were left undecided."""
+class CaseShare:
+    """`count` of `of` decided cases, and the number of undecided ones."""
 
     count: int
     of: int
@@ -33,24 +34,24 @@ class Share:
 
     @property
     def value(self) -> float:
-        """In [0, 1], NaN of none."""
+        """Share, in [0, 1]; NaN without cases."""
         return self.count / self.of if self.of else float("nan")
 
     @cached_property
     def interval(self) -> tuple[float, float]:
-        """Wilson's 95 % confidence interval."""
+        """Wilson's 95 % confidence interval; NaN without cases."""
         interval = binomtest(self.count, self.of).proportion_ci(method="wilson") if self.of else (float("nan"),) * 2
         return float(interval[0]), float(interval[1])
 
     @cached_property
     def p(self) -> float:
-        """Exact two-sided binomial test against one half; 1 of none."""
+        """p value of the exact two-sided binomial test against one half; 1 without cases."""
         return float(binomtest(self.count, self.of).pvalue) if self.of else 1.0
 
 
 @dataclass(frozen=True)
 class Difference:
-    """Mean quality of two kinds, first minus second with a bootstrap 95 % interval, and the signed-rank test's p."""
+    """Mean quality of two kinds; bootstrap 95 % interval of first minus second; p value of the signed-rank test."""
 
     means: tuple[float, float]
     interval: tuple[float, float]
@@ -58,7 +59,7 @@ class Difference:
 
 
 @dataclass(frozen=True)
-class Agreement:
+class ReaderAgreement:
     """Chance-corrected agreement of readers on a question, with a bootstrap 95 % interval over the cases."""
 
     question: str
@@ -70,29 +71,42 @@ class Agreement:
 
 @dataclass(frozen=True)
 class Comparison:
-    """The answers to all cases of the same two kinds, by reader; `TOGETHER` where there are several readers.
+    """Answers to all cases of the same two kinds, by reader, and `TOGETHER` if there are several readers.
 
-    `preference` is the share of the first kind, `standard` that of the right answers, both among the decided cases;
-    `artefacts` counts images by (reader, kind) and severity.
+    Attributes:
+        kinds: The two kinds of images.
+        cases: Number of cases.
+        preference: Reader -> share of the first kind among the decided cases.
+        standard: Reader -> share of right answers among the decided cases.
+        quality: Reader -> difference in quality.
+        artefacts: (reader, kind) -> number of images by severity.
+        agreement: Agreement of readers, question by question; empty with one reader.
     """
 
     kinds: tuple[str, str]
     cases: int
-    preference: dict[str, Share]
-    standard: dict[str, Share]
+    preference: dict[str, CaseShare]
+    standard: dict[str, CaseShare]
     quality: dict[str, Difference]
     artefacts: dict[tuple[str, str], Counter]
-    agreement: list[Agreement]
+    agreement: list[ReaderAgreement]
 
 
 @dataclass(frozen=True)
 class Statistics:
-    """A study's results: `repeats` by (reader, question), the share answered the same; `failures` of catch trials by reader."""
+    """Results of a study.
+
+    Attributes:
+        readers: Readers.
+        comparisons: Comparisons of two kinds of images.
+        repeats: (reader, question) -> share of repeats that were answered as the first time.
+        failures: Reader -> share of catch trials that were failed: equal images called different.
+    """
 
     readers: list[str]
     comparisons: list[Comparison]
-    repeats: dict[tuple[str, str], Share]
-    failures: dict[str, Share]
+    repeats: dict[tuple[str, str], CaseShare]
+    failures: dict[str, CaseShare]
 
 
 def cohen_kappa(first: np.ndarray, second: np.ndarray, levels: int, quadratic: bool = False) -> float:
@@ -100,11 +114,11 @@ def cohen_kappa(first: np.ndarray, second: np.ndarray, levels: int, quadratic: b
 
     Args:
         first: Answers as integers in [0, levels), (N,).
-        second: The other reader's, (N,).
+        second: Answers of the other reader, (N,).
         levels: Number of possible answers.
         quadratic: Weights :math:`(i - j)^2` for ordered answers; else 1 for every :math:`i \ne j`.
     Returns:
-        1 for full agreement, 0 for that of chance; NaN where chance alone agrees fully.
+        1 for full agreement, 0 for agreement by chance; NaN if chance alone agrees fully.
     Reference: Cohen 1960, 1968.
     Example:
         >>> round(cohen_kappa(np.array([0, 0, 1, 1]), np.array([0, 1, 1, 1]), levels=2), 3)
@@ -123,7 +137,7 @@ def fleiss_kappa(counts: np.ndarray) -> float:
     """Fleiss' kappa of any number of readers.
 
     Args:
-        counts: How many readers gave each answer to each case, (N, levels), rows of one sum.
+        counts: Number of readers who gave each answer to each case, (N, levels); all rows have the same sum.
     Returns:
         As :func:`cohen_kappa`.
     Reference: Fleiss 1971.
@@ -134,27 +148,12 @@ def fleiss_kappa(counts: np.ndarray) -> float:
     return float((observed - expected) / (1 - expected)) if expected < 1 else float("nan")
 
 
-def signed_rank_p(differences: np.ndarray) -> float:
-    """Exact two-sided p of Wilcoxon's signed-rank test; ties share their mean rank, zeros are left out.
-
-    Args:
-        differences: Paired differences, (N,).
-    """
-    nonzero = differences[np.abs(differences) > 1e-12]
-    ranks = np.rint(2 * rankdata(np.abs(nonzero).round(9))).astype(int)  # doubled: mean ranks are halves
-    chance = np.ones(1)  # of each sum of positive ranks
-    for rank in ranks:
-        chance = (np.pad(chance, (0, rank)) + np.pad(chance, (rank, 0))) / 2
-    positive = ranks[nonzero > 0].sum()
-    return float(min(1.0, 2 * chance[: min(positive, ranks.sum() - positive) + 1].sum()))
-
-
 def reader_statistics(answers: Sequence[Answer], seed: int = 0) -> Statistics:
     """Statistics of a study.
 
     Args:
         answers: From :func:`~stan_ct.evaluation.readers.page.read_answers`.
-        seed: Of the bootstrap.
+        seed: Seed of the bootstrap.
     Raises:
         ValueError: If there are no answers.
     """
@@ -162,10 +161,10 @@ def reader_statistics(answers: Sequence[Answer], seed: int = 0) -> Statistics:
         raise ValueError("a reader study needs answers, got none")
     readers = sorted({answer.reader for answer in answers})
     trials = [a for a in answers if a.role == "trial"]
-    pairs = sorted({tuple(sorted(a.kinds)) for a in trials})
+    pairs = sorted({(min(a.kinds), max(a.kinds)) for a in trials})
     comparisons = [_comparison([a for a in trials if set(a.kinds) == set(pair)], pair, readers, seed) for pair in pairs]
     caught = {reader: [a for a in answers if (a.reader, a.role) == (reader, "catch")] for reader in readers}
-    failures = {reader: Share(sum(a.said["same"] != "same" for a in some), len(some)) for reader, some in caught.items()}
+    failures = {reader: CaseShare(sum(a.said["same"] != "same" for a in some), len(some)) for reader, some in caught.items()}
     return Statistics(readers, comparisons, _repeats(answers, readers), failures)
 
 
@@ -175,14 +174,16 @@ def _comparison(answers: list[Answer], kinds: tuple[str, str], readers: list[str
     grid = [[said[reader, case] for case in cases] for reader in readers]
     sign = {kinds[0]: 1, kinds[1]: -1}
     preferred = np.array([[sign.get(a.unblinded("preference"), 0) for a in row] for row in grid])
-    told = [[0 if a.said["standard"] not in SIDES else 1 if a.said["standard"] == a.truth else -1 for a in row] for row in grid]
+    correct = [
+        [0 if a.said["standard"] not in SIDES else 1 if a.said["standard"] == a.truth else -1 for a in row] for row in grid
+    ]
     testable = [bool(a.truth) for a in grid[0]]
     quality = np.array([[[int(a.of("quality", k)) for k in kinds] for a in row] for row in grid], float)
     return Comparison(
         kinds,
         len(cases),
         _votes(preferred, readers),
-        _votes(np.array(told)[:, testable], readers),
+        _votes(np.array(correct)[:, testable], readers),
         {name: _difference(pairs, seed) for name, pairs in _with_all(readers, quality, quality.mean(0)).items()},
         {(r, k): Counter(a.of("artefacts", k) for a in row) for r, row in zip(readers, grid, strict=True) for k in kinds},
         [_agreement(grid, question, seed) for question in ORDINAL + NOMINAL] if len(readers) > 1 else [],
@@ -193,23 +194,25 @@ def _with_all(readers: list[str], rows: np.ndarray, together: np.ndarray) -> dic
     return dict(zip(readers, rows, strict=True)) | ({TOGETHER: together} if len(readers) > 1 else {})
 
 
-def _votes(votes: np.ndarray, readers: list[str]) -> dict[str, Share]:
-    """Votes 1, -1 and 0 for undecided, (readers, cases) -> shares of 1; together, the majority of a case votes."""
+def _votes(votes: np.ndarray, readers: list[str]) -> dict[str, CaseShare]:
+    """Shares of votes 1, from votes 1, -1 and 0 (undecided), (readers, cases); together, the majority of a case counts."""
     rows = _with_all(readers, votes, np.sign(votes.sum(0)))
-    return {name: Share(int((v > 0).sum()), int((v != 0).sum()), int((v == 0).sum())) for name, v in rows.items()}
+    return {name: CaseShare(int((v > 0).sum()), int((v != 0).sum()), int((v == 0).sum())) for name, v in rows.items()}
 
 
 def _difference(pairs: np.ndarray, seed: int) -> Difference:
-    """Quality of two kinds, (cases, 2)."""
+    """Difference in quality, from the quality of two kinds, (cases, 2)."""
     differences = pairs[:, 0] - pairs[:, 1]
     picks = np.random.default_rng(seed).integers(len(pairs), size=(RESAMPLES, len(pairs)))
     low, high = np.percentile(differences[picks].mean(1), (2.5, 97.5))
     means = pairs.mean(0)
-    return Difference((float(means[0]), float(means[1])), (float(low), float(high)), signed_rank_p(differences))
+    return Difference(
+        (float(means[0]), float(means[1])), (float(low), float(high)), signed_rank_p(differences.round(9))
+    )  # means of readers carry rounding errors
 
 
-def _agreement(grid: list[list[Answer]], question: str, seed: int) -> Agreement:
-    """Sides stand as the reader saw them: they are dealt at random, so chance agreement is not that of one popular kind."""
+def _agreement(grid: list[list[Answer]], question: str, seed: int) -> ReaderAgreement:
+    """Agreement on a question, coded by sides as shown: they are random, so a popular kind does not raise chance agreement."""
     fields = [f"{question}_{side}" for side in SIDES] if question in ORDINAL else [question]
     codes = np.array([[[CHOICES[f].index(a.said[f]) for f in fields] for a in row] for row in grid])  # readers, cases, fields
     readers, cases, levels = *codes.shape[:2], len(CHOICES[fields[0]])
@@ -221,26 +224,28 @@ def _agreement(grid: list[list[Answer]], question: str, seed: int) -> Agreement:
     method = ("Cohen" if readers == 2 else "mean of Cohen's") + ", quadratic weights" if question in ORDINAL else ""
     method = method or ("Cohen" if readers == 2 else "Fleiss")
     observed = float(np.mean([(flat[i] == flat[j]).mean() for i, j in combinations(range(readers), 2)]))
-    return Agreement(question, method, _kappa(flat, levels, question), (float(low), float(high)), observed)
+    return ReaderAgreement(question, method, _kappa(flat, levels, question), (float(low), float(high)), observed)
 
 
 def _kappa(codes: np.ndarray, levels: int, question: str) -> float:
-    """Of answers (readers, N): Fleiss' of more than two readers to unordered answers, else the mean over pairs of readers."""
+    """Kappa of answers (readers, N): Fleiss' for unordered answers of more than two readers, else Cohen's, mean over pairs."""
     if len(codes) > 2 and question not in ORDINAL:
         return fleiss_kappa((codes[:, :, None] == np.arange(levels)).sum(0))
     pairs = combinations(codes, 2)
     return float(np.mean([cohen_kappa(first, second, levels, question in ORDINAL) for first, second in pairs]))
 
 
-def _repeats(answers: Sequence[Answer], readers: list[str]) -> dict[tuple[str, str], Share]:
-    """How often a reader said the same of a case and of its repeat, whose sides are swapped."""
+def _repeats(answers: Sequence[Answer], readers: list[str]) -> dict[tuple[str, str], CaseShare]:
+    """How often each reader gave the same answer to a case and to its repeat, whose sides are swapped."""
     first = {(a.reader, a.name): a for a in answers if a.role == "trial"}
     shares = {}
     for reader in readers:
         pairs = [(first[reader, a.name], a) for a in answers if (a.reader, a.role) == (reader, "repeat")]
         for question in ORDINAL:
             same = [one.of(question, kind) == two.of(question, kind) for one, two in pairs for kind in one.kinds]
-            shares[reader, question] = Share(sum(same), len(same))
+            shares[reader, question] = CaseShare(sum(same), len(same))
         for question in NOMINAL:
-            shares[reader, question] = Share(sum(a.unblinded(question) == b.unblinded(question) for a, b in pairs), len(pairs))
+            shares[reader, question] = CaseShare(
+                sum(a.unblinded(question) == b.unblinded(question) for a, b in pairs), len(pairs)
+            )
     return shares

@@ -86,27 +86,33 @@ def deal(cases: Sequence[Case], repeats: int, catch_trials: int, rng: np.random.
 
     Args:
         cases: Half of them (within one) get their first kind on the left, the others on the right.
-        repeats: So many cases, drawn at random, come again with sides swapped.
-        catch_trials: So many cases, drawn at random, come again with one kind on both sides.
-        rng: Draws all of it.
+        repeats: Number of cases, drawn at random, that are shown again with sides swapped.
+        catch_trials: Number of cases, drawn at random, that are shown again with one kind on both sides.
+        rng: Random numbers.
     Returns:
-        In random order, no case after itself where that can be had; a repeat may come before what it repeats.
+        Trials in random order, no case directly after itself if possible; a repeat may come before what it repeats.
     Raises:
         ValueError: If there are no cases, or fewer than repeats or catch trials.
     """
     if not 0 <= max(repeats, catch_trials) <= len(cases) or min(repeats, catch_trials) < 0 or not cases:
         raise ValueError(f"{repeats} repeats and {catch_trials} catch trials need as many cases, got {len(cases)}")
     swap = rng.permutation((np.arange(len(cases)) + rng.integers(2)) % 2)
-    trials = [Trial(c, "trial", tuple(c.images)[:: -1 if s else 1]) for c, s in zip(cases, swap, strict=True)]
+    trials = [Trial(c, "trial", _ordered(c, bool(s))) for c, s in zip(cases, swap, strict=True)]
     repeated = [trials[i] for i in rng.choice(len(cases), repeats, replace=False)]
     caught = [cases[i] for i in rng.choice(len(cases), catch_trials, replace=False)]
-    trials += [Trial(t.case, "repeat", t.kinds[::-1]) for t in repeated]
-    trials += [Trial(c, "catch", (tuple(c.images)[rng.integers(2)],) * 2) for c in caught]
+    trials += [Trial(t.case, "repeat", (t.kinds[1], t.kinds[0])) for t in repeated]
+    trials += [Trial(c, "catch", (kind, kind)) for c in caught for kind in [tuple(c.images)[rng.integers(2)]]]
     for _ in range(1000):
         order = [trials[i] for i in rng.permutation(len(trials))]
         if all(a.case is not b.case for a, b in pairwise(order)):
             break
     return order
+
+
+def _ordered(case: Case, swapped: bool) -> tuple[str, str]:
+    """Kinds on the left and on the right."""
+    first, second = case.images
+    return (second, first) if swapped else (first, second)
 
 
 def encode(hu: np.ndarray) -> str:
@@ -132,7 +138,8 @@ def write_reader_study(
         cases: What is compared; not all need to be of the same two kinds.
         output_dir: Made if it does not exist.
         standard: The kind that comes from the standard protocol.
-        repeats, catch_trials: As in :func:`deal`.
+        repeats: Number of cases that are shown again with sides swapped (agreement of a reader with himself).
+        catch_trials: Number of cases that are shown again with one kind on both sides (attention of a reader).
         seed: Gives the same study again; None draws one. The key holds it: who knows it can work the key out.
     Returns:
         `reader-study-ID.html` and `reader-study-ID-key.json`.

@@ -1,15 +1,15 @@
-"""What the readers found, as tables."""
+"""Results of a reader study as Markdown tables."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from stan_ct.evaluation.readers.answers import Comparison, Share, Statistics
+from stan_ct.evaluation.readers.answers import CaseShare, Comparison, Statistics
 from stan_ct.evaluation.readers.page import ARTEFACTS
 
 
 def markdown(statistics: Statistics) -> str:
-    """The statistics as tables with 95 % intervals, and how they are made."""
+    """Statistics as tables with 95 % intervals, and a note on methods."""
     parts = ["# Reader study", f"{len(statistics.readers)} readers: {', '.join(statistics.readers)}."]
     for comparison in statistics.comparisons:
         parts += _compared(comparison)
@@ -29,8 +29,9 @@ def markdown(statistics: Statistics) -> str:
 NOTES = (
     'The unit is the case. "all readers" is the majority of the readers of each case (quality: their mean), a tie being '
     "undecided. Shares are of decided cases, with Wilson's interval; p of shares is the exact two-sided binomial test against "
-    "one half, p of quality the exact Wilcoxon signed-rank test over cases; intervals of quality and kappa are bootstrapped "
-    "over cases. p is not corrected for the number of tests. Repeats and catch trials count in their own tables only."
+    "one half, p of quality SciPy's two-sided Wilcoxon signed-rank test over cases; intervals of quality and kappa are "
+    "bootstrapped over cases. p is not corrected for the number of tests. Repeats and catch trials count in their own "
+    "tables only."
 )
 
 
@@ -38,7 +39,7 @@ def _compared(c: Comparison) -> list[str]:
     first, second = c.kinds
     votes = ["share [95 % CI]", "p"]
     preferred = [[r, s.count, s.of - s.count, s.undecided, _interval(s), _p(s.p)] for r, s in c.preference.items()]
-    told = [
+    found = [
         [r, s.count, s.of - s.count, s.undecided, _interval(s), _p(s.p)] for r, s in c.standard.items() if s.of + s.undecided
     ]
     quality = [
@@ -47,13 +48,13 @@ def _compared(c: Comparison) -> list[str]:
     ]
     artefacts = []
     for (reader, kind), n in c.artefacts.items():
-        any_artefact = Share(n.total() - n["none"], n.total())
+        any_artefact = CaseShare(n.total() - n["none"], n.total())
         artefacts.append([reader, kind, *(n[severity] for severity in ARTEFACTS), _interval(any_artefact)])
     parts = [f"## {first} and {second}, {c.cases} cases", "Preferred for diagnosis:"]
     parts.append(_table(["reader", first, second, "none", f"share of {first} [95 % CI]", "p"], preferred))
-    if told:
+    if found:
         parts += ["Which side comes from the standard protocol (one half is chance):"]
-        parts.append(_table(["reader", "right", "wrong", "cannot tell", "right " + votes[0], "p"], told))
+        parts.append(_table(["reader", "right", "wrong", "cannot tell", "right " + votes[0], "p"], found))
     parts += ["Quality, 1 to 5:", _table(["reader", first, second, "difference [95 % CI]", "p"], quality)]
     parts += ["Artefacts, images:", _table(["reader", "kind", *ARTEFACTS, "any, share [95 % CI]"], artefacts)]
     if c.agreement:
@@ -72,7 +73,7 @@ def _ends(interval: tuple[float, float], form: str) -> str:
     return f"[{interval[0]:{form}}, {interval[1]:{form}}]"
 
 
-def _interval(share: Share) -> str:
+def _interval(share: CaseShare) -> str:
     return f"{share.value:.2f} {_ends(share.interval, '.2f')}" if share.of else "-"
 
 

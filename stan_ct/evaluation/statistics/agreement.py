@@ -1,9 +1,9 @@
 """Agreement of a feature measured on the same patients (or regions) in two or more protocols.
 
-Arrays x, y ... hold the same patients in the same order in one protocol and another: (n,), one feature of n patients, or
-(n, k), k features; results are a number or (k,), and arrays of other shapes are refused with a ValueError. One rule for what
-has no answer: a feature is *undefined*, NaN, where fewer than two patients were measured, a value is not finite, or (unless
-said otherwise) a protocol gives all patients the same value up to rounding, since nothing is then left to agree on.
+Arrays x, y ... hold the same patients in the same order, each in one protocol: (n,), one feature of n patients, or (n, k), k
+features; results are a number or (k,). Other shapes are a ValueError. A feature is *undefined*, NaN, if fewer than two
+patients were measured, a value is not finite, or (unless stated otherwise) all patients have the same value in a protocol, up
+to rounding.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ import numpy as np
 from scipy import stats
 
 REPRODUCIBLE = 0.85
-"""Least concordance of a feature that counts as reproducible in studies of CT kernels."""
+"""Least concordance of a reproducible feature, as in studies of CT kernels."""
 
 ROUNDING = 1e-12
-"""Values whose spread is below this part of the largest of them are the same up to rounding."""
+"""Values are the same up to rounding if their range is at most this fraction of the largest of them."""
 
 
 @dataclass(frozen=True)
 class Share:
-    """The share of features that reach a threshold, of the n defined ones; NaN for want of any."""
+    """Share of features that reach a threshold, of the `n` defined ones (NaN without any), and number of undefined ones."""
 
     share: float
     n: int
@@ -32,7 +32,7 @@ class Share:
 
 @dataclass(frozen=True)
 class PairedTest:
-    """`p` of each feature and `q`, which is p adjusted for the number of features; a number or (k,) each."""
+    """p value of each feature, and q: p adjusted for the number of features; a number or (k,) each."""
 
     p: np.ndarray
     q: np.ndarray
@@ -40,7 +40,7 @@ class PairedTest:
 
 @dataclass(frozen=True)
 class Interval:
-    """A confidence interval; NaN, with the reason in words, where there is none."""
+    """Confidence interval; NaN with a reason, in words, if it is undefined."""
 
     low: float
     high: float
@@ -51,7 +51,7 @@ def concordance(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     r"""Lin's concordance correlation coefficient, :math:`2 s_{xy} / (s_x^2 + s_y^2 + (\bar x - \bar y)^2)`.
 
     Returns:
-        In [-1, 1], 1 for equal values; NaN where undefined.
+        In [-1, 1], 1 for equal values; NaN if undefined.
     Note:
         Variances and covariance divide by n, as in Lin 1989; with n - 1 the shift would weigh a little less.
     Reference: Lin, Biometrics 45 (1989) 255-268.
@@ -70,7 +70,7 @@ def concordance(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def reproducible(ccc: np.ndarray, threshold: float = REPRODUCIBLE) -> Share:
-    """The share of features whose concordance is at least `threshold`.
+    """Share of features whose concordance is at least `threshold`.
 
     Example:
         >>> reproducible(np.array([0.9, 0.85, 0.2, np.nan]))
@@ -84,10 +84,11 @@ def reproducible(ccc: np.ndarray, threshold: float = REPRODUCIBLE) -> Share:
 def icc_agreement(x: np.ndarray, y: np.ndarray, *more: np.ndarray) -> np.ndarray:
     r"""ICC(2,1), absolute agreement: :math:`(B - E) / (B + (r - 1) E + r (J - E) / n)`.
 
-    B, J and E are the mean squares between n patients, r protocols and of the residual. A shift of a protocol lowers it.
+    B, J and E are the mean squares between n patients, between r protocols, and of the residual. A shift between protocols
+    lowers the coefficient.
 
     Returns:
-        At most 1, which is for equal values; NaN where undefined.
+        At most 1, for equal values; NaN if undefined.
     Reference: Shrout & Fleiss, Psychological Bulletin 86 (1979) 420-428.
     Example:
         >>> float(icc_agreement(np.array([1.0, 2.0, 3.0]), np.array([2.0, 3.0, 4.0])))  # B = 2, J = 1.5, E = 0
@@ -102,42 +103,33 @@ def icc_agreement(x: np.ndarray, y: np.ndarray, *more: np.ndarray) -> np.ndarray
     return _per_feature(formula, x, y, *more)
 
 
-def icc_consistency(x: np.ndarray, y: np.ndarray, *more: np.ndarray) -> np.ndarray:
-    r"""ICC(3,1), consistency: :math:`(B - E) / (B + (r - 1) E)`; a shift between protocols leaves it as it is.
-
-    Mean squares, result and reference as :func:`icc_agreement`.
-
-    Example:
-        >>> float(icc_consistency(np.array([1.0, 2.0, 3.0]), np.array([2.0, 3.0, 4.0])))
-        1.0
-    """
-
-    def formula(values: np.ndarray) -> np.ndarray:
-        b, _, e = _mean_squares(values)
-        return (b - e) / (b + (len(values) - 1) * e)
-
-    return _per_feature(formula, x, y, *more)
-
-
 def wilcoxon_fdr(x: np.ndarray, y: np.ndarray) -> PairedTest:
     """SciPy's two-sided Wilcoxon signed-rank test of paired values, Benjamini-Hochberg adjusted over the defined features.
 
     Returns:
-        p and q; NaN where there are fewer than two patients or a value is not finite. Constant values are no obstacle.
-    Note:
-        Zero differences are dropped before ranking (Wilcoxon's way); if all are zero, p = 1: nothing is against equality.
+        p and q, as :func:`signed_rank_p`.
     Example:
         >>> wilcoxon_fdr(np.array([1.0, 2.0, 3.0]), np.zeros(3)).p.item()  # 2 of the 2^3 patterns of signs
         0.25
     """
     differences, _ = _differences(x, y)
-    p = np.apply_along_axis(_signed_rank, 0, differences)
+    p = np.apply_along_axis(signed_rank_p, 0, differences)
     q, defined = p.copy(), ~np.isnan(p)
     q[defined] = stats.false_discovery_control(p[defined]) if defined.any() else np.nan
     return PairedTest(p, q)
 
 
-def _signed_rank(differences: np.ndarray) -> float:
+def signed_rank_p(differences: np.ndarray) -> float:
+    """p value of SciPy's two-sided Wilcoxon signed-rank test.
+
+    Args:
+        differences: Paired differences, (n,).
+    Returns:
+        In [0, 1]; NaN if n < 2 or a difference is not finite.
+    Note:
+        Zero differences are dropped before ranking (Wilcoxon's way); if all are zero, p = 1. SciPy computes the exact p for
+        up to 50 differences without ties and zeros, and the normal approximation otherwise.
+    """
     if len(differences) < 2 or not np.isfinite(differences).all():
         return float("nan")
     return float(stats.wilcoxon(differences).pvalue) if differences.any() else 1.0
@@ -147,7 +139,7 @@ def cohens_dz(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     r"""Cohen's d of paired values, :math:`d_z = \overline{x - y} / s_{x - y}`, s with n - 1.
 
     Returns:
-        Any number, > 0 where x is larger; NaN where the differences are undefined or all the same.
+        Any number, > 0 if x is larger; NaN if the differences are undefined or all the same.
     Reference: Lakens, Frontiers in Psychology 4 (2013) 863, Eq. 6.
     Example:
         >>> float(cohens_dz(np.array([1.0, 2.0, 3.0]), np.zeros(3)))
@@ -157,32 +149,21 @@ def cohens_dz(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return _per_feature(lambda d: d[0].mean(axis=0) / d[0].std(axis=0, ddof=1), differences, scale=scale)
 
 
-def cohens_dav(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    r"""Cohen's d against the spread of patients, :math:`d_{av} = \overline{x - y} / \frac{s_x + s_y}{2}`, s with n - 1.
-
-    Unlike :func:`cohens_dz` it does not grow as the protocols correlate better. The rest is as there (Eq. 10).
-
-    Example:
-        >>> float(cohens_dav(np.array([3.0, 4.0, 5.0]), np.array([0.0, 3.0, 6.0])))  # 1 / ((1 + 3) / 2)
-        0.5
-    """
-    return _per_feature(lambda xy: (xy[0] - xy[1]).mean(axis=0) / xy.std(axis=1, ddof=1).mean(axis=0), x, y)
-
-
 def bootstrap_interval(
     values: np.ndarray, patients: np.ndarray, confidence: float = 0.95, resamples: int = 10_000, seed: int = 0
 ) -> Interval:
-    """Percentile interval of the mean over patches, from patients drawn with replacement.
+    """Percentile interval of the mean over patches, from patients drawn with replacement (cluster bootstrap).
 
-    Patches of a patient are alike, so patients are drawn (cluster bootstrap), each with all its patches.
+    Patches of one patient are correlated, so patients are drawn, each with all its patches.
 
     Args:
-        values: One per patch, such as its error (Eq. 8), (N,); NaN ones (undefined) are left out as by `summarize`.
-        patients: The patient of each patch, (N,) of any sortable type.
-        confidence: In (0, 1); `resamples`: number of draws.
-        seed: Equal seeds give equal intervals.
+        values: A value per patch, such as its error (Eq. 8), (N,); NaN (undefined) ones are excluded.
+        patients: Patient of each patch, (N,) of any sortable type.
+        confidence: Confidence level, in (0, 1).
+        resamples: Number of bootstrap samples.
+        seed: Seed; equal seeds give equal intervals.
     Returns:
-        NaN with the reason where fewer than two patients have a defined value, or a value is infinite.
+        The interval; NaN with the reason if fewer than two patients have a defined value, or a value is infinite.
     Raises:
         ValueError: If the lengths differ or the confidence is out of its range.
     Example:
@@ -207,7 +188,7 @@ def bootstrap_interval(
 
 
 def _mean_squares(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Between patients, between protocols, residual; (m,) each, of (r, n, m)."""
+    """Mean squares of values (r, n, m): between patients, between protocols, residual; (m,) each."""
     (r, n), grand = values.shape[:2], values.mean(axis=(0, 1))
     patients, protocols = values.mean(axis=0) - grand, values.mean(axis=1) - grand  # (n, m), (r, m)
     residual = values - grand - patients - protocols[:, None]
@@ -216,7 +197,7 @@ def _mean_squares(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarra
 
 
 def _per_feature(formula: Callable, *protocols: np.ndarray, scale: np.ndarray | None = None) -> np.ndarray:
-    """A formula (r, n, m) -> (m,) of the m features that are defined; NaN for the others. `scale` as in `_defined`."""
+    """Applies a formula (r, n, m) -> (m,) to the m defined features; the others are NaN. `scale` as in `_defined`."""
     values = _stacked(*protocols)
     result, defined = np.full(values.shape[2:], np.nan), _defined(values, scale)
     if defined.any():
@@ -225,7 +206,7 @@ def _per_feature(formula: Callable, *protocols: np.ndarray, scale: np.ndarray | 
 
 
 def _defined(values: np.ndarray, scale: np.ndarray | None) -> np.ndarray:
-    """Which features have >= 2 patients, all finite, and in no protocol one value for all (up to rounding of `scale`)."""
+    """Which features have at least 2 patients, finite values, and no constant protocol (up to rounding of `scale`)."""
     if values.shape[1] < 2:
         return np.zeros(values.shape[2:], bool)
     finite = np.isfinite(values).all(axis=(0, 1))
@@ -235,14 +216,14 @@ def _defined(values: np.ndarray, scale: np.ndarray | None) -> np.ndarray:
 
 
 def _differences(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """x - y, (n,) or (n, k), and the largest magnitude of either, which says what their rounding is."""
+    """x - y, (n,) or (n, k), and the largest magnitude of either, to which rounding is relative."""
     values = _stacked(x, y)
     with np.errstate(invalid="ignore"):  # inf - inf
         return values[0] - values[1], np.abs(values).max(axis=(0, 1), initial=0)
 
 
 def _stacked(*protocols: np.ndarray) -> np.ndarray:
-    """(r, n) or (r, n, k) float64; ValueError for other shapes, or different ones."""
+    """Values as (r, n) or (r, n, k) float64; ValueError for other or different shapes."""
     arrays = [np.asarray(values, np.float64) for values in protocols]
     if len({array.shape for array in arrays}) != 1 or arrays[0].ndim not in (1, 2):
         raise ValueError(f"expected (patients,) or (patients, features), the same for all, got {[a.shape for a in arrays]}")

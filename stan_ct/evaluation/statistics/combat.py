@@ -1,4 +1,4 @@
-"""ComBat, the rival that harmonizes features and not images; needs the extra `stan-ct[combat]`."""
+"""ComBat, which harmonizes features instead of images; needs the extra `stan-ct[combat]`."""
 
 from __future__ import annotations
 
@@ -17,13 +17,14 @@ class NoCombat(StanCTError, ImportError):
 def combat(source: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Removes the location and scale of each protocol from features (Johnson et al. 2007, Fortin et al. 2018).
 
-    ComBat has seen what it is tested on: it is fitted on these very patches of both protocols, as it is used in studies.
+    ComBat is fitted to the patches that it is tested on, of both protocols, as it is used in studies.
 
     Args:
         source: Features of the patches in one protocol, (N, k).
-        target: Of the same patches in the other, (N, k).
+        target: Features of the same patches in the other protocol, (N, k).
     Returns:
-        Both, harmonized, (N, k) float64; features that are constant or undefined (NaN) somewhere come back as they are.
+        Harmonized source and target features, (N, k) float64; features that are constant in a protocol, or undefined (NaN) in
+        a patch, are unchanged.
     Raises:
         NoCombat: If neuroCombat is not installed.
     """
@@ -36,6 +37,6 @@ def combat(source: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarr
     fits = np.isfinite(both).all(axis=0) & (np.ptp(source, axis=0) > 0) & (np.ptp(target, axis=0) > 0)
     batches = pandas.DataFrame({"protocol": [0] * len(source) + [1] * len(target)})
     if fits.any():
-        with contextlib.redirect_stdout(io.StringIO()):  # it tells its steps
+        with contextlib.redirect_stdout(io.StringIO()):  # it prints its steps
             both[:, fits] = neuroCombat(dat=both[:, fits].T, covars=batches, batch_col="protocol")["data"].T
     return both[: len(source)], both[len(source) :]

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from stan_ct.evaluation.measure import image_quality as quality_rows
-from stan_ct.evaluation.measure.image_quality import COLUMNS, Quality, measure_quality, quality_table
+from stan_ct.evaluation.measure.image_quality import Quality, measure_quality
+from stan_ct.evaluation.tables import image_quality as quality_rows
+from stan_ct.evaluation.tables.image_quality import COLUMNS, quality_table
 
 RNG = np.random.default_rng
 SPACING = (0.8, 0.8)

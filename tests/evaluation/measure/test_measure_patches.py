@@ -48,7 +48,7 @@ def test_patches_are_read_by_source_kernel_with_their_patients(folder):
     np.testing.assert_array_equal(target, PATCHES[[0, 1, 2, 4], 2])
     np.testing.assert_array_equal(again, source)
     assert a.described == f"4 test patches of 2 patients, in {folder}"
-    assert a.apart.startswith("In the records whole patients are either of the training or of the test")
+    assert a.separation.startswith("In the records whole patients are either of the training or of the test")
 
 
 def test_a_split_without_patches_is_refused_with_what_there_is(folder):
@@ -135,8 +135,8 @@ def test_a_row_that_cannot_be_written_is_not_there(folder, tmp_path, monkeypatch
     """A stop in the middle of writing leaves no file that passes for a row."""
     test, _ = read_test_patches(folder)
 
-    def half(path, **arrays):
-        path.write_bytes(b"PK")
+    def half(file, **arrays):
+        file.write(b"PK")
         raise OSError("no space left")
 
     monkeypatch.setattr(np, "savez", half)
@@ -183,13 +183,15 @@ def test_how_parts_are_kept_apart_is_said_and_no_more(tmp_path):
     hu = {("A", 1): PATCHES[:, :2]}
     checked = {"leakage": {"Patient ID": 3, "slice pixels": 40}}
     (by_patient,) = read_test_patches(write_folder(tmp_path / "a", hu, **checked))
-    assert "; no Patient ID, slice pixels is in both; that the models were trained on these" in by_patient.apart
+    assert "; no Patient ID, slice pixels is in both; that the models were trained on these" in by_patient.separation
     settings = {"target_kernel": "SOFT", "split": "blocks", "resized": True}
     (blocks,) = read_test_patches(
         write_folder(tmp_path / "b", hu, settings=settings, leakage="blocks of one study on both sides")
     )
-    assert blocks.apart.startswith("In the records blocks of slices of the same patients are held back from the training; that")
+    assert blocks.separation.startswith(
+        "In the records blocks of slices of the same patients are held back from the training; that"
+    )
     assert (blocks.resized, by_patient.resized) == (True, False)
     (unknown,) = read_test_patches(write_folder(tmp_path / "c", hu, settings={"target_kernel": "SOFT"}))
-    assert unknown.apart == ""
+    assert unknown.separation == ""
     assert json.loads((tmp_path / "c/index.json").read_text())["settings"] == {"target_kernel": "SOFT"}

@@ -10,9 +10,9 @@ import pytest
 from stan_ct.dicom.find import find_series
 from stan_ct.dicom.series import load_series
 from stan_ct.errors import NotComparable
-from stan_ct.evaluation.measure.region_features import roi_tables
 from stan_ct.evaluation.measure.regions import RoiSettings, measure_regions
-from stan_ct.evaluation.measure.series import Settings
+from stan_ct.evaluation.measure.series import SeriesSettings
+from stan_ct.evaluation.tables.regions import roi_tables
 from stan_ct.features.glcm_region import fixed_bin_size, roi_features
 
 nibabel = pytest.importorskip("nibabel", reason="nibabel is not installed: pip install 'stan-ct[masks]'")
@@ -32,13 +32,13 @@ def scan(tmp_path, write_series):
     affine[:3, 3] = [50.0, 50.0, 0.0]
     (tmp_path / "masks").mkdir()
     nibabel.save(nibabel.Nifti1Image(labels, affine), tmp_path / "masks/lesions.nii.gz")
-    return Settings(tmp_path / "source", {"copy": tmp_path / "target"}, tmp_path / "target"), tmp_path / "masks"
+    return SeriesSettings(tmp_path / "source", {"copy": tmp_path / "target"}, tmp_path / "target"), tmp_path / "masks"
 
 
 def test_regions_are_those_of_the_mask(scan):
     """Every feature of a region is that of its voxels, by the same definitions; a copy of the target has the target's."""
     compared, masks = scan
-    rows = measure_regions(compared, RoiSettings((masks,)))
+    rows = measure_regions(compared.directories, RoiSettings((masks,)))
     assert [name.split()[-1] for name in rows.rois] == ["1", "2"]
     volume = load_series(find_series(compared.target_dir).series[0]).volume
     mask = np.zeros(volume.shape, bool)
@@ -64,7 +64,7 @@ def test_regions_belong_to_their_patients(tmp_path, write_series):
             hu, study = rng.normal(0, 60, (2, 20, 24)).round().clip(-900, 800), f"1.2.826.0.1.3680043.8.498.{number}"
             folder, series = tmp_path / side / str(number), 1 + (side == "target")
             write_series(folder, hu, series, study, PatientID=patient, SliceThickness=2.0)
-    rows = measure_regions(Settings(tmp_path / "source", {}, tmp_path / "target"), RoiSettings((tmp_path / "masks",)))
+    rows = measure_regions({"source": tmp_path / "source", "target": tmp_path / "target"}, RoiSettings((tmp_path / "masks",)))
     assert sorted(rows.patients) == ["Ann", "Zoe", "Zoe"]
     tables = roi_tables(rows, resamples=200)
     assert "over 2 patients" in tables[0].caption
@@ -75,7 +75,7 @@ def test_two_regions_of_one_name(scan):
     """The same mask given twice is refused, not overwritten."""
     compared, masks = scan
     with pytest.raises(NotComparable, match="two regions are called"):
-        measure_regions(compared, RoiSettings((masks, masks)))
+        measure_regions(compared.directories, RoiSettings((masks, masks)))
 
 
 def run_script(compared, masks, out, **more):

@@ -8,7 +8,7 @@ import pytest
 
 from stan_ct.errors import NotComparable
 from stan_ct.evaluation.measure.measurement import MEASURES, PLACES
-from stan_ct.evaluation.measure.series import Settings, measure, patch_grid
+from stan_ct.evaluation.measure.series import SeriesSettings, measure_series, patch_grid
 from stan_ct.evaluation.statistics.agreement import concordance
 from stan_ct.features.errors import relative_error
 
@@ -17,7 +17,7 @@ CONTRAST = MEASURES.index("contrast")
 
 
 def settings(**changes):
-    return Settings(NOWHERE, {"made": NOWHERE}, NOWHERE, **changes)
+    return SeriesSettings(NOWHERE, {"made": NOWHERE}, NOWHERE, **changes)
 
 
 def corners(shape, **changes):
@@ -38,7 +38,7 @@ def series(tmp_path, write_series):
         marked = {"DerivationDescription": "STAN-CT 1.0"} if name in ("other", "equal") else {}
         write_series(tmp_path / name, hu, series=number, **marked)
     made = {name: tmp_path / name for name in ("other", "equal")}
-    return Settings(tmp_path / "source", made, tmp_path / "target", patch_size=16, stride=8)
+    return SeriesSettings(tmp_path / "source", made, tmp_path / "target", patch_size=16, stride=8)
 
 
 def test_paper_size_gives_nine_patches():
@@ -77,9 +77,9 @@ def test_senseless_settings_are_refused(name, value, message):
 
 def test_every_image_is_measured_in_the_same_patches(series):
     """Rows come in the order source, synthesized, target; what equals the target measures the same, bit for bit."""
-    measured = measure(series)
+    measured = measure_series(series)
     assert list(measured.rows) == ["source", "other", "equal", "target"]
-    assert (measured.patches, measured.slices, measured.left_out) == (3 * 3 * 4, 3, {})
+    assert (measured.num_patches, measured.slices, measured.excluded) == (3 * 3 * 4, 3, {})
     assert all(row.features.shape == (36, len(MEASURES)) for row in measured.rows.values())
     np.testing.assert_array_equal(measured.rows["equal"].features, measured.rows["target"].features)
     mean, first = MEASURES.index("first-order mean"), 4 * 1 + 2  # window of slice 0 at row 8, column 16
@@ -88,7 +88,7 @@ def test_every_image_is_measured_in_the_same_patches(series):
 
 def test_the_target_against_itself(series):
     """Errors (Eq. 8) 0, concordance 1 and no difference in HU: of the target as its own output, in exact numbers."""
-    rows = measure(replace(series, synthesized={"itself": series.target_dir})).rows
+    rows = measure_series(replace(series, synthesized={"itself": series.target_dir})).rows
     assert (relative_error(rows["itself"].features[:, :5], rows["target"].features[:, :5]) == 0).all()
     np.testing.assert_array_equal(rows["itself"].features, rows["target"].features)
     assert (concordance(rows["itself"].features[:, :8], rows["target"].features[:, :8]) == 1).all()
@@ -98,8 +98,8 @@ def test_the_target_against_itself(series):
 
 def test_source_and_target_change_places(series):
     """Swapped, each has the features of the other, and every difference in HU of the source changes its sign."""
-    there = measure(replace(series, synthesized={}))
-    back = measure(replace(series, source_dir=series.target_dir, target_dir=series.source_dir, synthesized={}))
+    there = measure_series(replace(series, synthesized={}))
+    back = measure_series(replace(series, source_dir=series.target_dir, target_dir=series.source_dir, synthesized={}))
     np.testing.assert_array_equal(there.rows["source"].features, back.rows["target"].features)
     np.testing.assert_array_equal(there.rows["target"].features, back.rows["source"].features)
     everywhere = PLACES.index("soft-tissue range")
@@ -109,16 +109,16 @@ def test_source_and_target_change_places(series):
 
 def test_without_a_target(series):
     """Source and synthesized are measured as with one, and nothing is known of differences to it."""
-    alone = measure(replace(series, target_dir=None))
+    alone = measure_series(replace(series, target_dir=None))
     assert list(alone.rows) == ["source", "other", "equal"]
-    np.testing.assert_array_equal(alone.rows["other"].features, measure(series).rows["other"].features)
+    np.testing.assert_array_equal(alone.rows["other"].features, measure_series(series).rows["other"].features)
     assert np.isnan(alone.rows["other"].hu).all()
     assert alone.quality == {}
 
 
 def test_quality_is_measured_in_every_slice(series):
     """Of each image and slice; what equals the target has its SSIM of 1 and its noise, and an infinite PSNR."""
-    quality = measure(series).quality
+    quality = measure_series(series).quality
     assert {name: len(slices) for name, slices in quality.items()} == dict.fromkeys(("source", "other", "equal", "target"), 3)
     for z, (other, equal, target) in enumerate(zip(*(quality[name] for name in ("other", "equal", "target")), strict=True)):
         assert other.psnr == pytest.approx(20 * np.log10(1900 / np.sqrt(np.square(OTHER[z] - TARGET[z]).mean())))
@@ -135,14 +135,14 @@ def test_padding_has_no_quality(tmp_path, write_series):
     made = np.where((source == -1024) | (target == -1024), 500, target)
     for number, (name, hu) in enumerate({"s": source, "m": made, "t": target}.items(), 1):
         write_series(tmp_path / name, hu, series=number, PixelPaddingValue=0, PixelSpacing=[2.0, 2.0])
-    measured = measure(Settings(tmp_path / "s", {"m": tmp_path / "m"}, tmp_path / "t", min_soft_tissue=0.5))
+    measured = measure_series(SeriesSettings(tmp_path / "s", {"m": tmp_path / "m"}, tmp_path / "t", min_soft_tissue=0.5))
     (quality,) = measured.quality["m"]
     assert (quality.psnr, quality.lung, quality.regions) == (np.inf, 0, 0)
 
 
 def test_two_processes_find_what_one_finds(series):
     """The numbers do not depend on how many processes measure."""
-    one, two = measure(series), measure(series, workers=2)
+    one, two = measure_series(series), measure_series(series, workers=2)
     for name, row in one.rows.items():
         np.testing.assert_array_equal(row.features, two.rows[name].features)
         np.testing.assert_array_equal(row.hu, two.rows[name].hu)
@@ -154,7 +154,7 @@ def test_patches_belong_to_their_patients(tmp_path, write_series):
     for folder, hu in (("a", SOURCE), ("b", TARGET)):
         write_series(tmp_path / folder / "x", hu[:2], series=1, PatientID="Zoe")
         write_series(tmp_path / folder / "y", hu[2:], series=1, study="1.2.826.0.1.3680043.8.498.2", PatientID="Ann")
-    measured = measure(Settings(tmp_path / "a", {}, tmp_path / "b"))
+    measured = measure_series(SeriesSettings(tmp_path / "a", {}, tmp_path / "b"))
     assert measured.patients.tolist() == [2, 2, 1]
 
 
@@ -163,9 +163,9 @@ def test_missing_partners_are_counted(series):
     (series.synthesized["other"] / "2-0.dcm").unlink()
     path = series.target_dir / "4-1.dcm"
     path.write_bytes(path.read_bytes()[:-100])
-    measured = measure(replace(series, patch_size=256, stride=128))
+    measured = measure_series(replace(series, patch_size=256, stride=128))
     assert measured.slices == 1
-    assert measured.left_out == {
+    assert measured.excluded == {
         "target files refused: truncated": 1,
         "source slices without other in their place": 1,
         "source slices without target in their place": 1,
@@ -178,15 +178,15 @@ def test_patches_need_soft_tissue_of_the_source(tmp_path, write_series):
     air[:, :10], air[0, 9, :16] = -1010, 0  # rows 0..9 of 32 are air: 68.75 % soft tissue, in slice 0 above 70 %
     write_series(tmp_path / "a", air)
     write_series(tmp_path / "b", np.full_like(air, -1020) + 10 * (SOURCE > 0), series=2)
-    given = Settings(tmp_path / "a", {"b": tmp_path / "b"}, tmp_path / "b")
-    measured = measure(given)
-    assert measured.patches == 1
-    assert measured.left_out == {
+    given = SeriesSettings(tmp_path / "a", {"b": tmp_path / "b"}, tmp_path / "b")
+    measured = measure_series(given)
+    assert measured.num_patches == 1
+    assert measured.excluded == {
         "patches with too little soft tissue": 2,
         "slices without any patch of enough soft tissue": 2,
     }
     with pytest.raises(NotComparable, match="none of 3 slices has a patch of which 90% is soft tissue"):
-        measure(replace(given, min_soft_tissue=0.9))
+        measure_series(replace(given, min_soft_tissue=0.9))
 
 
 def test_differences_are_those_of_the_sources_soft_tissue(tmp_path, write_series):
@@ -197,7 +197,7 @@ def test_differences_are_those_of_the_sources_soft_tissue(tmp_path, write_series
     target[0, 2] = -1024  # padding
     write_series(tmp_path / "a", source)
     write_series(tmp_path / "b", target, series=2, PixelPaddingValue=0)
-    rows = measure(Settings(tmp_path / "a", {"b": tmp_path / "b"}, tmp_path / "b")).rows
+    rows = measure_series(SeriesSettings(tmp_path / "a", {"b": tmp_path / "b"}, tmp_path / "b")).rows
     pixels, difference, magnitude, square = rows["source"].hu[0, PLACES.index("soft-tissue range")]
     assert (pixels, difference, magnitude) == (80, pytest.approx(-(75 * 3 + 5 * 7)), pytest.approx(75 * 3 + 5 * 7))
     assert square == pytest.approx(75 * 9 + 5 * 49, rel=1e-12)
@@ -210,4 +210,4 @@ def test_simulated_series_say_so(tmp_path, write_series, maker, simulated):
     hu = np.random.default_rng(0).normal(0, 50, (2, 20, 20)).round()
     for number, name in enumerate(("a", "b", "c"), 1):
         write_series(tmp_path / name, hu, series=number, Manufacturer=maker)
-    assert measure(Settings(tmp_path / "a", {"b": tmp_path / "b"}, tmp_path / "c")).simulated is simulated
+    assert measure_series(SeriesSettings(tmp_path / "a", {"b": tmp_path / "b"}, tmp_path / "c")).simulated is simulated

@@ -7,7 +7,8 @@ from functools import partial
 import numpy as np
 import pytest
 
-from stan_ct.evaluation.measure.region_features import Measure, RoiRows, join, measure_rois, roi_tables
+from stan_ct.evaluation.measure.region_features import Measure, RoiRows, join, measure_rois
+from stan_ct.evaluation.tables.regions import roi_tables
 from stan_ct.features.first_order import STATISTICS, histogram_features, statistics
 from stan_ct.features.glcm import ALL_FEATURES
 from stan_ct.features.glcm_region import AGGREGATIONS, fixed_bin_number, fixed_bin_size, roi_features

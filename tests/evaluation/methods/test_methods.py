@@ -15,7 +15,7 @@ from stan_ct.evaluation.methods.facts import (
     Record,
     Regions,
 )
-from stan_ct.evaluation.methods.text import methods_text, statements
+from stan_ct.evaluation.methods.text import PHANTOM, methods_text, statements
 from stan_ct.features.glcm import ALL_FEATURES, FEATURES
 
 SIMULATED = DataSet("phantoms in kernels BR40 and BL64", real=False, patients=4, slices=160)
@@ -33,8 +33,7 @@ FULL = replace(
     concordance=Concordance(0.85),
     tests=PairedTests("errors of STAN-CT and GANai", 10),
     undefined={"the target's feature is 0": 12, "the patch is flat": 0},
-    left_out={"patches with too little soft tissue": 1234},
-    phantom_checked=True,
+    excluded={"patches with too little soft tissue": 1234},
 )
 
 
@@ -84,26 +83,27 @@ more counts as reproducible. Beside it stands the intraclass correlation of abso
 effects, one measurement). Errors of STAN-CT and GANai were compared by the two-sided Wilcoxon signed-rank test, 10 p values \
 adjusted together for the false discovery rate (Benjamini-Hochberg). (CLEAR 40, 41)
 
-**Undefined values.** Undefined, not averaged and not replaced: 12 because the target's feature is 0. Left out: 1,234 patches \
+**Undefined values.** Undefined, not averaged and not replaced: 12 because the target's feature is 0. Excluded: 1,234 patches \
 with too little soft tissue. (CLEAR 29)
 
-**Software.** STAN-CT 0.1.0. The features reproduce the published values of IBSI's digital phantom. (CLEAR 25; IBSI 59, 61)"""
+**Software.** STAN-CT 0.1.0. The definitions of the features are those that the test suite of stan-ct compares with the \
+published values of IBSI's digital phantom; this report did not repeat that comparison. (CLEAR 25; IBSI 59, 61)"""
     )
 
 
 def test_what_was_not_done_is_said():
     """None in the record is a sentence that says so, and no word of the method remains."""
     text, bare = methods_text(replace(BARE, errors=False)), said(BARE)
-    for word in ("bootstrap", "Lin's", "Wilcoxon", "Benjamini", "Eq. 8", "0.85", "reproduce", "ICC", "uniform regions"):
+    for word in ("bootstrap", "Lin's", "Wilcoxon", "Benjamini", "Eq. 8", "0.85", "reproducible", "ICC", "uniform regions"):
         assert word not in text
         assert word in methods_text(FULL)
     assert (
         bare["Statistics"]
         == "No confidence intervals were calculated. No concordance was calculated. No hypothesis was tested."
     )
-    assert bare["Undefined values"] == "No value was undefined. Nothing was left out."
-    assert bare["Data"].endswith("How the patients were kept apart from those of training was not recorded.")
-    assert bare["Software"] == "STAN-CT 0.1.0. The features were not checked against IBSI's digital phantom."
+    assert bare["Undefined values"] == "No value was undefined. Nothing was excluded."
+    assert bare["Data"].endswith("How the patients were separated from those of training was not recorded.")
+    assert bare["Software"] == f"STAN-CT 0.1.0. {PHANTOM}"
     assert bare["Image quality"] == "Noise, emphysema index, PSNR and SSIM of the images were not measured."
     assert said(replace(BARE, errors=False))["Error"] == "No errors against a target were calculated."
 
@@ -193,7 +193,7 @@ def test_every_field_of_the_record_changes_the_text():
         "data": (REAL,), "regions": Patches(64, 32, 0.5, 9), "gray_levels": (replace(LEVELS, levels=64),),
         "features": ("contrast",), "versions": {"a": "1"}, "split": "s", "interpolation": "i", "aggregation": "3D merged",
         "errors": False, "quality": True, "bootstrap": Bootstrap(1, 1), "concordance": Concordance(0.9),
-        "tests": PairedTests("t", 1), "undefined": {"u": 1}, "left_out": {"l": 1}, "phantom_checked": True,
+        "tests": PairedTests("t", 1), "undefined": {"u": 1}, "excluded": {"l": 1},
     }  # fmt: skip
     assert set(other) == {field.name for field in fields(Record)}
     assert [name for name, value in other.items() if methods_text(replace(BARE, **{name: value})) == methods_text(BARE)] == []

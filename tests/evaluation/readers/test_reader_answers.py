@@ -4,10 +4,9 @@ import doctest
 
 import numpy as np
 import pytest
-from scipy.stats import wilcoxon
 
 from stan_ct.evaluation.readers import answers as reader_answers
-from stan_ct.evaluation.readers.answers import Share, cohen_kappa, fleiss_kappa, reader_statistics, signed_rank_p
+from stan_ct.evaluation.readers.answers import CaseShare, cohen_kappa, fleiss_kappa, reader_statistics
 from stan_ct.evaluation.readers.page import Answer
 from stan_ct.evaluation.readers.tables import markdown
 
@@ -61,23 +60,12 @@ def test_kappa_of_one_answer_only():
     assert cohen_kappa(np.array([0, 1]), np.array([0, 1]), 2, quadratic=True) == pytest.approx(1)
 
 
-def test_signed_rank_is_exact():
-    """scipy's exact p without ties; with ties by hand; zeros do not count."""
-    for seed in range(10):
-        differences = np.random.default_rng(seed).normal(0.5, 1, 12)
-        assert signed_rank_p(differences) == pytest.approx(wilcoxon(differences, method="exact").pvalue)
-    assert signed_rank_p(np.array([1.0, 1, 1, 1, 1, 0, 0])) == pytest.approx(2 / 32)
-    assert signed_rank_p(np.array([1.0, 1, -1])) == 1.0
-    assert signed_rank_p(np.array([2.0, 1, 1, -1])) == pytest.approx(2 * 4 / 16)  # negative ranks 0 or 2: 1 + 3 of 16 signs
-    assert signed_rank_p(np.zeros(4)) == 1.0
-
-
 def test_share():
     """Newcombe 1998: Wilson of 81 in 263 is .2553 to .3662; 9 of 10 against one half is 22/1024; none is not known."""
-    assert Share(81, 263).interval == pytest.approx((0.2553, 0.3662), abs=5e-5)
-    assert Share(9, 10).p == pytest.approx(22 / 1024)
-    assert np.isnan([Share(0, 0).value, *Share(0, 0).interval]).all()
-    assert Share(0, 0).p == 1.0
+    assert CaseShare(81, 263).interval == pytest.approx((0.2553, 0.3662), abs=5e-5)
+    assert CaseShare(9, 10).p == pytest.approx(22 / 1024)
+    assert np.isnan([CaseShare(0, 0).value, *CaseShare(0, 0).interval]).all()
+    assert CaseShare(0, 0).p == 1.0
 
 
 def three_readers(third="C"):
@@ -99,10 +87,10 @@ def test_comparison_by_hand():
     assert statistics.readers == ["A", "B", "C"]
     (c,) = statistics.comparisons
     assert (c.kinds, c.cases) == (("source", "target"), 4)
-    of = {name: Share(0, 4) for name in "AB"}
-    assert c.preference == of | {"C": Share(4, 4), "all readers": Share(0, 4)}
-    right = Share(4, 4)
-    assert c.standard == {"A": right, "B": right, "C": Share(1, 3, undecided=1), "all readers": right}
+    of = {name: CaseShare(0, 4) for name in "AB"}
+    assert c.preference == of | {"C": CaseShare(4, 4), "all readers": CaseShare(0, 4)}
+    right = CaseShare(4, 4)
+    assert c.standard == {"A": right, "B": right, "C": CaseShare(1, 3, undecided=1), "all readers": right}
     assert c.quality["A"].means == (3, 5)
     assert c.quality["A"].interval == (-2, -2)
     assert c.quality["A"].p == pytest.approx(2 / 16)
@@ -116,8 +104,8 @@ def test_majority_is_not_the_first_reader():
     """Whoever comes first in the alphabet, two of three decide."""
     (c,) = reader_statistics(three_readers(third="0")).comparisons
     assert list(c.preference) == ["0", "A", "B", "all readers"]
-    assert (c.preference["0"], c.preference["all readers"]) == (Share(4, 4), Share(0, 4))
-    assert (c.standard["0"], c.standard["all readers"]) == (Share(1, 3, undecided=1), Share(4, 4))
+    assert (c.preference["0"], c.preference["all readers"]) == (CaseShare(4, 4), CaseShare(0, 4))
+    assert (c.standard["0"], c.standard["all readers"]) == (CaseShare(1, 3, undecided=1), CaseShare(4, 4))
 
 
 def test_bootstrap_intervals():
@@ -172,9 +160,9 @@ def test_repeats_and_catch_trials_stand_apart():
     statistics = reader_statistics(answers)
     shares = {question: (s.count, s.of) for (_, question), s in statistics.repeats.items()}
     assert shares == {"preference": (2, 2), "standard": (1, 2), "same": (2, 2), "quality": (4, 4), "artefacts": (3, 4)}
-    assert statistics.failures == {"A": Share(1, 3)}
+    assert statistics.failures == {"A": CaseShare(1, 3)}
     (c,) = statistics.comparisons
-    assert c.preference == {"A": Share(0, 1, undecided=1)}
+    assert c.preference == {"A": CaseShare(0, 1, undecided=1)}
     assert c.quality["A"].means == (2.5, 3)
 
 

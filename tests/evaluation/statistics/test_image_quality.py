@@ -4,13 +4,11 @@ import doctest
 
 import numpy as np
 import pytest
-from scipy import fft, ndimage
 
-from stan_ct.ct.kernels import KERNELS
 from stan_ct.ct.tissues import TISSUES
 from stan_ct.evaluation.statistics import image_quality
 from stan_ct.evaluation.statistics.image_quality import (
-    disc_mtf,
+    LUNG_BELOW,
     hu_error_by_tissue,
     laa950,
     lung_mask,
@@ -120,59 +118,30 @@ def test_exactly_950_is_not_below():
     assert laa950(np.array([-951.0, -950.0, -949.0, -2000.0]), np.array([True, True, True, False])) == pytest.approx(1 / 3)
 
 
-# MTF
+@pytest.mark.parametrize(("hu", "found"), [(LUNG_BELOW - 1, True), (LUNG_BELOW, False)])
+def test_lung_is_air_below_a_limit(hu, found):
+    """-501 HU is lung, -500 HU is not."""
+    slice_ = np.full((64, 64), 40.0)
+    slice_[10:50, 10:50] = hu
+    assert lung_mask(slice_, (1.0, 1.0)).any() == found
 
 
-def blurred_disc(mtf, radius: float = 20.0, pitch: float = 0.5, n: int = 96, finer: int = 8) -> np.ndarray:
-    """A disc of radius `radius` px, 0 in 1, off the pixels' centres, blurred by a radial response, (n, n)."""
-    y, x = np.indices((n * finer, n * finer)) / finer - n / 2
-    fine = (np.hypot(y - 0.31, x + 0.17) <= radius).astype(float)
-    frequency = np.hypot(fft.fftfreq(n * finer, pitch / finer / 10)[:, None], fft.rfftfreq(n * finer, pitch / finer / 10))
-    return fft.irfft2(fft.rfft2(fine) * mtf(frequency))[::finer, ::finer]
+@pytest.mark.parametrize(("pixels", "found"), [(1001, True), (1000, True), (999, False)])
+def test_lung_has_an_area(pixels, found):
+    """10 cm^2 in a slice, 1000 pixels of 1 mm, are enough."""
+    slice_ = np.full((64, 64), 40.0)
+    index = np.arange(pixels)
+    slice_[2 + index // 60, 2 + index % 60] = -900
+    assert lung_mask(slice_, (1.0, 1.0)).any() == found
 
 
-def gaussian(sigma: float):
-    """The MTF exp(-2 (pi f sigma)^2) of a Gaussian of `sigma` mm, f in lp/cm."""
-    return lambda frequency: np.exp(-2 * (np.pi * frequency / 10 * sigma) ** 2)
-
-
-FREQUENCY = np.linspace(0, 12, 25)  # lp/cm; the Nyquist frequency of 0.5 mm is 10
-
-
-@pytest.mark.parametrize(("sigma", "radius"), [(0.4, 20), (0.5, 14), (0.5, 30), (1.0, 20)])
-@pytest.mark.parametrize("contrast", [1000.0, -300.0])
-def test_a_gaussian_disc_gives_the_gaussians_mtf(sigma, radius, contrast):
-    """Analytic, for bright discs and dark ones, to 0.015, and 1 at frequency 0."""
-    image = 40 + contrast * blurred_disc(gaussian(sigma), radius)
-    found = disc_mtf(image, (0.5, 0.5), FREQUENCY)
-    assert found[0] == pytest.approx(1, rel=1e-12)
-    np.testing.assert_allclose(found, gaussian(sigma)(FREQUENCY), atol=0.015)
-
-
-@pytest.mark.parametrize(("name", "pitch"), [("BR40", 0.7), ("B70f", 0.5), ("BL64", 0.4)])
-def test_a_kernels_disc_gives_the_kernel(name, pitch):
-    """Curves of CT kernels, those with an overshoot too, to 0.03 up to twice their f50."""
-    kernel = KERNELS[name]
-    frequency = np.linspace(0, 2 * kernel.f50, 30)
-    found = disc_mtf(1000 * blurred_disc(kernel.mtf, 24, pitch), (pitch, pitch), frequency)
-    np.testing.assert_allclose(found, kernel.mtf(frequency), atol=0.03)
-
-
-def test_noise_leaves_the_mtf():
-    """10 HU of noise on a disc of 1000 HU move the curve by less than 0.05."""
-    image = 1000 * blurred_disc(gaussian(0.5)) + RNG(0).normal(0, 10, (96, 96))
-    np.testing.assert_allclose(disc_mtf(image, (0.5, 0.5), FREQUENCY), gaussian(0.5)(FREQUENCY), atol=0.05)
-
-
-def test_no_disc_is_refused():
-    """Flat images, squares, discs elsewhere or without room, and pixels that are not square."""
-    image = 1000 * blurred_disc(gaussian(0.5))
-    square = ndimage.gaussian_filter(np.pad(np.full((30, 30), 500.0), 30), 1)
-    for wrong in (np.full((64, 64), 40.0), square, np.roll(image, 40, axis=1), image[26:70, 26:70]):
-        with pytest.raises(ValueError, match="expected a disc"):
-            disc_mtf(wrong, (0.5, 0.5), FREQUENCY)
-    with pytest.raises(ValueError, match=r"square pixels, not on 0.5 x 0.6 mm"):
-        disc_mtf(image, (0.5, 0.6), FREQUENCY)
+@pytest.mark.parametrize(("slices", "found"), [(9, True), (11, False)])
+def test_a_lung_has_a_part_of_the_largest_volume(slices, found):
+    """A tenth of the largest lung's volume is enough: 1600 pixels in one slice beside 1600 in each of 9, not of 11, slices."""
+    volume = np.full((slices + 2, 64, 64), 40.0)
+    volume[:slices, 10:50, 10:50] = -900
+    volume[-1, 10:50, 10:50] = -900
+    assert lung_mask(volume, (1.0, 1.0))[-1].any() == found
 
 
 def test_examples_in_the_docstrings():

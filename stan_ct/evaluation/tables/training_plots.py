@@ -1,9 +1,10 @@
-"""Figures of a training: error by version of G (the paper's Fig. 3) and latent loss by batch (Fig. 5)."""
+"""Figures of a training: errors by version of G (the paper's Fig. 3) and latent loss by batch (Fig. 5)."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from itertools import pairwise
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -12,24 +13,24 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from stan_ct.evaluation.tables.training_record import History, Versions
+from stan_ct.evaluation.measure.training_logs import History, VersionErrors
 from stan_ct.report.plots import COLOURS, GRAY, STYLE, line_style, make_logarithmic, start_at_zero
 
-ROLLED_BACK = {"color": COLOURS[3], "marker": "x", "markersize": 5, "linestyle": ""}
+ROLLED_BACK: dict[str, Any] = {"color": COLOURS[3], "marker": "x", "markersize": 5, "linestyle": ""}
 
 DRAWN_AS_LINES = 4000
-"""More points than this become pixels in an SVG."""
+"""Largest number of points that an SVG holds as lines; more become pixels."""
 
 
 @matplotlib.rc_context(STYLE)
-def errors_by_version(curves: Mapping[str, Versions], log: bool = False) -> Figure:
-    """Fig. 3: error of each feature, and their mean, by version of G; the source's as a dashed line.
+def errors_by_version(curves: Mapping[str, VersionErrors], log: bool = False) -> Figure:
+    """Fig. 3: error of each feature, and their mean, by version of G; a dashed line is the error of the source.
 
     Args:
-        curves: Method -> its versions.
-        log: Whether the errors are on a logarithmic axis.
+        curves: Method -> errors of its versions.
+        log: Whether the axis of errors is logarithmic.
     Raises:
-        ValueError: If there is no curve, or they have different features.
+        ValueError: If there is no curve, or the curves have different features.
     """
     features = [list(curve.errors) for curve in curves.values()]
     if not features or any(names != features[0] for names in features):
@@ -54,8 +55,8 @@ def errors_by_version(curves: Mapping[str, Versions], log: bool = False) -> Figu
     return figure
 
 
-def _error_panel(ax: Axes, name: str, curves: Mapping[str, Versions], log: bool) -> None:
-    levels = {method: _mean_or(name, curve.source) for method, curve in curves.items() if curve.source}
+def _error_panel(ax: Axes, name: str, curves: Mapping[str, VersionErrors], log: bool) -> None:
+    levels = {method: float(_mean_or(name, curve.source)) for method, curve in curves.items() if curve.source}
     for i, (method, curve) in enumerate(curves.items()):
         ax.plot(curve.versions, _mean_or(name, curve.errors), **line_style(i), label=method)
         if method in levels and len(set(levels.values())) > 1:  # such as with and without a filter in front
@@ -70,8 +71,8 @@ def _error_panel(ax: Axes, name: str, curves: Mapping[str, Versions], log: bool)
         start_at_zero(ax)
 
 
-def _mean_or(name: str, errors: Mapping[str, np.ndarray] | Mapping[str, float]) -> np.ndarray:
-    """The errors of a feature, or their mean over the features, undefined where one of them is."""
+def _mean_or(name: str, errors: Mapping[str, Any]) -> Any:
+    """Error or errors of a feature, or their mean over the features, NaN if one of them is NaN."""
     return errors[name] if name in errors else np.mean(list(errors.values()), axis=0)
 
 
@@ -82,9 +83,9 @@ def latent_loss(history: History, window: int = 25, log: bool = False) -> Figure
     The loss of a training batch is computed in G-phases only; that of a fixed validation batch in both.
 
     Args:
-        history: From :func:`~stan_ct.evaluation.tables.training_record.read_history`.
-        window: Batches in the moving mean, which does not cross the border of a phase.
-        log: Whether the loss is on a logarithmic axis.
+        history: Log of the training, from :func:`~stan_ct.evaluation.measure.training_logs.read_history`.
+        window: Number of batches in the moving mean, which does not cross the border of a phase.
+        log: Whether the axis of the loss is logarithmic.
     """
     figure = Figure(figsize=(10, 4), layout="constrained")
     ax = figure.subplots()
@@ -109,15 +110,15 @@ def latent_loss(history: History, window: int = 25, log: bool = False) -> Figure
 
 
 def phase_starts(history: History) -> np.ndarray:
-    """The batches with which a phase starts, the first included, ascending int."""
+    """Indices of the first batch of each phase, ascending int."""
     return np.flatnonzero(np.r_[True, np.diff(history.phases) != 0])
 
 
-def moving_mean(values: np.ndarray, starts: Sequence[int], window: int) -> np.ndarray:
-    """Mean of the last `window` defined values since the phase started, (N,); NaN where the value is NaN.
+def moving_mean(values: np.ndarray, starts: np.ndarray, window: int) -> np.ndarray:
+    """Mean of the last `window` defined values of the phase, (N,); NaN for undefined values.
 
     Example:
-        >>> moving_mean(np.array([1.0, 3.0, 8.0, 5.0]), starts=[0, 2], window=2).tolist()
+        >>> moving_mean(np.array([1.0, 3.0, 8.0, 5.0]), starts=np.array([0, 2]), window=2).tolist()
         [1.0, 2.0, 8.0, 6.5]
     """
     result = np.full(len(values), np.nan)
@@ -141,7 +142,7 @@ def _phases(ax: Axes, history: History, starts: np.ndarray) -> None:
 
 
 def _rollbacks(ax: Axes, history: History) -> bool:
-    """Marks where a phase went back to its start; whether there was any."""
+    """Marks where a phase was rolled back to its start; returns whether there was any rollback."""
     back = np.flatnonzero((np.diff(history.attempt) > 0) & (np.diff(history.phases) == 0)) + 1
     if len(back):
         ax.plot(back - 0.5, np.full(len(back), 0.97), transform=ax.get_xaxis_transform(), **ROLLED_BACK)
@@ -149,7 +150,7 @@ def _rollbacks(ax: Axes, history: History) -> bool:
 
 
 def _versions(ax: Axes, history: History) -> None:
-    """An axis on top that marks where versions of G are complete, a dozen at most."""
+    """Draws an axis on top that marks where versions of G are complete, at most a dozen."""
     complete = np.flatnonzero(np.diff(history.version) > 0) + 1
     shown = complete[:: max(1, -(-len(complete) // 12))]
     top = ax.secondary_xaxis("top")

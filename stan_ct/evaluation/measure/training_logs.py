@@ -1,4 +1,4 @@
-"""What a training left behind, read for the figures: `validation.csv` (Fig. 3) and `history.csv` (Fig. 5)."""
+"""Logs of a training: `validation.csv` (Fig. 3) and `history.csv` (Fig. 5)."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from pathlib import Path
 import numpy as np
 
 SOURCE = "source"
-"""In the column g: the errors of the source itself, before any training."""
+"""Value of column `g` in the row with the errors of the source itself."""
 
 
 @dataclass(frozen=True)
-class Versions:
-    """The errors of the versions of G, ascending; of several copies the one with the least mean error.
+class VersionErrors:
+    """Errors of the versions of G, ascending; of several copies of G, the one with the least mean error.
 
     Attributes:
         versions: Version numbers, (V,) int.
-        steps: Steps of G until then, (V,) int.
-        errors: Feature -> errors, (V,) float64, NaN where undefined.
+        steps: Number of steps of G until each version, (V,) int.
+        errors: Feature -> errors, (V,) float64, NaN if undefined.
         source: Feature -> error of the source; empty if it was not measured.
     """
 
@@ -32,15 +32,15 @@ class Versions:
 
 @dataclass(frozen=True)
 class History:
-    """The batches of a training, in order; (N,) each.
+    """Batches of a training, in order; all arrays are (N,).
 
     Attributes:
         phase: "d" or "g".
-        phases: Number of phases completed before.
-        attempt: 0 in a phase's first try; one more after each rollback.
-        version: Versions of G completed before.
+        phases: Number of phases completed before the batch.
+        attempt: Number of rollbacks of the phase so far.
+        version: Number of versions of G completed before the batch.
         latent: Latent loss (Eq. 5) of the batch; NaN in D-phases, where it is not computed.
-        latent_validation: Latent loss of one fixed validation batch; NaN where it was not measured.
+        latent_validation: Latent loss of one fixed validation batch; NaN if it was not measured.
     """
 
     phase: np.ndarray
@@ -51,12 +51,12 @@ class History:
     latent_validation: np.ndarray
 
 
-def read_validation(path: Path | str) -> Versions:
+def read_validation(path: Path | str) -> VersionErrors:
     """Reads `validation.csv`.
 
     Raises:
-        ValueError: If it is no such file, or no version was measured.
-        OSError: If it cannot be read.
+        ValueError: If the columns are not those of `validation.csv`, or no version was measured yet.
+        OSError: If the file cannot be read.
     """
     columns, rows = _read(path, ("version", "step", "g", "error"))
     features = [name for name in columns if name not in ("version", "step", "g", "error")]
@@ -69,7 +69,7 @@ def read_validation(path: Path | str) -> Versions:
         raise ValueError(f"{path}: no version of G was measured yet")
     ordered = [best[version] for version in sorted(best)]
     source = next((row for row in rows if row["g"] == SOURCE), None)
-    return Versions(
+    return VersionErrors(
         versions=np.array(sorted(best)),
         steps=np.array([int(row["step"]) for row in ordered]),
         errors={name: np.array([_number(row[name]) for row in ordered]) for name in features},
@@ -81,16 +81,19 @@ def read_history(path: Path | str) -> History:
     """Reads `history.csv`.
 
     Raises:
-        ValueError: If it is no such file, or it holds no batch.
-        OSError: If it cannot be read.
+        ValueError: If the columns are not those of `history.csv`, or no batch was trained yet.
+        OSError: If the file cannot be read.
     """
     _, rows = _read(path, ("phase", "phases", "attempt", "version", "latent", "latent_validation"))
     if not rows:
         raise ValueError(f"{path}: no batch was trained yet")
     return History(
         phase=np.array([row["phase"] for row in rows]),
-        **{name: np.array([int(row[name]) for row in rows]) for name in ("phases", "attempt", "version")},
-        **{name: np.array([_number(row[name]) for row in rows]) for name in ("latent", "latent_validation")},
+        phases=np.array([int(row["phases"]) for row in rows]),
+        attempt=np.array([int(row["attempt"]) for row in rows]),
+        version=np.array([int(row["version"]) for row in rows]),
+        latent=np.array([_number(row["latent"]) for row in rows]),
+        latent_validation=np.array([_number(row["latent_validation"]) for row in rows]),
     )
 
 
@@ -101,7 +104,7 @@ def _read(path: Path | str, needed: tuple[str, ...]) -> tuple[list[str], list[di
         if missing := [name for name in needed if name not in columns]:
             raise ValueError(f"{path}: expected the columns {', '.join(needed)}; {', '.join(missing)} missing")
         rows = list(reader)
-    if rows and None in rows[-1].values():  # a training that goes on writes its last line in pieces
+    if rows and None in rows[-1].values():  # the last line of a running training may be incomplete
         rows.pop()
     return columns, rows
 

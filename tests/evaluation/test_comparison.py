@@ -6,8 +6,8 @@ import math
 import numpy as np
 import pytest
 
-from stan_ct.evaluation import compare as module
-from stan_ct.evaluation.compare import MIN_SLICES, compare
+from stan_ct.evaluation import comparison as module
+from stan_ct.evaluation.comparison import MIN_SLICES, compare
 from stan_ct.features.glcm import FEATURES, Discretization, features
 
 RNG = np.random.default_rng(0)

@@ -89,7 +89,7 @@ class Command:
                 named.append(self._positional(argument, places))
                 continue
             named.append(argument)
-            if self._takes_next(argument) and rest:
+            if rest and self._takes(argument, rest[0]):
                 named.append(rest.pop(0))
         return named
 
@@ -101,9 +101,14 @@ class Command:
             raise UsageError(f"unexpected argument {argument!r}: expected {expected}")
         return f"--{flag}={argument}"
 
-    def _takes_next(self, argument: str) -> bool:
+    def _takes(self, argument: str, following: str) -> bool:
+        """Whether a flag has the argument that follows as its value; an unknown flag does, and is named."""
         name = argument.lstrip("-")
-        return "=" not in name and name in self.values and not self.values[name].boolean
+        if "=" in name:
+            return False
+        if name not in self.values and name.removeprefix("no") not in self.values:
+            return not following.startswith("-")
+        return name in self.values and not self.values[name].boolean
 
     def present(self, flag: str) -> bool:
         """Whether a flag was given."""

@@ -69,6 +69,12 @@ FINDINGS = {
         "For this fraction of the tissue the discriminator rejected every synthesized patch.",
         _LOOK,
     ),
+    "lattice": FindingText(
+        "Regular pattern of pixels",
+        "",
+        "The network wrote a pattern that repeats every few pixels: its power stands out from its neighbours.",
+        "Do not measure texture in this series; report it with the model's name.",
+    ),
     "missing_values": FindingText(
         "Pixels without a value",
         "px",

@@ -76,7 +76,7 @@ def test_from_dicom_to_a_report(directories, tmp_path):
     assert done.stdout.endswith(f"All of it: {tmp_path}/out/report.html\n")
     for setting in ("3 square patches of 256 x 256", "stride of 128", "70%", "3 slices", "256 gray levels", "distance 1"):
         assert setting in report
-    assert f"evaluate.py --workers=1 --source_dir {directories[0]}" in report
+    assert f"stan-ct evaluate --workers=1 --source_dir {directories[0]}" in report
     assert "Nothing was excluded." in report
     names = {path.name for path in (tmp_path / "out").iterdir()}
     assert {"report.html", "report.md", "report.json", "evaluate.flags", "figure_errors_written_dicom.svg"} <= names
@@ -104,7 +104,7 @@ def test_saved_flags_repeat_the_run(directories, tmp_path):
         ({"--output_dir": None}, "--output_dir is missing"),
         ({"--target_dir": "/nowhere"}, "/nowhere does not exist"),
         ({"--levels": "1"}, "expected 2 to 2048 gray levels"),
-        ({"--colour": "red"}, "Unknown command line flag 'colour'"),
+        ({"--colour": "red"}, "unknown flag --colour"),
         ({"--only_instances": "/nowhere.txt"}, "/nowhere.txt"),
         ({"--source_dir": None}, "comparing series needs --source_dir"),
         ({"--synthesized_dir": None}, "needs --source_dir, and --synthesized_dir or --table_2_model"),
@@ -178,7 +178,8 @@ def test_flat_target_is_reported(tmp_path, write_series):
 def write_models(folder):
     """A filter that the records hold, one that they do not, and histogram matching to a target of 100 HU everywhere."""
     filtering = {"name": "f", "source_kernel": "A", "target_kernel": "SOFT", "sharpens": True}
-    filtering |= {"window": {"low": -1024.0, "high": 1500.0}, "front_end": {}}
+    filtering |= {"hu_window": {"low": -1024.0, "high": 1500.0}, "front_end": {}}
+    filtering |= {"format": 2, "generator": {}, "discriminator": {}}
     models = {
         "filter": filtering | {"method": "kernel_filter", "front_end": {"A": FILTER}},
         "other": filtering | {"method": "kernel_filter", "front_end": {"A": FILTER | {"gain": [1.0, 3.0]}}},

@@ -11,7 +11,8 @@ import pytest
 from test_glcm_region import PHANTOM, SUFFIXES, as_published
 
 from stan_ct.errors import NotComparable
-from stan_ct.evaluation.measure.region_features import Measure, measure_rois, roi_tables
+from stan_ct.evaluation.measure.region_features import Measure, measure_rois
+from stan_ct.evaluation.tables.regions import roi_tables
 from stan_ct.features.glcm_region import AGGREGATIONS, fixed_bin_size
 from stan_ct.features.mirp import FAMILIES, MERGING, UNDEFINED, mirp_features
 

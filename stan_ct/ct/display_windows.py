@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import NamedTuple
 
 import numpy as np
@@ -39,3 +40,22 @@ BONE_WINDOW = DisplayWindow(400.0, 1800.0)
 
 DISPLAY_WINDOWS = {"lung": LUNG_WINDOW, "soft tissue": SOFT_TISSUE_WINDOW, "bone": BONE_WINDOW}
 """Name -> window, in the order in which a reader steps through them."""
+
+KERNEL_WINDOWS = {
+    r"BL\d+[A-Z]?(/\d+)?": LUNG_WINDOW,  # Siemens, body lung: BL64, Bl57d/3
+    r"L": DisplayWindow(-600.0, 1600.0),  # Philips, lung
+    r"FC5\d": LUNG_WINDOW,  # Toshiba, Canon: lung
+    r"LUNG": LUNG_WINDOW,  # GE
+}
+"""Names of sharp kernels, as regular expressions -> window in which scanners show their series."""
+
+
+def kernel_window(kernel: str) -> DisplayWindow | None:
+    """Window in which scanners show series of a kernel; None where none is known, soft kernels among them.
+
+    Example:
+        >>> kernel_window("Bl64d/3"), kernel_window("B31f")
+        (DisplayWindow(center=-600.0, width=1500.0), None)
+    """
+    name = kernel.strip().upper()
+    return next((window for pattern, window in KERNEL_WINDOWS.items() if re.fullmatch(pattern, name)), None)

@@ -18,7 +18,9 @@ from pydicom.sr.coding import Code
 from pydicom.tag import Tag
 
 from stan_ct import __version__
+from stan_ct.ct.display_windows import DisplayWindow
 from stan_ct.dicom import header as dicom
+from stan_ct.dicom.display import set_window
 from stan_ct.dicom.encoding import element_bytes, sequence_items
 from stan_ct.dicom.series import Instance
 
@@ -28,6 +30,11 @@ STALE = {Tag(keyword) for keyword in (  # about the old pixels, the old file or 
     "LargestImagePixelValueInPlane", "LargestMonochromePixelValue", "HistogramSequence", "PixelDataProviderURL",
     "IconImageSequence", "MACParametersSequence",
 )}  # fmt: skip
+MAX_DESCRIPTION, MAX_WARNING, MAX_TARGET = 64, 30, 32
+"""Most characters of a Series Description, which is a Long String (LO), and of the warning and the target in it."""
+MAX_COMMENTS, MAX_OUR_COMMENTS = 10240, 4000
+"""Most characters of Image Comments, which are a Long Text (LT), and of ours in them."""
+NEW_LINE = b"\r\n"
 STALE_GROUPS = {0x7FE0, 0xFFFA, 0xFFFC}  # pixels, signatures, trailing padding
 
 
@@ -45,7 +52,11 @@ class Derivation:
         description: Derivation Description (0008,2111), ASCII; by default it says that the series was standardized. Only a
             series whose description starts with "STAN-CT" is refused as a source.
         contribution: Contribution Description (0018,A00E) of the tool, ASCII.
-        attributes: Further (keyword, ASCII text) to set; "\\" separates values.
+        attributes: Further (keyword, ASCII text) to set; "\\" parts values.
+        warning: ASCII words in capitals with which the Series Description (0008,103E) begins; empty for none.
+        comments: Image Comments (0020,4000) of every slice, ASCII; the source's follow. Empty: they stay the source's.
+        slice_comments: Further comments of each slice, in the order of the slices, ASCII; empty if no slice has any.
+        window: Display window that comes first where the source's first is one for soft tissue; None: windows stay.
     """
 
     target: str
@@ -57,6 +68,10 @@ class Derivation:
     description: str = ""
     contribution: str = "CT image standardization"
     attributes: tuple[tuple[str, str], ...] = ()
+    warning: str = ""
+    comments: str = ""
+    slice_comments: tuple[str, ...] = ()
+    window: DisplayWindow | None = None
 
 
 def local_time(created: datetime, header: Dataset) -> datetime:
@@ -78,8 +93,16 @@ def drop_stale(header: Dataset) -> None:
             del header[tag]
 
 
-def describe(header: Dataset, instance: Instance, derivation: Derivation, created: datetime) -> None:
-    """Describes how, when and from which slice this one was derived."""
+def describe(header: Dataset, instance: Instance, derivation: Derivation, created: datetime, index: int) -> None:
+    """Describes how, when and from which slice this one was derived.
+
+    Args:
+        header: Header of the source slice, which is edited.
+        instance: Source slice.
+        derivation: What was done.
+        created: Creation time, in the source's time zone.
+        index: Index of the slice in the series.
+    """
     kind = instance.header.get("ImageType") or []
     kind = [kind] if isinstance(kind, str) else list(kind)
     header.ImageType = ["DERIVED", "PRIMARY", *(kind[2:] if len(kind) > 2 and kind[2] else ["AXIAL", *kind[3:]])]
@@ -87,7 +110,7 @@ def describe(header: Dataset, instance: Instance, derivation: Derivation, create
         setattr(header, f"{what}Date", created.strftime("%Y%m%d"))
         setattr(header, f"{what}Time", created.strftime("%H%M%S"))
     target, model = _ascii(derivation.target), _ascii(derivation.model)
-    _set_text(header, "SeriesDescription", _series_description(_text(header, "SeriesDescription"), target))
+    _set_text(header, "SeriesDescription", _series_description(_text(header, "SeriesDescription"), target, derivation.warning))
     standardized = f"{dicom.STAMP} {__version__}: pixel values standardized to {target[:200]} by {model[:200]}"
     if derivation.caution:
         standardized += f". CAUTION: {_ascii(derivation.caution)[:400]}"
@@ -99,15 +122,29 @@ def describe(header: Dataset, instance: Instance, derivation: Derivation, create
     header.SourceImageSequence = [_source_image(instance)]
     tool = _contributing_equipment(model, derivation.contribution, created)
     header.ContributingEquipmentSequence = [*_earlier(header, "ContributingEquipmentSequence"), tool]
+    _set_comments(header, derivation, index)
+    if derivation.window:
+        set_window(header, derivation.window, f"{dicom.STAMP} {target.removeprefix('kernel ')}"[:64].strip())
     for keyword, text in derivation.attributes:
         _set_text(header, keyword, b"\\".join(_ascii(value).encode() for value in text.split("\\")))
 
 
-def _series_description(source: bytes, target: str) -> bytes:
-    """The source's Series Description (0008,103E), shortened, and the target: at most 64 characters, not the source's."""
-    ours = f"{dicom.STAMP} {target.removeprefix('kernel ')}"[:40].strip().encode()
-    both = b" ".join(filter(None, [_shortened(source, 63 - len(ours)), ours]))
-    return ours if both == source else both
+def _series_description(source: bytes, target: str, warning: str) -> bytes:
+    """Warning, the source's Series Description (0008,103E), shortened, and target: <= 64 characters, not the source's."""
+    first = _ascii(warning)[:MAX_WARNING].strip().encode()
+    last = f"{dicom.STAMP} {target.removeprefix('kernel ')}"[:MAX_TARGET].strip().encode()
+    room = MAX_DESCRIPTION - len(last) - 1 - (len(first) + 1 if first else 0)
+    parts = ([first, _shortened(source, room), last], [first, last], [last])
+    return next(text for words in parts if (text := b" ".join(filter(None, words))) != source)
+
+
+def _set_comments(header: Dataset, derivation: Derivation, index: int) -> None:
+    """Sets Image Comments (0020,4000): of the series, of the slice, and what the source says, in whole or shortened."""
+    of_slice = derivation.slice_comments[index] if derivation.slice_comments else ""
+    ours = " ".join(filter(None, map(_ascii, (derivation.comments, of_slice))))[:MAX_OUR_COMMENTS].encode()
+    if ours:
+        before = _shortened(_text(header, "ImageComments"), MAX_COMMENTS - len(ours) - len(NEW_LINE))
+        _set_text(header, "ImageComments", ours + (NEW_LINE + before if before else b""))
 
 
 def _shortened(text: bytes, room: int) -> bytes:

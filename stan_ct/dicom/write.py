@@ -124,7 +124,7 @@ def _write_slices(
         header.SOPInstanceUID = derived_uid(instance.uid, derivation.key)
         header.SeriesInstanceUID = derived_series_uid(series.files, derivation.key)
         header.SeriesNumber = series_number
-        describe(header, instance, derivation, created)
+        describe(header, instance, derivation, created, z)
         _set_pixels(header, instance, stored, wide)
         (folder / f"IM{z + 1:04d}.dcm").write_bytes(dicom_file(header))
         uids.append(header.SOPInstanceUID)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from stan_ct.ct.tissues import TISSUES
-from stan_ct.reconstruction.wording import with_minus
+from stan_ct.reconstruction.checks import Finding
+from stan_ct.reconstruction.wording import in_ascii, with_minus
 
 SPREAD = "standard deviations"
 
@@ -50,6 +52,12 @@ class FindingText:
 _LOOK = "Look at these slices beside the source; where the tissue matters, use the source."
 
 FINDINGS = {
+    "out_of_protocol": FindingText(
+        "Out of protocol",
+        "",
+        "The model was not made for this series, so passed checks prove little.",
+        "Compare the output with the source.",
+    ),
     "overlap": FindingText(
         "Patches overlap too little",
         "%",
@@ -123,3 +131,37 @@ def finding_text(name: str) -> FindingText:
     """The explanation of a finding; for a name without one, the name in words."""
     meaning = f"The check {name} found a value beyond its limit."
     return FINDINGS.get(name) or FindingText(name.replace("_", " ").capitalize(), "", meaning, _LOOK)
+
+
+def findings_in_short(findings: Iterable[Finding]) -> str:
+    """Findings in one line of ASCII: title, worst value and limit of each name, and how often it came.
+
+    Example:
+        >>> findings = [Finding("mean_lung", -7.25, 5.0), Finding("mean_lung", 6.0, 5.0), Finding("strange", detail="no bed")]
+        >>> findings_in_short(findings)
+        'Mean HU of lung changed: -7.25 HU (+-5 HU), twice; Strange: no bed'
+    """
+    named: dict[str, list[Finding]] = {}
+    for finding in findings:
+        named.setdefault(finding.name, []).append(finding)
+    return "; ".join(_in_short(name, found) for name, found in named.items())
+
+
+def worst_value(name: str, values: Iterable[float | None]) -> float | None:
+    """The value of a finding that is farthest beyond its limit; None if none was measured."""
+    measured = [value for value in values if value is not None]
+    if not measured:
+        return None
+    return min(measured) if finding_text(name).lower else max(measured, key=abs)
+
+
+def _in_short(name: str, found: Sequence[Finding]) -> str:
+    text, worst = finding_text(name), worst_value(name, (finding.value for finding in found))
+    words = text.title
+    if worst is not None:
+        limit = f" ({text.printed_limit(found[0].limit)})" if found[0].limit is not None else ""
+        words += f": {text.printed(worst)}{limit}"
+    elif found[0].detail:
+        words += f": {found[0].detail}"
+    times = {1: "", 2: ", twice"}.get(len(found), f", {len(found)} times")
+    return in_ascii(words) + times

@@ -11,17 +11,24 @@ from pathlib import Path
 import numpy as np
 
 from stan_ct import __version__
+from stan_ct.ct.display_windows import kernel_window
 from stan_ct.dicom.derived import Derivation
+from stan_ct.dicom.header import STAMP
 from stan_ct.dicom.identity import creation_time, derived_series_uid, free_series_number
 from stan_ct.dicom.refusal import Refused
 from stan_ct.dicom.series import Series
 from stan_ct.dicom.write import write_series, write_slices
 from stan_ct.reconstruction.checks import Finding
 from stan_ct.reconstruction.fidelity import Fidelity, measure_fidelity
+from stan_ct.reconstruction.finding_texts import findings_in_short
 from stan_ct.reconstruction.guard import Guard, GuardVerdict
 from stan_ct.reconstruction.panels import shown_slices
 from stan_ct.reconstruction.pipeline import SliceResult, Synthesizer, standardize_slices
 from stan_ct.reconstruction.settings import PipelineSettings
+from stan_ct.reconstruction.wording import counted
+
+COMMENT = f"{STAMP}: research use only, not for diagnosis."
+"""First words of the Image Comments of every derived slice."""
 
 
 @dataclass(frozen=True)
@@ -159,5 +166,27 @@ class Standardized:
             sharpening=identity.sharpens,
             created=created or creation_time(),
             caution=f"out of protocol: {'; '.join(self.cautions)}" if self.cautions else "",
+            warning=self._warning(),
+            comments=self._comments(),
+            slice_comments=tuple(
+                f"This slice: {findings_in_short(result.findings)}." if result.findings else "" for result in self.slices
+            ),
+            window=kernel_window(identity.target_kernel) if identity.sharpens else None,
         )
         return derivation, number
+
+    def _warning(self) -> str:
+        """What the Series Description begins with."""
+        found = any(finding.name != "out_of_protocol" for finding in self.findings) or self.source.refusals
+        return ", ".join((["OUT OF PROTOCOL"] if self.cautions else []) + (["FINDINGS"] if found else []))
+
+    def _comments(self) -> str:
+        """Image Comments of every slice: what the series is not for, and what was found in it as a whole."""
+        parts = [COMMENT]
+        if of_series := [finding for finding in self.findings if finding.slice is None]:
+            parts.append(f"Findings of the series: {findings_in_short(of_series)}.")
+        if number := sum(bool(result.findings) for result in self.slices):
+            parts.append(f"{number} of {counted(len(self.slices), 'slice')} with findings.")
+        if refused := self.source.refusals:
+            parts.append(f"{counted(len(refused), 'slice')} of the source refused and missing here.")
+        return " ".join(parts)

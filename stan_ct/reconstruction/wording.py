@@ -13,6 +13,17 @@ def with_minus(number: str) -> str:
     return number.replace("-", "\N{MINUS SIGN}")
 
 
+def in_ascii(text: str) -> str:
+    """A text with the signs of ASCII for those that have one there, and "?" for the others.
+
+    Example:
+        >>> in_ascii("\N{PLUS-MINUS SIGN}5 HU, slices 2\N{EN DASH}3")
+        '+-5 HU, slices 2-3'
+    """
+    signs = {"\N{MINUS SIGN}": "-", "\N{EN DASH}": "-", "\N{PLUS-MINUS SIGN}": "+-", "\N{MULTIPLICATION SIGN}": "x"}
+    return text.translate(str.maketrans(signs)).encode("ascii", "replace").decode()
+
+
 def counted(count: int, singular: str, plural: str = "") -> str:
     """A number and what it counts; by default the plural ends with s.
 

@@ -3,9 +3,10 @@
 import doctest
 
 import numpy as np
+import pytest
 
 from stan_ct.ct import display_windows
-from stan_ct.ct.display_windows import BONE_WINDOW, DISPLAY_WINDOWS, LUNG_WINDOW, SOFT_TISSUE_WINDOW
+from stan_ct.ct.display_windows import BONE_WINDOW, DISPLAY_WINDOWS, LUNG_WINDOW, SOFT_TISSUE_WINDOW, kernel_window
 
 
 def test_windows_are_the_usual_ones():
@@ -23,7 +24,24 @@ def test_black_and_white_begin_at_the_ends_of_the_window():
     assert SOFT_TISSUE_WINDOW.to_gray(np.array([240 - 0.51 * step, 240 - 0.49 * step])).tolist() == [254, 255]
 
 
+@pytest.mark.parametrize("kernel", ["BL64", "BL57", "Bl64d/3", " bl64 ", "FC51", "lung", "LUNG"])
+def test_lung_kernels_open_in_a_lung_window(kernel):
+    """Whatever the case, with the suffixes of Siemens."""
+    assert kernel_window(kernel) == (-600, 1500)
+
+
+def test_kernel_l_opens_in_the_window_of_its_scanner():
+    """As series of Philips' L do."""
+    assert kernel_window("L") == (-600, 1600)
+
+
+@pytest.mark.parametrize("kernel", ["", "B", "BR40", "B31f", "BL", "UB", "LX", "FC13", "FC5", "STANDARD"])
+def test_other_kernels_have_no_window_of_their_own(kernel):
+    """None is better than a wrong one."""
+    assert kernel_window(kernel) is None
+
+
 def test_docstrings():
-    """The example holds."""
+    """The examples hold."""
     result = doctest.testmod(display_windows, extraglobs={"np": np})
-    assert (result.failed, result.attempted) == (0, 1)
+    assert (result.failed, result.attempted) == (0, 2)

@@ -1,7 +1,10 @@
 """The derived series: its pixels, every element of its headers, its UIDs, and that it is written whole or not at all."""
 
+import contextlib
 import copy
+import doctest
 import re
+import warnings
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
@@ -12,11 +15,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydicom.dataset import Dataset
+from pydicom.tag import Tag
 from pydicom.uid import UID, ExplicitVRLittleEndian
 from synthetic import SYNTAXES, random_stored, write_ct
 
-from stan_ct.dicom import write
+from stan_ct.ct.display_windows import DisplayWindow
+from stan_ct.dicom import display, write
 from stan_ct.dicom.derived import Derivation
+from stan_ct.dicom.display import are_alike
 from stan_ct.dicom.find import find_series
 from stan_ct.dicom.identity import IMPLEMENTATION_CLASS_UID, creation_time, derived_series_uid, derived_uid, free_series_number
 from stan_ct.dicom.refusal import Refused
@@ -530,6 +536,212 @@ def test_lossy_compression_is_never_forgotten(tmp_path, flag, syntax, expected):
     (out,) = derive(source, tmp_path)
     keywords = ("LossyImageCompression", "LossyImageCompressionRatio", "LossyImageCompressionMethod")
     assert tuple(None if out.get(k) is None else str(out.get(k)) for k in keywords) == expected
+
+
+# Warning, comments and window
+
+
+def derived_with(tmp_path: Path, edit=None, slices: int = 2, **fields) -> tuple[list[Dataset], list[Dataset]]:
+    """Sources and outputs of a derivation with these fields."""
+    paths = write_ct(tmp_path / "in", random_stored((slices, 8, 6)), edit=edit)
+    out = derive(load(tmp_path / "in"), tmp_path / "out", derivation=replace(DERIVATION, **fields))
+    return [pydicom.dcmread(path) for path in paths], out
+
+
+@pytest.mark.parametrize(
+    ("source", "warning", "target", "expected"),
+    [
+        ("Thorax 2.5", "FINDINGS", "kernel L", "FINDINGS Thorax 2.5 STAN-CT L"),
+        ("", "OUT OF PROTOCOL", "kernel L", "OUT OF PROTOCOL STAN-CT L"),
+        (45 * "a", "FINDINGS", "kernel L", f"FINDINGS {45 * 'a'} STAN-CT L"),  # 64
+        (46 * "a", "FINDINGS", "kernel L", f"FINDINGS {45 * 'a'} STAN-CT L"),
+        ("Sch\u00e4del " + 50 * "a", "FINDINGS", "kernel L", "FINDINGS Sch\u00e4del STAN-CT L"),
+        ("Thorax", 30 * "W", "kernel L", 30 * "W" + " Thorax STAN-CT L"),
+        ("Thorax", 31 * "W", "kernel L", 30 * "W" + " Thorax STAN-CT L"),
+        ("Thorax", "", "kernel " + 24 * "L", "Thorax STAN-CT " + 24 * "L"),
+        ("Thorax", "", "kernel " + 25 * "L", "Thorax STAN-CT " + 24 * "L"),
+        ("Thorax", "F\u00dcND", "kernel L", "F?ND Thorax STAN-CT L"),
+        (30 * "W" + " STAN-CT " + 24 * "L", 30 * "W", "kernel " + 24 * "L", "STAN-CT " + 24 * "L"),
+    ],
+)
+def test_a_warning_opens_the_series_description(tmp_path, source, warning, target, expected):
+    """At most 64 characters in all, of which the source gives way first; never the source's own; the same in each slice."""
+
+    def edit(ds, z):
+        ds.SeriesDescription = source
+
+    _, out = derived_with(tmp_path, edit, warning=warning, target=target)
+    assert {ds.SeriesDescription for ds in out} == {expected}
+    assert len(expected) <= 64
+    assert expected != source
+
+
+def test_comments_of_series_and_slice_open_the_image_comments(tmp_path):
+    """Those of the series in every slice, those of a slice in its own; the source's follow in a line of their own."""
+
+    def edit(ds, z):
+        if z == 0:
+            ds.ImageComments = "no contrast"
+
+    _, out = derived_with(tmp_path, edit, comments="Not for diagnosis.", slice_comments=("", "This slice: \u00fc\\x."))
+    assert [ds.ImageComments for ds in out] == ["Not for diagnosis.\r\nno contrast", "Not for diagnosis. This slice: ??x."]
+
+
+@pytest.mark.parametrize("comments", [None, "no contrast", "l\u00e4ngs"])
+def test_without_comments_the_source_s_stay(tmp_path, comments):
+    """As they are, or absent."""
+
+    def edit(ds, z):
+        if comments is not None:
+            ds.ImageComments = comments
+
+    _, out = derived_with(tmp_path, edit, warning="FINDINGS")
+    assert {ds.get("ImageComments") for ds in out} == {comments}
+
+
+@pytest.mark.parametrize(("length", "kept"), [(10224, 10224), (10225, 10224), (20000, 10224)])
+def test_image_comments_fit_a_long_text(tmp_path, length, kept):
+    """10240 characters: ours, a line break, and as much of the source's as fits."""
+
+    def edit(ds, z):
+        ds.ImageComments = length * "s"
+
+    with pytest.warns(UserWarning, match="exceeds the maximum length") if length > 10240 else contextlib.nullcontext():
+        _, (out,) = derived_with(tmp_path, edit, slices=1, comments=14 * "o")
+    assert out.ImageComments == 14 * "o" + "\r\n" + kept * "s"
+    assert len(out.ImageComments) <= 10240
+
+
+@pytest.mark.parametrize(("length", "kept"), [(4000, 4000), (4001, 4000)])
+def test_our_image_comments_leave_room_for_the_source_s(tmp_path, length, kept):
+    """Ours are at most 4000 characters."""
+    _, (out,) = derived_with(tmp_path, slices=1, comments=length * "o")
+    assert out.ImageComments == kept * "o"
+
+
+@pytest.mark.parametrize(
+    ("charset", "text", "expected"),
+    [
+        (b"ISO_IR 100", "l\u00e4ngs \u00fcber ".encode("latin-1"), True),
+        (b"ISO_IR 192", "\u691c\u67fb l\u00e4ngs ".encode(), True),
+        (b"\\ISO 2022 IR 87 ", b"\x1b$B;3ED\x1b(B Yamada ", True),
+        (b"\\ISO 2022 IR 87 ", b"\x1b$B;3ED\x1b(B" + 5200 * b"x ", False),  # not cut, since a set may be open where it is cut
+        (b"GB18030 ", b"\xcd\xf5^\xd0\xa1\xb6\xab ", True),
+    ],
+)
+def test_comments_in_any_character_set_keep_their_bytes(tmp_path, charset, text, expected):
+    """Ours are ASCII, which each set begins with."""
+
+    def edit(ds, z):
+        ds.SpecificCharacterSet, ds.ImageComments = "c" * len(charset), "n" * len(text)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        (path,) = write_ct(tmp_path / "in", random_stored((1, 8, 6)), edit=edit)
+    data = path.read_bytes()
+    assert (data.count(b"c" * len(charset)), data.count(b"n" * len(text))) == (1, 1)
+    path.write_bytes(data.replace(b"c" * len(charset), charset).replace(b"n" * len(text), text))
+    derive(load(tmp_path / "in"), tmp_path, derivation=replace(DERIVATION, comments="Ours."))
+    written = element_bytes(tmp_path / "series" / "x" / "IM0001.dcm")[0x00204000]
+    assert written.strip() == (b"Ours.\r\n" + text.strip() if expected else b"Ours.")
+
+
+LUNG = DisplayWindow(-600.0, 1500.0)
+
+
+@pytest.mark.parametrize(
+    ("centers", "widths", "explanations", "expected"),
+    [
+        ("40", "400", None, (["-600", "40"], ["1500", "400"], ["STAN-CT L", "SOURCE"])),
+        (["00060", "00060"], ["00350", "00350"], None, (["-600", "00060"], ["1500", "00350"], ["STAN-CT L", "SOURCE"])),
+        (["40", "-600"], ["400", "1200"], ["WINDOW1", "WINDOW2"],
+         (["-600", "40"], ["1200", "400"], ["WINDOW2", "WINDOW1"])),  # the hospital's own lung window
+        (["40", "400"], ["400", "1800"], ["Fen\u00eatre", "Os"],
+         (["-600", "40", "400"], ["1500", "400", "1800"], ["STAN-CT L", "Fen\u00eatre", "Os"])),
+        ("40", "600", None, (["-600", "40"], ["1500", "600"], ["STAN-CT L", "SOURCE"])),  # the widest
+        ("-100", "400", None, (["-600", "-100"], ["1500", "400"], ["STAN-CT L", "SOURCE"])),  # the lowest
+        (["40", "-400"], ["400", "1000"], None, (["-400", "40"], ["1000", "400"], ["SOURCE"] * 2)),  # just alike
+    ],
+)  # fmt: skip
+def test_the_standard_protocol_s_window_opens_a_soft_kernel_s_series(tmp_path, centers, widths, explanations, expected):
+    """It comes first, or the source's own of its kind; the source's windows follow with their bytes, doubles once."""
+
+    def edit(ds, z):
+        ds.WindowCenter, ds.WindowWidth = centers, widths
+        if explanations:
+            ds.WindowCenterWidthExplanation = explanations
+
+    sources, out = derived_with(tmp_path, edit, window=LUNG)
+    keywords = ("WindowCenter", "WindowWidth", "WindowCenterWidthExplanation")
+    for source, ds in zip(sources, out, strict=True):
+        raw = [[getattr(v, "original_string", v) for v in ds[keyword].value] for keyword in keywords]
+        assert raw == list(expected)
+        assert {e.keyword for e in ds} == {e.keyword for e in source} | CHANGED | {"WindowCenterWidthExplanation"}
+        assert ds.SOPInstanceUID == derived_uid(source.SOPInstanceUID, "3f2a")
+
+
+@pytest.mark.parametrize(
+    ("centers", "widths"),
+    [
+        ("-600", "1500"),
+        ("40", "601"),  # just too wide
+        ("-101", "400"),  # just too low
+        (["400", "40"], ["1800", "400"]),  # what opens it is for bone
+        ("40", ["400", "80"]),  # not pairs
+        ("40", ""),
+        ("", ""),
+        ("40", "0"),
+        ("40", "-400"),
+    ],
+)
+def test_other_windows_stay(tmp_path, centers, widths):
+    """Windows of another kind, and what cannot be read as windows, are the source's."""
+
+    def edit(ds, z):
+        ds.WindowCenter, ds.WindowWidth = centers, widths
+
+    sources, out = derived_with(tmp_path, edit, window=LUNG)
+    for source, ds in zip(sources, out, strict=True):
+        assert (ds.WindowCenter, ds.WindowWidth) == (source.WindowCenter, source.WindowWidth)
+        assert "WindowCenterWidthExplanation" not in ds
+
+
+@pytest.mark.parametrize(("keyword", "text"), [("WindowCenter", b"4O"), ("WindowWidth", b"40O "), ("WindowCenter", b"NaN ")])
+def test_windows_that_are_no_numbers_stay(tmp_path, keyword, text):
+    """With the bytes that they came with."""
+
+    def edit(ds, z):
+        ds.WindowCenter, ds.WindowWidth = "1234", "567890"
+
+    (path,) = write_ct(tmp_path / "in", random_stored((1, 8, 6)), edit=edit)
+    old = b"1234" if keyword == "WindowCenter" else b"567890"
+    path.write_bytes(path.read_bytes().replace(old, text.ljust(len(old))))
+    derive(load(tmp_path / "in"), tmp_path, derivation=replace(DERIVATION, window=LUNG))
+    assert element_bytes(tmp_path / "series" / "x" / "IM0001.dcm")[Tag(keyword)] == text.ljust(len(old))
+
+
+def test_a_series_without_a_window_gets_none(tmp_path):
+    """Viewers then choose one."""
+
+    def edit(ds, z):
+        del ds.WindowCenter, ds.WindowWidth
+
+    _, out = derived_with(tmp_path, edit, window=LUNG)
+    assert not {e.keyword for ds in out for e in ds} & {"WindowCenter", "WindowWidth", "WindowCenterWidthExplanation"}
+
+
+@pytest.mark.parametrize(
+    ("other", "alike"), [((-400, 1500), True), ((-399, 1500), False), ((-600, 1000), True), ((-600, 999), False)]
+)
+def test_windows_of_one_tissue_are_alike(other, alike):
+    """Centres up to 200 HU apart, widths up to a factor of 1.5."""
+    assert are_alike(LUNG, DisplayWindow(*other)) is are_alike(DisplayWindow(*other), LUNG) is alike
+
+
+def test_display_docstrings():
+    """The examples hold."""
+    result = doctest.testmod(display, extraglobs={"DisplayWindow": DisplayWindow})
+    assert (result.failed, result.attempted) == (0, 3)
 
 
 # Bytes

@@ -329,4 +329,4 @@ def test_no_image_is_fetched_from_elsewhere(file):
 def test_docstrings():
     """The examples hold."""
     result = doctest.testmod(wording)
-    assert (result.failed, result.attempted) == (0, 3)
+    assert (result.failed, result.attempted) == (0, 4)

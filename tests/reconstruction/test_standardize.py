@@ -1,0 +1,117 @@
+"""What a standardized series says of itself where people look: Series Description, Image Comments, window."""
+
+import doctest
+from dataclasses import replace
+
+import pydicom
+import pytest
+from synthesizers import Scripted, scripted_model
+from synthetic import random_stored, write_ct
+
+from stan_ct.dicom.find import find_series
+from stan_ct.dicom.refusal import Refusal
+from stan_ct.dicom.series import load_series
+from stan_ct.reconstruction import finding_texts
+from stan_ct.reconstruction.checks import Finding
+from stan_ct.reconstruction.finding_texts import findings_in_short, worst_value
+
+ALWAYS = "STAN-CT: research use only, not for diagnosis."
+
+
+@pytest.fixture
+def result(tmp_path):
+    """A series of two slices, standardized by the identity, without a finding."""
+    write_ct(tmp_path / "in", random_stored((2, 16, 16)))
+    (files,) = find_series(tmp_path / "in").series
+    standardized = scripted_model(Scripted()).standardize(load_series(files))
+    slices = tuple(replace(s, findings=()) for s in standardized.slices)
+    return replace(standardized, slices=slices, fidelity=replace(standardized.fidelity, findings=()))
+
+
+def written(result, folder):
+    """Series Descriptions, Image Comments and UIDs of its slices."""
+    result.write(folder)
+    slices = [pydicom.dcmread(path) for path in sorted(folder.iterdir())]
+    return [[str(ds[k].value) for ds in slices] for k in ("SeriesDescription", "ImageComments", "SOPInstanceUID")]
+
+
+def test_a_series_without_findings_says_what_it_is_not_for(result, tmp_path):
+    """And no more; its description is that of a series that is well."""
+    descriptions, comments, _ = written(result, tmp_path / "out")
+    assert descriptions == ["Thorax 2.5 STAN-CT L"] * 2
+    assert comments == [ALWAYS] * 2
+
+
+def test_findings_open_the_description_and_follow_in_the_comments(result, tmp_path):
+    """Those of the series in every slice, those of a slice in its own; the UIDs stay."""
+    *_, uids = written(result, tmp_path / "well")
+    fidelity = replace(result.fidelity, findings=(Finding("mean_lung", -7.25, 5.0),))
+    slices = (result.slices[0], replace(result.slices[1], findings=(Finding("box_artefact", 11.25, 10.0),)))
+    descriptions, comments, same = written(replace(result, fidelity=fidelity, slices=slices), tmp_path / "out")
+    assert descriptions == ["FINDINGS Thorax 2.5 STAN-CT L"] * 2
+    of_series = "Findings of the series: Mean HU of lung changed: -7.25 HU (+-5 HU). 1 of 2 slices with findings."
+    of_slice = "This slice: Border of a patch is visible: 11.25 standard deviations (at most 10 standard deviations)."
+    assert comments == [f"{ALWAYS} {of_series}", f"{ALWAYS} {of_series} {of_slice}"]
+    assert same == uids
+
+
+@pytest.mark.parametrize("place", ["series", "slice"])
+def test_one_finding_anywhere_is_enough(result, tmp_path, place):
+    """Of the series, or of one slice: every slice's description has the warning."""
+    finding = (Finding("mean_fat", 6.0, 5.0),)
+    if place == "series":
+        found = replace(result, fidelity=replace(result.fidelity, findings=finding))
+    else:
+        found = replace(result, slices=(replace(result.slices[0], findings=finding), result.slices[1]))
+    assert written(found, tmp_path / "out")[0] == ["FINDINGS Thorax 2.5 STAN-CT L"] * 2
+
+
+def test_out_of_protocol_is_the_first_warning(result, tmp_path):
+    """Alone it is the only one; with findings, or with slices that are missing, both are said."""
+    caution = replace(result, cautions=("kernel X, the model standardizes B",))
+    descriptions, comments, _ = written(caution, tmp_path / "a")
+    assert descriptions == ["OUT OF PROTOCOL Thorax 2.5 STAN-CT L"] * 2
+    said = f"{ALWAYS} Findings of the series: Out of protocol: kernel X, the model standardizes B."
+    assert comments == [said] * 2
+    refusal = Refusal("truncated", "short", (), "")
+    missing = replace(caution, source=replace(result.source, refusals=(refusal,)))
+    descriptions, comments, _ = written(missing, tmp_path / "b")
+    assert descriptions == ["OUT OF PROTOCOL, FINDINGS Thorax 2.5 STAN-CT L"] * 2
+    assert comments == [f"{said} 1 slice of the source refused and missing here."] * 2
+
+
+def test_the_window_is_the_target_s_where_the_target_is_sharper(result, tmp_path):
+    """A soft kernel's 40 / 400 follows the window of kernel L, -600 / 1600; where the model smooths, it stays alone."""
+    model = result.model
+    smooths = replace(result, model=replace(model, identity=replace(model.identity, sharpens=False)))
+    unknown = replace(result, model=replace(model, identity=replace(model.identity, target_kernel="Z9")))
+    for name, of, expected in (
+        ("L", result, ([-600, 40], [1600, 400])),
+        ("smooth", smooths, (40, 400)),
+        ("unknown", unknown, (40, 400)),
+    ):
+        of.write(tmp_path / name)
+        ds = pydicom.dcmread(tmp_path / name / "IM0001.dcm")
+        assert (ds.WindowCenter, ds.WindowWidth) == expected
+    assert list(pydicom.dcmread(tmp_path / "L" / "IM0001.dcm").WindowCenterWidthExplanation) == ["STAN-CT L", "SOURCE"]
+
+
+def test_findings_in_short_are_ascii_and_counted():
+    """Title, the worst value, its limit; how often the name came."""
+    found = [Finding("overlap", 0.4, 0.5), Finding("overlap", 0.3, 0.5), Finding("overlap", 0.45, 0.5), Finding("\u00fcber")]
+    text = findings_in_short(found)
+    assert text == "Patches overlap too little: 30 % (at least 50 %), 3 times; ?ber"
+    assert findings_in_short([]) == ""
+
+
+def test_the_worst_value_is_farthest_beyond_the_limit():
+    """The least where the limit is the least allowed, else the greatest, whatever its sign; none of none."""
+    assert worst_value("overlap", [0.4, None, 0.3]) == 0.3
+    assert worst_value("mean_fat", [-9.0, 6.0]) == -9.0
+    assert worst_value("mean_fat", [None]) is None
+
+
+def test_docstrings():
+    """The example holds."""
+    result = doctest.testmod(finding_texts)
+    assert (result.failed, result.attempted) == (0, 2)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from stan_ct.ct.field_of_view import continue_smoothly, outside_field_of_view
 from stan_ct.ct.filters import RadialFilter
 from stan_ct.dicom.refusal import Refused
 from stan_ct.dicom.series import Series, SeriesFiles, load_series
@@ -103,10 +104,16 @@ def _examples(shard: Shard) -> Iterator[np.ndarray]:
         source, target = load_slice(shard.pair.source, z), load_slice(shard.pair.target, t)
         images = [pad_to(series.volume[0], PATCH_SIZE, PATCH_SIZE) for series in (source, target)]
         if shard.front_end is not None:
-            images.insert(1, shard.front_end(images[0], shard.pair.source.pixel_spacing))
+            whole = pad_to(continued(source), PATCH_SIZE, PATCH_SIZE)
+            images.insert(1, shard.front_end(whole, shard.pair.source.pixel_spacing))
         for patch in sample_patches(_soft_tissue(source), count, shard.resized, rng):
             patches = np.concatenate([cut(image, patch, shard.margin) for image in images])
             yield np.clip(np.rint(patches), -32768, 32767).astype(np.int16)
+
+
+def continued(series: Series) -> np.ndarray:
+    """The only slice of a series, continued beyond its field of view as filters are to see it, (H, W) HU."""
+    return continue_smoothly(series.volume[0], outside_field_of_view(series.volume[0], series.padding[0]))
 
 
 def cut(image: np.ndarray, patch: Patch, margin: int) -> np.ndarray:

@@ -22,7 +22,7 @@ from stan_ct.dicom.characteristics import read_characteristics
 from stan_ct.dicom.series import SeriesFiles
 from stan_ct.files import write_together
 from stan_ct.parallel import Workers
-from stan_ct.patches.cutting import load_slice, survey
+from stan_ct.patches.cutting import continued, load_slice, survey
 from stan_ct.patches.pairs import PairingError, PairingRule, SeriesPair, pair_series
 from stan_ct.patches.plan import PatchSettings, check_margin, make_shards, margin_of, num_requested, patches_per_pair, plan_text
 from stan_ct.patches.record_folder import INDEX, INSTANCES, cut_records, make_folder, start_folder
@@ -136,7 +136,7 @@ def _spread(pairs: Sequence[SeriesPair]) -> list[tuple[np.ndarray, np.ndarray, t
     slices = [(pair, z, t) for pair in pairs for z, t in pair.slices]
     few = [slices[i * len(slices) // min(len(slices), FIT_SLICES)] for i in range(min(len(slices), FIT_SLICES))]
     return [
-        (load_slice(pair.source, z).volume[0], load_slice(pair.target, t).volume[0], pair.source.pixel_spacing)
+        (continued(load_slice(pair.source, z)), continued(load_slice(pair.target, t)), pair.source.pixel_spacing)
         for pair, z, t in tqdm(few, f"compare kernel {pairs[0].source.kernel} with {pairs[0].target.kernel}", disable=None)
     ]
 

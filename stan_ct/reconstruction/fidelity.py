@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
+from stan_ct.ct.field_of_view import continue_smoothly, outside_field_of_view
 from stan_ct.ct.filters import RadialFilter, fit_radial_filter
 from stan_ct.ct.hounsfield import AIR
 from stan_ct.ct.noise import SMOOTHING
@@ -111,7 +112,8 @@ def fit(series: Series, volume: np.ndarray) -> RadialFilter:
     """Fits the radial filter that turns the source into the output with the least squared error."""
     chosen = np.unique(np.linspace(0, len(volume) - 1, FITTED).round().astype(int))
     spacing = series.files.pixel_spacing
-    fitted = fit_radial_filter(((series.volume[z], volume[z], spacing) for z in chosen), "wiener")
+    pairs = (_continued(series.volume[z], volume[z], series.padding[z]) for z in chosen)
+    fitted = fit_radial_filter(((source, output, spacing) for source, output, _ in pairs), "wiener")
     return RadialFilter(fitted.frequency, fitted.gain)  # no ceiling: it explains, it does not make
 
 
@@ -127,11 +129,19 @@ def residual(
     Returns:
         Residual, (H, W) HU, and the judged pixels, (H, W) bool.
     """
+    source, output, outside = _continued(source, output, padding)
     sigma, smooth = [SCALE / spacing for spacing in pixel_spacing], ndimage.gaussian_filter(source, SMOOTHING)
     expected = np.maximum(explained(source, pixel_spacing), AIR)  # overshoots below air are cut off in the output too
     rest = ndimage.gaussian_filter(output - expected, sigma)
-    other = padding | (source > BONE) | (smooth < AIRY)
+    other = outside | (source > BONE) | (smooth < AIRY)
     return rest, _body(smooth) & ~ndimage.maximum_filter(other, _reach(pixel_spacing))
+
+
+def _continued(source: np.ndarray, output: np.ndarray, padding: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Source and output, continued beyond the field of view, and what lies outside it, (H, W) bool."""
+    outside = outside_field_of_view(source, padding)
+    both = continue_smoothly(np.stack([source, output]), outside)
+    return both[0], both[1], outside
 
 
 def _body(smooth: np.ndarray) -> np.ndarray:

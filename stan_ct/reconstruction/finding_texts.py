@@ -77,6 +77,12 @@ FINDINGS = {
         "For this fraction of the tissue the discriminator rejected every synthesized patch.",
         _LOOK,
     ),
+    "implausible_hu": FindingText(
+        "HU that no change of kernel makes",
+        "HU",
+        "Pixels lay farther from their surroundings in the source than any kernel moves them; they were cut off at the bound.",
+        _LOOK,
+    ),
     "lattice": FindingText(
         "Regular pattern of pixels",
         "",

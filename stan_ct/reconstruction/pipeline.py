@@ -9,10 +9,12 @@ from typing import Protocol
 
 import numpy as np
 
+from stan_ct.ct.field_of_view import continue_smoothly, outside_field_of_view
 from stan_ct.ct.hounsfield import AIR, SOFT_TISSUE, soft_tissue_mask
 from stan_ct.dicom.series import Series
 from stan_ct.patches.fusion import Crop, extract, fuse, pad_to, rescale_hu
 from stan_ct.patches.sampling import PATCH_SIZE, Layout, Patch, coverage, grid_patches, random_patches
+from stan_ct.reconstruction.bounds import bound
 from stan_ct.reconstruction.checks import (
     BOX_SIGMAS,
     Finding,
@@ -123,7 +125,7 @@ def standardize_slice(
 
     Args:
         source: (H, W) float32, HU.
-        padding: (H, W) bool; padding stays as it is.
+        padding: (H, W) bool; padding, and what else lies outside the field of view, stays as it is.
         pixel_spacing: (row, column), mm.
         synthesizer: Makes standard patches.
         settings: The switches.
@@ -132,10 +134,12 @@ def standardize_slice(
     Returns:
         The standardized slice; pixels outside the mask are the source's, but for bright ones with the mask `whole`.
     """
-    mask = _mask(source, padding, settings.mask)
+    outside = outside_field_of_view(source, padding)
+    mask = _mask(source, outside, settings.mask)
     if not mask.any():
         return SliceResult(source.copy())
-    prepared = synthesizer.prepare(np.where(padding, np.float32(AIR), source), pixel_spacing, kernel)
+    continued = continue_smoothly(source, outside)
+    prepared = synthesizer.prepare(continued, pixel_spacing, kernel)
     size = padded_size(source.shape, settings.patch_layout)
     prepared, framed_source, framed_mask = (pad_to(image, *size) for image in (prepared, source, mask))
 
@@ -158,8 +162,8 @@ def standardize_slice(
         kept = kept + _best_rejected(rejected, hole)
         trusted += [False] * (len(kept.patches) - len(trusted))
     # Step 3: fusion. Check 3: missing values and box artefacts.
-    low = max(float(source[~padding].min()), AIR)
-    rescaled = rescale_hu(kept.made, settings.hu_rescale, low, float(source[~padding].max()))
+    low = max(float(source[~outside].min()), AIR)
+    rescaled = rescale_hu(kept.made, settings.hu_rescale, low, float(source[~outside].max()))
     fused, box = _fuse(prepared, framed_source, framed_mask, kept.patches, rescaled - kept.cut, trusted, settings)
     if box:
         findings.append(box)
@@ -168,24 +172,23 @@ def standardize_slice(
     if missing:
         findings.append(Finding("missing_values", missing, 0))
     covered = coverage(size, kept.patches)[: source.shape[0], : source.shape[1]] > 0
-    bright = (source > SOFT_TISSUE[1]) & ~padding if settings.mask == "whole" else np.False_
+    bright = (source > SOFT_TISSUE[1]) & ~outside if settings.mask == "whole" else np.False_
     kept_hu = np.where(bright, prepared[: source.shape[0], : source.shape[1]], source)
     hu = np.where(mask & covered & np.isfinite(fused), fused, kept_hu).astype(np.float32)
+    if settings.checks >= 3:
+        hu, implausible = bound(hu, continued, outside, pixel_spacing)
+        findings += [implausible] if implausible else []
     p_real = float(np.mean(synthesized.p_real)) if patches else float("nan")
     return SliceResult(hu, made, made - len(rejected.patches), uncovered, unqualified, p_real, tuple(findings))
 
 
-def _mask(source: np.ndarray, padding: np.ndarray, kind: Mask) -> np.ndarray:
-    """What patches standardize, (H, W) bool; never padding, nor what is brighter than soft tissue.
-
-    With `whole` and `air`, values far below air, which some scanners write around the field of view without calling them
-    padding, are left alone as with `closed`; noise below air is not.
-    """
-    soft_tissue = soft_tissue_mask(source, padding)
+def _mask(source: np.ndarray, outside: np.ndarray, kind: Mask) -> np.ndarray:
+    """What patches standardize, (H, W) bool; nothing outside the field of view, nor what is brighter than soft tissue."""
+    soft_tissue = soft_tissue_mask(source, outside)
     if kind == "pixel" or not soft_tissue.any():
         return soft_tissue
     low = SOFT_TISSUE[0] if kind == "closed" else AIR
-    return close_mask((source >= low) & ~padding) & ~padding & (source <= SOFT_TISSUE[1])
+    return close_mask((source >= low) & ~outside) & ~outside & (source <= SOFT_TISSUE[1])
 
 
 def padded_size(shape: tuple[int, int], layout: Layout) -> tuple[int, int]:

@@ -1,0 +1,84 @@
+"""The field of view of a slice, and its smooth continuation beyond: filters must not see a step where no tissue ends."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+NO_CT_NUMBER = -1500.0
+"""HU below which a pixel holds no CT number, whether it is declared as padding or not: some scanners write -2000 or -3024."""
+AIRY = -900.0
+"""HU below which the lowest value of a slice may stand for what lies outside the field of view."""
+SOLID = 5
+"""Side of the smallest square of one value that noise in air does not make, px."""
+LEAST_PART = 0.002
+"""Smallest part of a slice that is taken for an undeclared outside of the field of view."""
+
+
+def outside_field_of_view(hu: np.ndarray, padding: np.ndarray) -> np.ndarray:
+    """Pixels that hold no CT number: padding, values far below air, and a border region of the slice's lowest value alone.
+
+    Args:
+        hu: (H, W) HU.
+        padding: (H, W) bool, True where a pixel is padding.
+    Returns:
+        (H, W) bool.
+    """
+    outside = padding | (hu < NO_CT_NUMBER)
+    inside = hu[~outside]
+    if not inside.size or inside.min() > AIRY:
+        return outside
+    return outside | _constant_border(hu == inside.min())
+
+
+def _constant_border(lowest: np.ndarray) -> np.ndarray:
+    """Solid parts of a mask that touch the border of the slice, and their rim, (H, W) bool; none if they are small."""
+    square = np.ones((SOLID, SOLID), np.uint8)
+    mask = lowest.astype(np.uint8)
+    solid = cv2.morphologyEx(mask, cv2.MORPH_OPEN, square, borderType=cv2.BORDER_REPLICATE)
+    if not solid.any():
+        return np.zeros(lowest.shape, bool)
+    _, parts = cv2.connectedComponents(solid, connectivity=4)
+    border = np.unique(np.concatenate([parts[0], parts[-1], parts[:, 0], parts[:, -1]]))
+    touching = np.isin(parts, border[border > 0])
+    if touching.mean() < LEAST_PART:
+        return np.zeros(lowest.shape, bool)
+    region = (cv2.dilate(touching.astype(np.uint8), square) > 0) & lowest  # what the opening took off its corners
+    return cv2.dilate(region.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0  # scanners blend the outermost pixels
+
+
+def _nearest_inside(outside: np.ndarray) -> np.ndarray:
+    """Row and column of the pixel inside that is nearest to each pixel outside, (2, n)."""
+    mask = outside.astype(np.uint8)
+    _, labels = cv2.distanceTransformWithLabels(mask, cv2.DIST_L2, cv2.DIST_MASK_5, labelType=cv2.DIST_LABEL_PIXEL)
+    places = np.zeros((2, labels.max() + 1), np.intp)
+    places[:, labels[~outside]] = np.nonzero(~outside)  # each pixel inside has a label of its own
+    return places[:, labels[outside]]
+
+
+def continue_smoothly(hu: np.ndarray, outside: np.ndarray) -> np.ndarray:
+    """Continues slices beyond their field of view by what lies beside it, mirrored at the border.
+
+    A mirror image keeps value and texture at the border, so that a filter makes of the pixels inside what it would make of
+    them in the middle of such tissue. Where the mirrored pixel lies outside too, the nearest one inside is taken. Single
+    pixels outside, such as those of a padding value that also occurs in the body, get a neighbour's value.
+
+    Args:
+        hu: (..., H, W) HU.
+        outside: (H, W) bool, True where `hu` is not to be used.
+    Returns:
+        (..., H, W), `hu` itself if nothing, or everything, lies outside.
+    Example:
+        >>> continue_smoothly(np.array([[10.0, 20.0, -2000.0, -2000.0]]), np.array([[False, False, True, True]])).tolist()
+        [[10.0, 20.0, 20.0, 10.0]]
+    """
+    if not outside.any() or outside.all():
+        return hu
+    nearest, here = _nearest_inside(outside), np.argwhere(outside).T
+    # The pixel beside the border maps to the border's own pixel, the next one to the one before it: "symmetric" of np.pad.
+    mirrored = 2 * nearest - here - np.sign(nearest - here)
+    mirrored = np.clip(mirrored, 0, np.array(outside.shape)[:, None] - 1)
+    chosen = np.where(outside[tuple(mirrored)], nearest, mirrored)
+    continued = hu.copy()
+    continued[..., outside] = hu[..., chosen[0], chosen[1]]
+    return continued

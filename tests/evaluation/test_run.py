@@ -163,9 +163,9 @@ def test_table_2_reconstructs_every_row(series, tmp_path, monkeypatch):
     assert report.provenance.models == {"Table 2": "hash of model"}
 
 
-@pytest.mark.parametrize("changed", ["source", "model", "switches", None])
+@pytest.mark.parametrize("changed", ["source", "model", "switches", "version", None])
 def test_a_reconstruction_is_kept_until_what_it_was_made_of_changes(tmp_path, monkeypatch, changed):
-    """Another source, model or switch: made again; the same: not."""
+    """Another source, model, switch or version of STAN-CT: made again; the same: not."""
     calls = []
     monkeypatch.setattr(table_2, "reconstruct", lambda request: calls.append(request) or folder.mkdir(exist_ok=True) or 0)
     monkeypatch.setattr(table_2, "model_sha256", str)
@@ -176,7 +176,9 @@ def test_a_reconstruction_is_kept_until_what_it_was_made_of_changes(tmp_path, mo
     assert (request.input_dir, request.output_dir, request.models) == (Path("a"), folder, ("m",))
     assert (request.fusion, request.switches, request.allow_out_of_protocol) == ("stan_ct", {"mask": "pixel"}, True)
     other = {"source": Path("b"), "model": Path("n"), "switches": {"fusion": "overlap"}}
-    table_2.reconstruct_row(**given | ({changed: other[changed]} if changed else {}), folder=folder)
+    if changed == "version":
+        monkeypatch.setattr(table_2, "__version__", "another")
+    table_2.reconstruct_row(**given | ({changed: other[changed]} if changed in other else {}), folder=folder)
     assert len(calls) == (2 if changed else 1)
 
 

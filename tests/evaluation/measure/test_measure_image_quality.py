@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from stan_ct.ct.noise import NoisePower
 from stan_ct.evaluation.measure.image_quality import Quality, measure_quality
 from stan_ct.evaluation.tables import image_quality as quality_rows
 from stan_ct.evaluation.tables.image_quality import COLUMNS, quality_table
@@ -177,6 +178,24 @@ def test_no_noise():
     assert found[NPS].mean == pytest.approx(1)
     found = cells(measured({"source": [noise], "target": [flat]}))["source"]
     assert (math.isnan(found[NPS].mean), found[NPS].reason) == (True, quality_rows.NO_TARGET_NOISE)
+
+
+@pytest.mark.parametrize(("sd", "noise"), [(1.01e-6, True), (0.99e-6, False)])
+def test_less_than_a_millionth_of_a_hu_is_rounding(sd, noise):
+    """A standard deviation above 1e-6 HU has a frequency and, in the target, an error; below, neither."""
+    power = NoisePower(np.array([1.0, 2.0]), np.array([sd**2 / 2, sd**2 / 2]), np.array([1.0, 1.0]))
+    rows = [Quality(40.0, 1.0, 0, math.nan, 1, power)]
+    found = cells({"source": rows, "target": rows})["source"]
+    assert found[SD].mean == pytest.approx(sd)
+    assert [math.isnan(found[column].mean) for column in (FREQUENCY, NPS)] == [not noise] * 2
+
+
+@pytest.mark.parametrize(("shape", "regions"), [((24, 24), 1), ((24, 23), 0), ((240, 240), 4)])
+def test_regions_are_24_pixels_wide_and_four_at_most(shape, regions):
+    """In a slice of that size, uniform throughout."""
+    image = 50 + RNG(0).normal(0, 0.01, shape)
+    (quality,) = measured({"source": [image], "target": [image]})["source"]
+    assert quality.regions == regions
 
 
 def test_only_the_source_s_soft_tissue_counts():

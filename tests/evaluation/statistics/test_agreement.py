@@ -182,6 +182,14 @@ def test_one_constant_protocol_is_undefined():
     assert cohens_dz(x, constant) == pytest.approx(1.9, rel=1e-12)  # the differences vary
 
 
+@pytest.mark.parametrize(("spread", "defined"), [(1.1e-12, True), (0.9e-12, False)])
+def test_a_spread_is_more_than_rounding(spread, defined):
+    """A range of 1e-12 of the largest value is rounding, and nothing is left to agree on; more is not."""
+    x, y = np.array([1.0, 1.0, 1.0 - spread]), np.array([1.0, 2.0, 3.0])
+    assert np.isnan(concordance(x, y)) != defined
+    assert np.isnan(icc_agreement(x, y)) != defined
+
+
 def test_equal_differences_are_undefined_despite_rounding():
     """A shift for all has no spread, however its rounding errors spread, of whatever size beside the values."""
     x = np.array([0.1, 0.7, 1.3, 5.9])

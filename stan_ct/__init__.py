@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from stan_ct.dicom.refusal import Refusal, Refused
     from stan_ct.dicom.series import Series, SeriesFiles, load_series
     from stan_ct.errors import StanCTError, UsageError
+    from stan_ct.evaluation.comparison import Comparison, compare
+    from stan_ct.features.texture import texture_features
     from stan_ct.reconstruction.checks import Finding
     from stan_ct.reconstruction.loading import load_model
     from stan_ct.reconstruction.standardize import Model, Standardized
@@ -37,6 +39,9 @@ _HOME = {
     "Model": "reconstruction.standardize",
     "Standardized": "reconstruction.standardize",
     "Finding": "reconstruction.checks",
+    "texture_features": "features.texture",
+    "compare": "evaluation.comparison",
+    "Comparison": "evaluation.comparison",
     "Refused": "dicom.refusal",
     "Refusal": "dicom.refusal",
     "StanCTError": "errors",
@@ -45,6 +50,7 @@ _HOME = {
 """Public name -> module that defines it."""
 
 __all__ = [
+    "Comparison",
     "Finding",
     "Inventory",
     "Model",
@@ -56,9 +62,11 @@ __all__ = [
     "Standardized",
     "UsageError",
     "__version__",
+    "compare",
     "find_series",
     "load_model",
     "load_series",
+    "texture_features",
 ]
 
 

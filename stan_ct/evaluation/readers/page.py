@@ -38,22 +38,22 @@ CHOICES = {
     "same": ("same", "different"),
     "preference": (*SIDES, "none"),
 }
-"""Question -> the answers it can have."""
+"""Question -> possible answers."""
 
 COLUMNS = ("study", "reader", "case", *CHOICES, "comment")
 
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """Images of two kinds that a reader is to compare.
+    """Images of two kinds for a reader to compare.
 
-    Args:
-        name: Known to the key only.
-        images: Kind, such as "synthesized" and "target", -> HU (Z, H, W) on one grid. Shown as whole HU: an error of at
-            most 0.5 HU, less than one gray level of any window of 256 HU and wider.
-        pixel_spacing: (row, column) in mm.
+    Attributes:
+        name: Name, which only the key holds.
+        images: Kind, such as "synthesized" and "target" -> volume, (Z, H, W) HU, both on one grid. They are shown rounded to
+            whole HU, less than a gray level of any window of at least 256 HU.
+        pixel_spacing: (row, column) spacing, mm.
     Raises:
-        ValueError: If there are not two images of one shape, finite and within 16 bits.
+        ValueError: If there are not two images of one shape with finite values within 16 bits.
     """
 
     name: str
@@ -85,7 +85,7 @@ def deal(cases: Sequence[Case], repeats: int, catch_trials: int, rng: np.random.
     """The pages of a study in the order they are shown.
 
     Args:
-        cases: Half of them (within one) get their first kind on the left, the others on the right.
+        cases: Cases; half of them (within one) get their first kind on the left, the others on the right.
         repeats: Number of cases, drawn at random, that are shown again with sides swapped.
         catch_trials: Number of cases, drawn at random, that are shown again with one kind on both sides.
         rng: Random numbers.
@@ -135,12 +135,12 @@ def write_reader_study(
     """Writes the page for the readers, and the key to keep from them.
 
     Args:
-        cases: What is compared; not all need to be of the same two kinds.
-        output_dir: Made if it does not exist.
-        standard: The kind that comes from the standard protocol.
-        repeats: Number of cases that are shown again with sides swapped (agreement of a reader with himself).
+        cases: Cases; they may be of different pairs of kinds.
+        output_dir: Folder, created if needed.
+        standard: Kind of the standard protocol.
+        repeats: Number of cases that are shown again with sides swapped (agreement of readers with themselves).
         catch_trials: Number of cases that are shown again with one kind on both sides (attention of a reader).
-        seed: Gives the same study again; None draws one. The key holds it: who knows it can work the key out.
+        seed: Seed that makes the same study again; None draws one. It is kept in the key, since the key follows from it.
     Returns:
         `reader-study-ID.html` and `reader-study-ID-key.json`.
     Raises:
@@ -179,9 +179,17 @@ def _shown(trial: Trial, name: str) -> dict:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a reader said of one page, with what the reader did not know.
+    """Answers of a reader to one trial, joined with the key.
 
-    `kinds` are those on the left and on the right; `truth` is the side of the standard kind, "" unless one side is it.
+    Attributes:
+        reader: Reader's initials.
+        case: Identifier of the trial in the page.
+        name: Name of the case.
+        role: "trial", "repeat" or "catch".
+        kinds: Kinds on the left and on the right.
+        truth: Side of the standard kind; empty unless exactly one side is of that kind.
+        said: Question -> answer.
+        comment: Comment.
     """
 
     reader: str
@@ -194,11 +202,11 @@ class Answer:
     comment: str
 
     def of(self, question: str, kind: str) -> str:
-        """The answer to "quality" or "artefacts" of a kind."""
+        """Answer to "quality" or "artefacts" for a kind."""
         return self.said[f"{question}_{SIDES[self.kinds.index(kind)]}"]
 
     def unblinded(self, question: str) -> str:
-        """The answer to any question but those of one side; a side stands as its kind."""
+        """Answer to a question on both sides; a side is replaced by its kind."""
         said = self.said[question]
         return self.kinds[SIDES.index(said)] if said in SIDES else said
 
@@ -212,7 +220,7 @@ def read_answers(csv_paths: Iterable[Path], key_path: Path) -> list[Answer]:
     Returns:
         One answer per reader and case.
     Raises:
-        ValueError: If a file is not of this study, a case is missing, unknown or there twice, or an answer not offered.
+        ValueError: If a file is not of this study, a case is missing, unknown or answered twice, or an answer is not a choice.
         OSError: If a file cannot be read.
     """
     key = json.loads(Path(key_path).read_text(encoding="utf-8"))

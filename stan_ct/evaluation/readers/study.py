@@ -26,7 +26,7 @@ class StudySettings:
     Attributes:
         cases: Largest number of cases, spread over the series.
         slices: Number of neighbouring slices of one series that make a case; fewer if a series has fewer.
-        repeats: Number of cases that are shown again with sides swapped, for the agreement of each reader with himself.
+        repeats: Number of cases that are shown again with sides swapped, for the agreement of readers with themselves.
         catch_trials: Number of cases that are shown again with the same image on both sides, which readers should notice.
         seed: Seed that makes the same study again; None draws one, which the key holds.
     """

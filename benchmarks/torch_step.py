@@ -233,7 +233,7 @@ def original(strategy: tf.distribute.Strategy, base: int, spectral: bool, losses
     keras.utils.set_random_seed(0)
     with strategy.scope():
         d = build_discriminator(DiscriminatorConfig(base, spectral), "he", dtype)
-        g = build_generator(GeneratorConfig(base, residual=False), "he", dtype)
+        g = build_generator(GeneratorConfig(base, residual=False, upsampling="transposed", full_resolution=False), "he", dtype)
         model = Competition([g], [d])
         model.compile(losses)
         return model

@@ -121,4 +121,6 @@ def _upgraded(values: dict[str, Any]) -> dict[str, Any]:
         discriminator = {name: values.pop(name) for name in ("spectral", "conditional", "high_pass")}
         discriminator["base_filters"] = values.pop("discriminator_filters")
         values |= {"hu_window": values.pop("window"), "generator": generator, "discriminator": discriminator}
-    return values
+    # Models made before the switch existed have the paper's decoder.
+    generator = {"upsampling": "transposed", "full_resolution": False, **values["generator"]}
+    return values | {"generator": generator}

@@ -9,9 +9,10 @@ from stan_ct.options import check, option
 
 Normalization = Literal["none", "batch", "group"]
 Initialization = Literal["normal", "he"]
-Adversarial = Literal["wgan", "cross_entropy"]
+Upsampling = Literal["transposed", "resize", "pixel_shuffle"]
+Adversarial = Literal["wgan", "cross_entropy", "relativistic"]
 CriticOutput = Literal["logit", "probability"]
-Lipschitz = Literal["none", "clip", "gradient_penalty"]
+Lipschitz = Literal["none", "clip", "gradient_penalty", "zero_centered"]
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,9 @@ class GeneratorConfig:
         normalization: `none`, `batch` (moving averages at inference) or `group`; never in the first layer nor the bottleneck.
         residual: True: output = input + tanh(last layer), the last layer starting at zero, so that an untrained generator is
             the identity. False: output = tanh(last layer), the paper.
+        upsampling: How decoder layers double the size: `transposed` convolution (the paper), which can write a lattice;
+            `resize`: nearest neighbour, then a 3 x 3 convolution; `pixel_shuffle`.
+        full_resolution: Whether a last 3 x 3 convolution at full resolution sees the input beside the decoder (ours).
     Raises:
         UsageError: If a value is out of its range.
     """
@@ -30,6 +34,8 @@ class GeneratorConfig:
     base_filters: int = option(16, help="Filters of the generator's first layer.", minimum=1)
     normalization: Normalization = option("none", help="Normalization in the generator's hidden layers.")
     residual: bool = option(True, help="The generator adds its output to its input, and starts as the identity.")
+    upsampling: Upsampling = option("resize", help="How the decoder doubles the size; only transposed can write a lattice.")
+    full_resolution: bool = option(True, help="A last layer at full resolution that sees the input beside the decoder.")
 
     def __post_init__(self) -> None:
         check(self)
@@ -73,23 +79,30 @@ class LossSettings:
         l1_weight: lambda3 of Eq. 6.
         texture_weight: Weight of the texture loss (ours).
         mask_losses: Whether losses ignore air outside the field of view and pixels above 900 HU (ours).
-        adversarial: `wgan` (Eqs. 1, 4) or `cross_entropy` (GANai).
+        adversarial_ratio: If above 0, the norm of the gradient of L_adv(G) at G's output relative to that of L1; the weight
+            follows from it step by step, and `adversarial_weight` is not used (ours).
+        adversarial: `wgan` (Eqs. 1, 4), `cross_entropy` (GANai), or `relativistic`: Eqs. 1 and 4 for pairs of patches of the
+            same place, inside a softplus (ours).
         critic_output: Whether the critic value f is the `logit` difference or the `probability`.
         maximize_feature_loss: Whether D maximizes L_feat (Eq. 3 adds it to the ascended Eq. 1) or minimizes it.
         latent_stop_gradient: Whether the gradient through z(x) is stopped, so that G's encoder cannot win by shrinking z.
-        lipschitz: Whether D's weights are clipped or its gradients penalized to keep it 1-Lipschitz.
-        penalty_weight: Weight of the gradient penalty.
+        lipschitz: Whether D's weights are clipped, or its gradients are drawn to norm 1 between target and synthesized patches
+            (`gradient_penalty`), or to 0 at both (`zero_centered`).
+        penalty_weight: Weight of the penalty.
     Raises:
         UsageError: If a value is out of its range.
     """
 
     adversarial_weight: float = option(0.003, help="Weight of L_adv(G) in Eq. 6.", minimum=0)
+    adversarial_ratio: float = option(
+        0.0, help="Gradient of L_adv(G) at G's output relative to that of L1, in place of a weight; 0: the weight.", minimum=0
+    )
     feature_weight: float = option(0.01, help="lambda1 of Eq. 3, weight of the feature loss.", minimum=0)
     latent_weight: float = option(0.01, help="lambda2 of Eq. 6, weight of the latent loss.", minimum=0)
     l1_weight: float = option(1.0, help="lambda3 of Eq. 6, weight of the L1 loss.", minimum=0)
     texture_weight: float = option(0.15, help="Weight of the loss on relative errors of texture features.", minimum=0)
     mask_losses: bool = option(True, help="Losses ignore air outside the field of view and pixels above 900 HU.")
-    adversarial: Adversarial = option("cross_entropy", help="Adversarial loss: Eqs. 1 and 4 (wgan), or GANai's.")
+    adversarial: Adversarial = option("cross_entropy", help="Eqs. 1 and 4 (wgan), GANai's, or the paired loss.")
     critic_output: CriticOutput = option("logit", help="Critic value of the wgan loss: logit difference or P(real).")
     maximize_feature_loss: bool = option(True, help="The discriminator maximizes the feature loss (Eq. 3), or minimizes it.")
     latent_stop_gradient: bool = option(False, help="Stops the gradient through z(x) in Eq. 5.")

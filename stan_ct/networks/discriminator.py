@@ -14,7 +14,7 @@ HIDDEN_FILTERS = (1, 2, 4, 8, 8)
 """Filters of the five hidden layers, in units of `base_filters`."""
 HIDDEN_STRIDES = (2, 2, 2, 1, 1)
 
-DETAIL_SIZE, DETAIL_GAIN = 7, 10.0
+DETAIL_SIZE, DETAIL_GAIN = 3, 30.0
 """Side of the moving average, px, that `high_pass` subtracts from a patch, and the factor by which the rest is amplified."""
 
 

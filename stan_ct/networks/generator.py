@@ -7,7 +7,7 @@ from typing import Any
 import keras
 from keras import layers, ops
 
-from stan_ct.networks.blocks import KERNEL_SIZE, HiddenLayer, initializer
+from stan_ct.networks.blocks import KERNEL_SIZE, HiddenLayer, initializer, upsampling_layer
 from stan_ct.networks.config import GeneratorConfig, Initialization, Normalization
 
 ENCODER_FILTERS = (1, 2, 4, 8, 8, 8, 8)
@@ -20,8 +20,8 @@ STRIDE = 256
 class Generator(keras.Model):
     """U-Net: seven encoder layers, a bottleneck, seven decoder layers, and the output layer.
 
-    All convolutions are 4 x 4 with stride 2, so a 256 x 256 patch has a 1 x 1 bottleneck; seven skips lead from each
-    encoder layer to its twin. Larger inputs with sides that are multiples of 256 pass as they are.
+    All convolutions of the paper's network are 4 x 4 with stride 2, so a 256 x 256 patch has a 1 x 1 bottleneck; seven skips
+    lead from each encoder layer to its twin. Larger inputs with sides that are multiples of 256 pass as they are.
 
     Args:
         config: Architecture.
@@ -40,23 +40,35 @@ class Generator(keras.Model):
         self.residual = config.residual
         filters = [f * config.base_filters for f in ENCODER_FILTERS]
 
-        def hidden(kind: type, n: int, norm: Normalization, label: str) -> HiddenLayer:
-            convolution = kind(n, KERNEL_SIZE, 2, "same", kernel_initializer=initializer(initialization), dtype=compute_dtype)
+        def down(n: int, norm: Normalization, label: str) -> HiddenLayer:
+            start = initializer(initialization)
+            convolution = layers.Conv2D(n, KERNEL_SIZE, 2, "same", kernel_initializer=start, dtype=compute_dtype)
             return HiddenLayer(convolution, norm, compute_dtype, name=label)
 
+        def up(n: int, norm: Normalization, label: str) -> HiddenLayer:
+            layer = upsampling_layer(config.upsampling, n, initializer(initialization), compute_dtype)
+            return HiddenLayer(layer, norm, compute_dtype, name=label)
+
         # No normalization on the first layer (absolute HU) nor on the 1 x 1 bottleneck (nothing to normalize over).
-        self.encoder = [
-            hidden(layers.Conv2D, n, config.normalization if i else "none", f"encoder_{i + 1}") for i, n in enumerate(filters)
-        ]
-        self.bottleneck = hidden(layers.Conv2D, BOTTLENECK_FILTERS * config.base_filters, "none", "bottleneck")
-        self.decoder = [
-            hidden(layers.Conv2DTranspose, n, config.normalization, f"decoder_{i + 1}") for i, n in enumerate(reversed(filters))
-        ]
+        self.encoder = [down(n, config.normalization if i else "none", f"encoder_{i + 1}") for i, n in enumerate(filters)]
+        self.bottleneck = down(BOTTLENECK_FILTERS * config.base_filters, "none", "bottleneck")
+        self.decoder = [up(n, config.normalization, f"decoder_{i + 1}") for i, n in enumerate(reversed(filters))]
         self.concatenate = layers.Concatenate(dtype=compute_dtype)
         last = keras.initializers.Zeros() if config.residual else initializer(initialization)
-        self.output_layer = layers.Conv2DTranspose(
-            1, KERNEL_SIZE, 2, "same", activation="tanh", kernel_initializer=last, dtype="float32", name="output"
-        )
+        self.full_resolution = config.full_resolution
+        if config.full_resolution:
+            self.detail = HiddenLayer(
+                layers.Conv2D(
+                    config.base_filters, 3, 1, "same", kernel_initializer=initializer(initialization), dtype=compute_dtype
+                ),
+                "none",
+                compute_dtype,
+                name="detail",
+            )
+            self.full_size = up(config.base_filters, "none", "full_size")
+            self.output_layer = layers.Conv2D(1, 3, 1, "same", kernel_initializer=last, dtype="float32", name="output")
+        else:
+            self.output_layer = upsampling_layer(config.upsampling, 1, last, "float32", name="output")
 
     def encode(self, x: Any, training: bool = False) -> tuple[Any, list[Any]]:
         """(B, H, W, 1) -> the latent z, (B, H / 256, W / 256, 8 base_filters), and the seven skips."""
@@ -78,7 +90,9 @@ class Generator(keras.Model):
         z, skips = self.encode(x, training=training)
         for layer, skip in zip(self.decoder, reversed(skips), strict=True):
             z = self.concatenate([layer(z, training=training), skip])
-        change = self.output_layer(z)
+        if self.full_resolution:
+            z = self.concatenate([self.full_size(z, training=training), self.detail(x, training=training)])
+        change = ops.tanh(self.output_layer(ops.cast(z, "float32")))
         return ops.cast(x, "float32") + change if self.residual else change
 
     def latent(self, x: Any, training: bool = False) -> Any:

@@ -25,24 +25,52 @@ def critic(logits: Tensor, settings: LossSettings) -> Tensor:
 
 
 def adversarial_loss_d(target_logits: Tensor, synthesized_logits: Tensor, settings: LossSettings) -> Tensor:
-    """L_adv(D) = mean f(G(x')) - mean f(x), the negative of the ascent direction of Eq. 1; or cross-entropy.
+    """L_adv(D) = mean f(G(x')) - mean f(x), the negative of the ascent direction of Eq. 1; or another loss.
+
+    `relativistic` is mean softplus(f(G(x')) - f(x)): Eq. 1 for each pair by itself, without reward for more than a clear order.
+    Its patches lie in the same place, so that D need not know how noisy a patch should be, only which of two is the target.
 
     Args:
         target_logits: D's logits [fake, real] for x, (B, h, w, 2).
         synthesized_logits: Those for G(x'), same shape.
         settings: Which loss, and what f is.
+
+    Reference: Jolicoeur-Martineau: The relativistic discriminator, ICLR 2019; Huang et al.: The GAN is dead; long live the GAN!
+    A modern GAN baseline, NeurIPS 2024.
     """
+    if settings.adversarial == "relativistic":
+        return ops.mean(ops.softplus(critic_value(synthesized_logits) - critic_value(target_logits)))
     if settings.adversarial == "cross_entropy":
         real, fake = (ops.log_softmax(logits, axis=-1) for logits in (target_logits, synthesized_logits))
         return -ops.mean(real[..., 1]) - ops.mean(fake[..., 0])
     return ops.mean(critic(synthesized_logits, settings)) - ops.mean(critic(target_logits, settings))
 
 
-def adversarial_loss_g(synthesized_logits: Tensor, settings: LossSettings) -> Tensor:
-    """L_adv(G) = -mean f(G(x')), Eq. 4, from logits (B, h, w, 2); or cross-entropy."""
+def adversarial_loss_g(synthesized_logits: Tensor, settings: LossSettings, target_logits: Tensor | None = None) -> Tensor:
+    """L_adv(G) = -mean f(G(x')), Eq. 4; cross-entropy; or mean softplus(f(x) - f(G(x'))).
+
+    Args:
+        synthesized_logits: D's logits [fake, real] for G(x'), (B, h, w, 2).
+        settings: Which loss, and what f is.
+        target_logits: Those for x, which only `relativistic` needs.
+    """
+    if settings.adversarial == "relativistic":
+        return ops.mean(ops.softplus(critic_value(target_logits) - critic_value(synthesized_logits)))
     if settings.adversarial == "cross_entropy":
         return -ops.mean(ops.log_softmax(synthesized_logits, axis=-1)[..., 1])
     return -ops.mean(critic(synthesized_logits, settings))
+
+
+def verdicts(target_logits: Tensor, synthesized_logits: Tensor, settings: LossSettings) -> tuple[Tensor, Tensor]:
+    """P(real) of targets and of synthesized patches as the referee of the competition sees them, (B,) each.
+
+    With the relativistic loss these are the probabilities sigmoid(f(x) - f(G(x'))) that D takes the target of a pair for the
+    target, and 1 minus it; they are 1/2 where D cannot tell.
+    """
+    if settings.adversarial != "relativistic":
+        return p_real(target_logits), p_real(synthesized_logits)
+    won = ops.sigmoid(critic_value(target_logits) - critic_value(synthesized_logits))
+    return won, 1 - won
 
 
 def feature_loss(synthesized_features: Tensor, target_features: Tensor) -> Tensor:

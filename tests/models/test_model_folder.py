@@ -36,7 +36,7 @@ CONFIG = ModelConfig(
     target_kernel="BR40",
     sharpens=False,
     hu_window=HUWindow(-1100.0, 2000.0),
-    generator=GeneratorConfig(base_filters=2, normalization="batch", residual=True),
+    generator=GeneratorConfig(2, normalization="batch", residual=True, upsampling="transposed", full_resolution=False),
     discriminator=DiscriminatorConfig(base_filters=3, spectral=True),
     front_end=FILTERS,
     qc_threshold=0.25,
@@ -216,6 +216,7 @@ def flat(config):
     values = json.loads(config.to_json())
     del values["format"]
     generator, discriminator = values.pop("generator"), values.pop("discriminator")
+    del generator["upsampling"], generator["full_resolution"]  # the paper's decoder was the only one
     values |= generator | {"discriminator_filters": discriminator.pop("base_filters")} | discriminator
     return values | {"window": values.pop("hu_window")}
 

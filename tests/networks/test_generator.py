@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from stan_ct.networks.blocks import PixelShuffle, ResizeConvolution, upsampling_layer
 from stan_ct.networks.config import GeneratorConfig
 from stan_ct.networks.generator import Generator, build_generator
 
@@ -15,6 +16,11 @@ BOTTLENECK = (8, 8)
 DECODER = [(8, 8), (8 + 8, 8), (8 + 8, 8), (8 + 8, 8), (8 + 8, 4), (4 + 4, 2), (2 + 2, 1)]
 OUTPUT = (1 + 1, None)
 LAYERS = [*ENCODER, BOTTLENECK, *DECODER, OUTPUT]
+
+
+def paper_config(base_filters, residual=False, **switches):
+    """The paper's architecture with so many filters."""
+    return GeneratorConfig(base_filters, residual=residual, upsampling="transposed", full_resolution=False, **switches)
 
 
 def patches(*shape, seed=0):
@@ -51,14 +57,14 @@ def forward(weights, x, swap=lambda i, skip: skip):
 @pytest.fixture(scope="module")
 def paper():
     """The preset of the paper, built once: 54 million weights."""
-    return build_generator(GeneratorConfig(base_filters=64, residual=False))
+    return build_generator(paper_config(64))
 
 
 @pytest.fixture(scope="module")
 def small():
     """A narrow G in which every layer matters to the output: He's weights, and biases that are not zero."""
     keras.utils.set_random_seed(1)
-    generator = build_generator(GeneratorConfig(base_filters=2, residual=False), initialization="he")
+    generator = build_generator(paper_config(2), initialization="he")
     rng = np.random.default_rng(2)
     generator.set_weights([w if w.ndim == 4 else rng.normal(0, 0.2, w.shape) for w in generator.get_weights()])
     return generator
@@ -68,7 +74,7 @@ def test_paper_preset(paper):
     """At width 64 G has the figure's sixteen 4 x 4 kernels and 54,403,457 parameters; at width 16, 3,401,825."""
     assert (parameters(64), parameters(16)) == (54_403_457, 3_401_825)
     assert paper.count_params() == parameters(64)
-    assert build_generator(GeneratorConfig(base_filters=16, residual=False)).count_params() == parameters(16)
+    assert build_generator(paper_config(16)).count_params() == parameters(16)
     expected = [tuple(1 if n is None else 64 * n for n in pair) for pair in LAYERS]
     transposed = [False] * 8 + [True] * 8
     kernels = [w.shape for w in paper.weights if len(w.shape) == 4]
@@ -101,13 +107,13 @@ def test_weights_start_normal(paper):
 def test_weights_start_he():
     """With `he`, kernels start with variance 2 / fan-in, so that a narrow G's latent does not die out."""
     keras.utils.set_random_seed(3)
-    he = build_generator(GeneratorConfig(base_filters=4, residual=False), initialization="he")
+    he = build_generator(paper_config(4), initialization="he")
     kernel = he.bottleneck.convolution.kernel.numpy()
     assert kernel.std() == pytest.approx(np.sqrt(2 / (16 * 32)), rel=0.05)
     x = patches(1, 256, 256, 1)
     assert np.abs(he.latent(x)).mean() > 0.01
     with pytest.raises(ValueError, match="initialization must be normal or he, not 'xavier'"):
-        Generator(GeneratorConfig(base_filters=1, residual=False), initialization="xavier")
+        Generator(paper_config(1), initialization="xavier")
 
 
 @pytest.mark.parametrize("shape", [(2, 256, 256, 1), (1, 512, 512, 1), (1, 256, 768, 1)])
@@ -146,7 +152,7 @@ def test_seven_skips(small, monkeypatch, number):
 def test_output_range(small):
     """However large its last layer, the paper's G stays in [-1, 1] and reaches both ends."""
     keras.utils.set_random_seed(4)
-    loud = build_generator(GeneratorConfig(base_filters=2, residual=False), initialization="he")
+    loud = build_generator(paper_config(2), initialization="he")
     loud.set_weights([*small.get_weights()[:-2], 50 * small.get_weights()[-2], small.get_weights()[-1]])
     output = np.asarray(loud(patches(1, 256, 256, 1)))
     assert (output.min(), output.max()) == (-1.0, 1.0)
@@ -156,16 +162,14 @@ def test_output_range(small):
 @pytest.mark.parametrize("initialization", ["normal", "he"])
 def test_residual_starts_as_identity(dtype, initialization):
     """An untrained residual G gives back its input bit for bit, beyond [-1, 1] too."""
-    generator = build_generator(
-        GeneratorConfig(base_filters=2, residual=True), initialization=initialization, compute_dtype=dtype
-    )
+    generator = build_generator(paper_config(2, residual=True), initialization=initialization, compute_dtype=dtype)
     x = 1.5 * patches(1, 256, 256, 1)
     np.testing.assert_array_equal(generator(x), x)
 
 
 def test_residual_adds_tanh(small):
     """The output of a residual G is its input plus what the same weights give the paper's G."""
-    generator = build_generator(GeneratorConfig(base_filters=2, residual=True))
+    generator = build_generator(paper_config(2, residual=True))
     generator.set_weights(small.get_weights())
     x = patches(1, 256, 256, 1)
     np.testing.assert_allclose(generator(x), x + np.asarray(small(x)), atol=1e-6)
@@ -173,7 +177,7 @@ def test_residual_adds_tanh(small):
 
 def test_float32_output(small):
     """Under mixed_bfloat16 hidden layers compute in bfloat16, and the output is float32, finer than bfloat16."""
-    mixed = build_generator(GeneratorConfig(base_filters=2, residual=False), compute_dtype="mixed_bfloat16")
+    mixed = build_generator(paper_config(2), compute_dtype="mixed_bfloat16")
     mixed.set_weights(small.get_weights())
     x = patches(1, 256, 256, 1)
     output = mixed(x)
@@ -189,9 +193,7 @@ def test_float32_output(small):
 def normalized(request):
     """G with each normalization, after it has seen other patches in training."""
     keras.utils.set_random_seed(5)
-    generator = build_generator(
-        GeneratorConfig(base_filters=8, normalization=request.param, residual=False), initialization="he"
-    )
+    generator = build_generator(paper_config(8, normalization=request.param), initialization="he")
     for seed in (6, 7):
         generator(3 * patches(2, 256, 256, 1, seed=seed) + 1, training=True)
     return request.param, generator
@@ -230,4 +232,71 @@ def test_where_normalization_lies(normalized):
 def test_unknown_normalization():
     """A normalization that does not exist is refused by name."""
     with pytest.raises(ValueError, match="normalization must be one of none, batch, group, not 'instance'"):
-        Generator(GeneratorConfig(base_filters=1, normalization="instance", residual=False))
+        Generator(paper_config(1, normalization="instance"))
+
+
+def test_resize_convolution_is_nearest_neighbour_and_a_convolution():
+    """One transposed convolution gives what doubling every pixel and a 3 x 3 convolution give, two layers of Keras."""
+    keras.utils.set_random_seed(2)
+    layer = ResizeConvolution(5, keras.initializers.HeNormal(), "float32")
+    x = patches(2, 6, 8, 3)
+    found = layer(x)
+    convolution = keras.layers.Conv2D(5, 3, padding="same")
+    convolution.build((None, 12, 16, 3))
+    convolution.set_weights(layer.get_weights())
+    expected = convolution(keras.layers.UpSampling2D(2, interpolation="nearest")(x))
+    assert layer.compute_output_shape((2, 6, 8, 3)) == found.shape == (2, 12, 16, 5)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_pixel_shuffle_puts_four_channels_into_two_by_two_pixels():
+    """Channels a b c d of one pixel become rows ab, cd; from the start all four are alike (ICNR)."""
+    keras.utils.set_random_seed(3)
+    layer = PixelShuffle(3, keras.initializers.HeNormal(), "float32")
+    start = np.asarray(layer(patches(2, 4, 6, 2)))
+    assert layer.compute_output_shape((2, 4, 6, 2)) == start.shape == (2, 8, 12, 3)
+    for row, column in ((0, 1), (1, 0), (1, 1)):
+        np.testing.assert_array_equal(start[:, row::2, column::2], start[:, ::2, ::2])
+    assert np.std(start) > 0.1
+    layer.convolution.set_weights([np.zeros((3, 3, 2, 12)), np.arange(12.0)])
+    np.testing.assert_array_equal(np.asarray(layer(patches(1, 1, 1, 2)))[0, ..., 0], [[0, 3], [6, 9]])
+
+
+@pytest.mark.parametrize(("upsampling", "written"), [("transposed", True), ("resize", False), ("pixel_shuffle", False)])
+def test_only_transposed_convolutions_write_a_lattice(upsampling, written):
+    """Three layers in a row, as they start, make of a flat image one that is flat away from its border, or a lattice."""
+    keras.utils.set_random_seed(4)
+    x = np.full((1, 8, 8, 3), 0.7, np.float32)
+    for _ in range(3):
+        x = tf.nn.leaky_relu(upsampling_layer(upsampling, 3, keras.initializers.HeNormal(), "float32")(x), 0.2)
+    places = np.asarray(x)[0, 24:40, 24:40].reshape(4, 4, 4, 4, 3).mean((0, 2))
+    assert (np.ptp(places, axis=(0, 1)).max() > 1e-3) == written
+
+
+def test_a_resize_convolution_cannot_learn_a_lattice():
+    """Whatever its weights are: no gradient leads from a flat image to a checkerboard; with pixel shuffle one does."""
+    rows, columns = np.mgrid[:16, :16]
+    board = tf.constant((-1.0) ** (rows + columns), tf.float32)[None, :, :, None]
+    for kind, learnt in (("resize", False), ("pixel_shuffle", True), ("transposed", True)):
+        keras.utils.set_random_seed(6)
+        layer = upsampling_layer(kind, 1, keras.initializers.HeNormal(), "float32")
+        with tf.GradientTape() as tape:
+            out = layer(tf.ones((1, 8, 8, 1)))
+            likeness = tf.reduce_sum((out * board)[:, 4:12, 4:12])
+        (gradient, *_) = tape.gradient(likeness, layer.trainable_variables)
+        assert (np.abs(gradient).max() > 1e-3) == learnt
+
+
+@pytest.mark.parametrize("upsampling", ["transposed", "resize", "pixel_shuffle"])
+def test_full_resolution_sees_the_input(upsampling):
+    """With every layer of the decoder at zero, output still depends on the input pixel by pixel through the last layer."""
+    keras.utils.set_random_seed(5)
+    generator = build_generator(GeneratorConfig(2, residual=False, upsampling=upsampling), initialization="he")
+    generator.full_size.convolution.trainable_weights[0].assign(0 * generator.full_size.convolution.trainable_weights[0])
+    x = patches(1, 256, 256, 1)
+    changed = x.copy()
+    changed[0, 100, 100] += 0.5
+    difference = np.abs(np.asarray(generator(changed)) - np.asarray(generator(x)))[0, ..., 0]
+    assert difference[98:103, 98:103].max() > 0
+    difference[98:103, 98:103] = 0
+    assert difference.max() < 1e-6

@@ -17,6 +17,7 @@ from stan_ct.networks.losses import (
     mean_absolute,
     total_loss_d,
     total_loss_g,
+    verdicts,
 )
 
 PLAIN = LossSettings(adversarial="wgan", texture_weight=0.0)
@@ -49,6 +50,25 @@ def test_adversarial_losses_as_cross_entropy():
     assert float(adversarial_loss_g(UNLIKELY, settings)) == pytest.approx(np.log(5), rel=1e-5)
     undecided = tf.zeros((2, 1, 3, 2))
     assert float(adversarial_loss_d(undecided, undecided, settings)) == pytest.approx(np.log(4), rel=1e-5)
+
+
+def test_adversarial_losses_in_pairs():
+    """Critic values 3, 1 against -2, 1: D pays ln(1 + e^-5) and ln 2, G ln(1 + e^5) and ln 2; pairs matter."""
+    settings = replace(PLAIN, adversarial="relativistic")
+    low, high, even = np.log1p(np.exp(-5)), np.log1p(np.exp(5)), np.log(2)
+    assert float(adversarial_loss_d(TARGET, SYNTHESIZED, settings)) == pytest.approx((low + even) / 2, rel=1e-5)
+    assert float(adversarial_loss_g(SYNTHESIZED, settings, TARGET)) == pytest.approx((high + even) / 2, rel=1e-5)
+    swapped = np.log1p(np.exp(-2)) + np.log1p(np.exp(-3))  # 3 against 1, 1 against -2
+    assert float(adversarial_loss_d(TARGET, SYNTHESIZED[::-1], settings)) == pytest.approx(swapped / 2, rel=1e-5)
+
+
+def test_verdicts():
+    """P(real) of each patch by the softmax; in pairs sigmoid of the difference of critic values, 5 and 0."""
+    target, synthesized = verdicts(LIKELY, UNLIKELY, PLAIN)
+    assert (float(target[0]), float(synthesized[0])) == pytest.approx((0.75, 0.2))
+    won, lost = verdicts(TARGET, SYNTHESIZED, replace(PLAIN, adversarial="relativistic"))
+    np.testing.assert_allclose(won, [1 / (1 + np.exp(-5)), 0.5], rtol=1e-5)
+    np.testing.assert_allclose(lost, [1 / (1 + np.exp(5)), 0.5], rtol=1e-4)
 
 
 @pytest.mark.parametrize("switch", [{}, {"critic_output": "probability"}, {"adversarial": "cross_entropy"}])

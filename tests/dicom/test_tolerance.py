@@ -117,6 +117,20 @@ def test_eight_threads_read_what_one_reads(tmp_path):
     assert process_state() == before
 
 
+def test_what_is_read_later_was_converted_before(tmp_path):
+    """Attributes of a series that pydicom warns of are quiet outside too, with headers from the search and from the files."""
+    long = {"Manufacturer": "A" * 65}
+    with tolerant():
+        (path,) = write_ct(tmp_path, random_stored((1, 8, 6)), edit=lambda ds, z: ds.update(long))
+    with warnings.catch_warnings(record=True) as heard:
+        warnings.simplefilter("always")
+        pydicom.dcmread(path).get("Manufacturer")
+    assert heard, "pydicom warns of this value"
+    (files,) = find_series(tmp_path).series
+    assert files.first.Manufacturer == "A" * 65
+    assert load_series(files).files.first.Manufacturer == "A" * 65
+
+
 def test_the_host_still_hears_pydicom(tmp_path):
     """Other threads hear pydicom's warnings while one is inside; what STAN-CT has read of a file warns nowhere."""
     path = imperfect_file(tmp_path)

@@ -14,6 +14,7 @@ from typing import Literal
 import numpy as np
 from scipy import fft, signal
 
+from stan_ct.ct.bright import calm_weight, without_bright
 from stan_ct.ct.hounsfield import AIR
 
 MARGIN = 64
@@ -48,15 +49,26 @@ class RadialFilter:
     def __call__(self, hu: np.ndarray, pixel_spacing: tuple[float, float]) -> np.ndarray:
         """Filters one slice.
 
+        Metal passes a filter that sharpens unchanged, see :mod:`stan_ct.ct.bright`: what is filtered is the slice with
+        metal replaced by what lies around it.
+
         Args:
             hu: (H, W) HU; values below air (padding) count as air, so that they do not ring.
             pixel_spacing: (row, column), mm.
         Returns:
             (H, W) float32 HU.
         """
-        height, width = hu.shape
         image = np.maximum(hu, AIR).astype(np.float32)
-        padded = np.pad(image, [(MARGIN, fft.next_fast_len(n + 2 * MARGIN) - n - MARGIN) for n in hu.shape], "symmetric")
+        weight = calm_weight(image, pixel_spacing) if max(self.gain) > 1 else None
+        if weight is None:
+            return self._filtered(image, pixel_spacing)
+        calm = without_bright(image, weight)
+        return self._filtered(calm, pixel_spacing) + (image - calm)
+
+    def _filtered(self, image: np.ndarray, pixel_spacing: Spacing) -> np.ndarray:
+        """(H, W) float32 HU, mirrored at the borders -> (H, W) float32 HU."""
+        height, width = image.shape
+        padded = np.pad(image, [(MARGIN, fft.next_fast_len(n + 2 * MARGIN) - n - MARGIN) for n in image.shape], "symmetric")
         gain = self._limited_gain(image, pixel_spacing)
         response = np.interp(radial_frequency(padded.shape, pixel_spacing), self.frequency, gain).astype(np.float32)
         filtered = fft.irfft2(fft.rfft2(padded) * response, s=padded.shape)
@@ -155,6 +167,8 @@ def fit_radial_filter(
     spectra, number = np.zeros((3, len(frequency))), np.zeros(len(frequency))
     for source, target, spacing in pairs:
         x, y = (np.maximum(image, AIR) for image in (source, target))
+        if (weight := calm_weight(x, spacing)) is not None:  # metal outshines the spectra of tissue
+            x, y = (without_bright(image, weight) for image in (x, y))
         for row, (a, b) in enumerate(((x, x), (y, y), (x, y))):
             power, count = _radial_sums(_cross_power(a, b, spacing), source.shape, spacing, frequency)
             spectra[row] += power

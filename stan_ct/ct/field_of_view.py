@@ -13,6 +13,11 @@ SOLID = 5
 """Side of the smallest square of one value that noise in air does not make, px."""
 LEAST_PART = 0.002
 """Smallest part of a slice that is taken for an undeclared outside of the field of view."""
+CORE, LARGEST_PART = 0.8, 0.01
+"""Semi-axes of the ellipse at the centre of a slice, as a fraction of its half sides, and the largest part of an undeclared
+border region inside it: what reaches farther in is air without noise around a body, as are regions beside which HU rise."""
+RISE_AT, RISE = (1.0, 5.0), 100.0
+"""Distances in pixels from a border region, and the rise of the median HU between them that only skin makes."""
 
 
 def outside_field_of_view(hu: np.ndarray, padding: np.ndarray) -> np.ndarray:
@@ -28,7 +33,18 @@ def outside_field_of_view(hu: np.ndarray, padding: np.ndarray) -> np.ndarray:
     inside = hu[~outside]
     if not inside.size or inside.min() > AIRY:
         return outside
-    return outside | _constant_border(hu == inside.min())
+    border = _constant_border(hu == inside.min())
+    return outside if _is_air(hu, border) else outside | border
+
+
+def _is_air(hu: np.ndarray, border: np.ndarray) -> bool:
+    """Whether a border region is air without noise around a body: it reaches into the core, or HU rise gradually beside it."""
+    y, x = np.ogrid[-1 : 1 : hu.shape[0] * 1j, -1 : 1 : hu.shape[1] * 1j]
+    if border[x**2 + y**2 < CORE**2].sum() > LARGEST_PART * border.sum():
+        return True
+    distance = cv2.distanceTransform((~border).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_5)
+    near, far = (hu[(distance >= d - 0.5) & (distance < d + 0.5)] for d in RISE_AT)
+    return bool(near.size and far.size) and abs(float(np.median(far) - np.median(near))) > RISE
 
 
 def _constant_border(lowest: np.ndarray) -> np.ndarray:

@@ -7,7 +7,7 @@ import pytest
 from scipy import ndimage
 
 from stan_ct.ct import field_of_view
-from stan_ct.ct.field_of_view import NO_CT_NUMBER, continue_smoothly, outside_field_of_view
+from stan_ct.ct.field_of_view import NO_CT_NUMBER, RISE, continue_smoothly, outside_field_of_view
 
 SHAPE = (128, 128)
 Y, X = np.indices(SHAPE) - 63.5
@@ -95,3 +95,34 @@ def test_a_padding_value_inside_the_body_takes_a_neighbours_value():
     assert np.abs(continued - hu).max() < 120
     assert continue_smoothly(hu, np.zeros(SHAPE, bool)) is hu
     assert continue_smoothly(hu, np.ones(SHAPE, bool)) is hu
+
+
+@pytest.mark.parametrize("soften", [0.0, 1.5])
+def test_air_without_noise_around_a_body_is_no_border(soften):
+    """A body in air of one value keeps its skin, whether its edge is sharp or blurred."""
+    body = ndimage.gaussian_filter(np.where(np.hypot(Y, 1.5 * X) < 45, 40.0, -1024.0), soften)
+    assert not outside_field_of_view(np.rint(body).astype(np.float32), np.zeros(SHAPE, bool)).any()
+
+
+def test_a_blurred_edge_in_the_corners_is_skin():
+    """A body that nearly fills the slice, in corners of air of one value: its edge fades, a field of view ends at once."""
+    for soften, found in ((2.0, False), (0.0, True)):
+        hu = np.where(CIRCLE, -1024.0, tissue())
+        hu = np.rint(ndimage.gaussian_filter(hu, soften) if soften else hu).astype(np.float32)
+        assert outside_field_of_view(hu, np.zeros(SHAPE, bool)).any() == found
+
+
+@pytest.mark.parametrize(("fraction", "found"), [(0.78, False), (0.83, True)])
+def test_limit_of_the_core(fraction, found):
+    """A round field of view of 83 % of the slice's side is one; a circle of 78 % could be a body."""
+    hu = np.where(np.hypot(Y, X) > fraction * 63.5, np.float32(-1024), tissue())
+    assert outside_field_of_view(hu, np.zeros(SHAPE, bool)).any() == found
+
+
+@pytest.mark.parametrize(("rise", "found"), [(RISE - 10, True), (RISE + 10, False)])
+@pytest.mark.parametrize("sign", [1, -1])
+def test_limit_of_the_rise(rise, found, sign):
+    """HU that change by 90 over four pixels beside the border region are tissue; by 110, they are an edge."""
+    depth = np.clip(55 - np.hypot(Y, X), 0, 8)
+    hu = np.where(CIRCLE, -1024.0, sign * (depth - 1) * rise / 4).astype(np.float32)
+    assert outside_field_of_view(hu, np.zeros(SHAPE, bool)).any() == found

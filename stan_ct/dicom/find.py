@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-import numpy as np
 from pydicom.dataset import Dataset
 
 from stan_ct.dicom import header as dicom
+from stan_ct.dicom.grouping import split_phases, split_series
 from stan_ct.dicom.pixels import decode
 from stan_ct.dicom.refusal import Refusal, Refused
 from stan_ct.dicom.series import Instance, SeriesFiles
@@ -74,6 +74,9 @@ def find_series(
         except Refused as refused:
             inventory.refusals.append(Refusal(refused.reason, refused.found, (path,)))
             continue
+        except Exception as error:  # pydicom converts values when they are asked for, and raises whatever it meets
+            inventory.refusals.append(Refusal("unreadable", dicom.first_line(error), (path,)))
+            continue
         if header is not None:
             found.append(Instance(path, header))
     _group(found, inventory)
@@ -83,13 +86,20 @@ def find_series(
 @tolerant()
 def _group(found: list[Instance], inventory: Inventory) -> None:
     """Adds the series of the slices found to the inventory."""
-    groups = defaultdict(list)
+    by_uid = defaultdict(list)
     for instance in _without_copies(found, inventory):
-        groups[str(instance.header.SeriesInstanceUID), _grid(instance.header)].append(instance)
-    seen: Counter[str] = Counter()
-    for (uid, _), instances in sorted(groups.items()):
-        inventory.series.append(SeriesFiles(tuple(sorted(instances, key=lambda i: i.sort_key)), grid=seen[uid]))
-        seen[uid] += 1
+        by_uid[str(instance.header.SeriesInstanceUID)].append(instance)
+    for uid, instances in sorted(by_uid.items()):
+        count = 0
+        for group in split_series(instances):
+            phases = split_phases(group)
+            if phases is None:
+                found_there = f"{len(group)} slices, several in one place, and no header tells their phases apart"
+                inventory.refusals.append(Refusal("several_phases", found_there, tuple(i.path for i in group), uid))
+                continue
+            for phase in phases:
+                inventory.series.append(SeriesFiles(tuple(sorted(phase, key=lambda i: i.sort_key)), grid=count))
+                count += 1
     inventory.series.sort(key=lambda s: (s.study_uid, s.number or 0, s.uid, s.grid))
 
 
@@ -143,11 +153,6 @@ def _examine(path: Path, inventory: Inventory, accept_standardized: bool) -> Dat
     return header
 
 
-def _grid(header: Dataset) -> tuple:
-    orientation, spacing = (dicom.vector(header, k) for k in ("ImageOrientationPatient", "PixelSpacing"))
-    return int(header.Rows), int(header.Columns), *np.round(orientation, 3), *np.round(spacing, 5)
-
-
 def _without_copies(instances: list[Instance], inventory: Inventory) -> list[Instance]:
     """One file per SOP Instance UID; files that claim one UID but hold different HU are all refused."""
     by_uid, kept = defaultdict(list), []
@@ -166,12 +171,15 @@ def _without_copies(instances: list[Instance], inventory: Inventory) -> list[Ins
     return kept
 
 
+PLACE = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "RescaleSlope", "RescaleIntercept")
+
+
 def _content(path: Path) -> str:
     """Digest of position and HU of a slice; the path if it cannot be decoded."""
     try:
         header, stored = decode(path.read_bytes())
     except (Refused, OSError):
         return str(path)
-    place = [dicom.vector(header, k).tolist() for k in ("ImagePositionPatient", "RescaleSlope", "RescaleIntercept")]
-    place += [str(header.SeriesInstanceUID), _grid(header)]
+    place = [dicom.vector(header, k).tolist() for k in PLACE]
+    place += [str(header.SeriesInstanceUID), header.Rows, header.Columns]
     return hashlib.sha256(repr((place, stored.shape)).encode() + stored.tobytes()).hexdigest()

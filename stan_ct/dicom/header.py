@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+import re
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,9 @@ CONVERTED = (
     *READ,
     *("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "FrameOfReferenceUID", "AcquisitionNumber"),
     *("RescaleSlope", "RescaleIntercept", "PixelPaddingValue", "PixelPaddingRangeLimit", "BitsStored", "PixelRepresentation"),
-    *("Manufacturer", "TimezoneOffsetFromUTC", "LossyImageCompression"),
+    *("Manufacturer", "TimezoneOffsetFromUTC", "LossyImageCompression", "IrradiationEventUID", "AcquisitionDateTime"),
+    *("AcquisitionTime", "TemporalPositionIdentifier", "NominalPercentageOfCardiacPhase", "ContrastBolusAgent"),
+    *("ContrastBolusStartTime", "ContentTime"),
 )
 """Attributes that are used after the file has been read."""
 
@@ -38,8 +40,29 @@ VRS = {vr.value for vr in VR}
 ORTHONORMALITY_TOLERANCE = 0.01
 """Largest error of the scalar products of the direction cosines of rows and columns."""
 
+LARGEST_COORDINATE = 1e5
+"""Largest absolute coordinate of Image Position (Patient), mm."""
+
 SPACING_RANGE = (0.01, 100.0)
 """Smallest and largest pixel spacing of a CT slice, mm."""
+
+AXIAL_TILT = 45.0
+"""Largest angle between the slice normal and the patient's long axis, degrees; gantries tilt by up to 30."""
+
+SLOPE_RANGE = (0.01, 100.0)
+"""Smallest and largest Rescale Slope, HU per stored value."""
+
+LARGEST_INTERCEPT = 40000.0
+"""Largest absolute value of Rescale Intercept, HU: more than 16 bits hold."""
+
+HU_NAMES = r"HU|HU_MOD|(HOUNSFIELD|HOUNDSFIELD)( UNITS?)?"
+"""Rescale Types (0028,1054), whatever their case, that mean HU."""
+
+PROJECTIONS = {"PROJECTION IMAGE", "MIP", "MINIP", "MAX_IP", "MIN_IP", "VRT", "VOLUME_RENDERED", "SSD"}
+"""Values of Image Type of projections and renderings."""
+
+MATERIALS = r"VMI|MONO(E|CHROME)?[_ ]?\d*|MONOENERGETIC|VIRTUAL_MONO.*|IODINE.*|WATER(_MAP)?|VNC|EFF_Z.*|MATERIAL.*|MD_.*"
+"""Values of Image Type of virtual monoenergetic images and material maps."""
 
 BITS_STORED_RANGE = (12, 16)
 """Smallest and largest Bits Stored (0028,0101) of a CT slice."""
@@ -94,10 +117,15 @@ def read_header(path: Path) -> Dataset:
 
 @tolerant()
 def convert_values(header: Dataset) -> None:
-    """Converts the attributes that are read later, so that reading them neither warns nor logs wherever that is."""
+    """Converts the attributes that are read later, so that reading them neither warns nor raises wherever that is.
+
+    One whose value cannot be converted counts as absent.
+    """
     for keyword in CONVERTED:
-        with suppress(Exception):  # whoever reads the attribute decides what a damaged one means
+        try:
             header.get(keyword)
+        except Exception:  # pydicom raises whatever it meets
+            del header[Tag(keyword)]
 
 
 def _check_vrs(header: FileDataset) -> None:
@@ -149,6 +177,7 @@ def check_header(header: Dataset, accept_standardized: bool = False) -> None:
         raise Refused("float_pixel_data" if header.pixel_kind else "no_pixel_data", f"{header.pixel_kind or 'no'} pixel data")
     if header.bytes_missing:
         raise Refused("truncated", f"the last {header.bytes_missing} bytes of the pixels are missing")
+    _check_kind(header)
     _check_rescale(header)
     _check_geometry(header)
     keywords = ("SamplesPerPixel", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation")
@@ -165,12 +194,23 @@ STAMP = "STAN-CT"
 """Start of the Derivation Description (0008,2111) of every slice that STAN-CT writes."""
 
 
+def _check_kind(header: Dataset) -> None:
+    tokens = [str(value).strip().upper() for value in _values(header, "ImageType")[2:]]
+    for token in tokens:
+        if token in PROJECTIONS:
+            raise Refused("projection", f"Image Type {token!r}")
+        if re.fullmatch(MATERIALS, token):
+            raise Refused("not_hu", f"Image Type {token!r}")
+
+
 def _check_rescale(header: Dataset) -> None:
     slope, intercept = _number(header, "RescaleSlope", "no_rescale"), _number(header, "RescaleIntercept", "no_rescale")
     if not (np.isfinite(slope) and np.isfinite(intercept)) or slope == 0:
         raise Refused("no_rescale", f"slope {slope}, intercept {intercept}")
+    if not SLOPE_RANGE[0] <= slope <= SLOPE_RANGE[1] or abs(intercept) > LARGEST_INTERCEPT:
+        raise Refused("implausible_rescale", f"slope {slope:g}, intercept {intercept:g}")
     kind = str(_value(header, "RescaleType", "HU") or "HU").strip()
-    if kind not in ("HU", "HU_MOD"):
+    if not re.fullmatch(HU_NAMES, kind, re.IGNORECASE):
         raise Refused("not_hu", f"Rescale Type {kind!r}")
 
 
@@ -184,6 +224,12 @@ def _check_geometry(header: Dataset) -> None:
         SPACING_RANGE[0] <= spacing.min() <= spacing.max() <= SPACING_RANGE[1]
     ):
         raise Refused("no_geometry", f"orientation {axes.ravel().tolist()}, spacing {spacing.tolist()} mm")
+    if np.abs(vector(header, "ImagePositionPatient")).max() > LARGEST_COORDINATE:
+        raise Refused("no_geometry", f"ImagePositionPatient {vector(header, 'ImagePositionPatient').tolist()}")
+    normal = np.cross(*axes)
+    if abs(normal[2]) < np.cos(np.deg2rad(AXIAL_TILT)):
+        plane = ("sagittal", "coronal")[int(np.argmax(np.abs(normal[:2])))] if np.abs(normal[:2]).max() > 0.9 else "oblique"
+        raise Refused("not_axial", f"{plane} slices, orientation {axes.ravel().tolist()}")
     if not all(isinstance(n := _value(header, side, 0), int) and n >= 2 for side in ("Rows", "Columns")):
         raise Refused("no_geometry", f"{header.get('Rows')} x {header.get('Columns')} pixels")
 
@@ -196,7 +242,7 @@ def vector(header: Dataset, keyword: str) -> np.ndarray:
     """
     try:
         return np.array([float(v) for v in _values(header, keyword)])
-    except (TypeError, ValueError) as error:
+    except Exception as error:  # pydicom raises whatever it meets
         raise Refused("no_geometry", f"{keyword}: {first_line(error)}") from error
 
 
@@ -253,7 +299,7 @@ def series_number(header: Dataset) -> int | None:
     """Series Number (0020,0011), None where it is absent or no number."""
     try:
         return int(header.get("SeriesNumber"))
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
 
 

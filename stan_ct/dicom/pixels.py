@@ -32,6 +32,7 @@ from pydicom.uid import (
 from stan_ct.dicom import header as dicom
 from stan_ct.dicom.refusal import Refused
 from stan_ct.dicom.tolerance import tolerant
+from stan_ct.parallel import end_with_parent
 
 # GDCM crashes the process on some damaged streams: it is used only where nothing else decodes (JPEG), in another process.
 WITHOUT_GDCM = {
@@ -111,7 +112,7 @@ def _apart(data: bytes) -> np.ndarray:
     global _pool
     with _lock:
         if _pool is None:
-            _pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))
+            _pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), end_with_parent)
         try:
             return _pool.submit(_decode_here, data).result()
         except BrokenProcessPool as error:

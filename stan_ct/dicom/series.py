@@ -171,6 +171,8 @@ def load_series(files: SeriesFiles, workers: int = 2) -> Series:
             return Refusal("unreadable", str(error), (path,), files.uid)
         except Refused as refused:
             return Refusal(refused.reason, refused.found, (path,), files.uid)
+        except Exception as error:  # pydicom raises whatever it meets in a damaged file
+            return Refusal("unreadable", dicom.first_line(error), (path,), files.uid)
         volume[z] = stored * float(header.RescaleSlope) + float(header.RescaleIntercept)  # HU
         ends = dicom.padding_range(header)
         if ends:

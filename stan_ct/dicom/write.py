@@ -24,6 +24,7 @@ from stan_ct.dicom.identity import IMPLEMENTATION_CLASS_UID, derived_series_uid,
 from stan_ct.dicom.refusal import Refused
 from stan_ct.dicom.series import Instance, Series
 from stan_ct.dicom.tolerance import tolerant
+from stan_ct.errors import StanCTError
 from stan_ct.files import replace_folder
 
 PIXEL_DATA = Tag("PixelData")
@@ -77,7 +78,7 @@ def write_series(
     Returns:
         SOP Instance UIDs in the order of the slices.
     Raises:
-        ValueError: If `volume` is not of the source's shape or not finite, or `derivation.created` has no time zone.
+        ValueError: If `volume` is not of the source's shape, or `derivation.created` has no time zone.
         Refused: `unreadable`, if a source file changed or went away after it was read.
     """
     folder = Path(folder)
@@ -104,11 +105,18 @@ def write_slices(
     """
     if volume.shape != series.volume.shape:
         raise ValueError(f"volume must be {series.volume.shape} like its source, not {volume.shape}")
+    if not np.isfinite(volume[~series.padding]).all():
+        raise ValueError(f"HU must be finite, but {np.count_nonzero(~np.isfinite(volume[~series.padding]))} pixels are not")
     if derivation.created.tzinfo is None:
         raise ValueError(f"created must be timezone-aware, not {derivation.created}")
     folder.mkdir(parents=True)
     with tolerant():
-        return _write_slices(series, volume, folder, derivation, series_number)
+        try:
+            return _write_slices(series, volume, folder, derivation, series_number)
+        except (OSError, StanCTError):
+            raise
+        except Exception as error:  # pydicom raises whatever it meets in a damaged header
+            raise Refused("unwritable_header", f"{type(error).__name__}: {dicom.first_line(error)}") from error
 
 
 def _write_slices(

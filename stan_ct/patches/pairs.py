@@ -7,10 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from stan_ct.dicom.grouping import patient_key
 from stan_ct.dicom.positions import SlicePositions
 from stan_ct.dicom.series import Instance, SeriesFiles
 from stan_ct.errors import StanCTError
 from stan_ct.patches.protocol import Protocol, protocol_of, same_thickness
+
+ACQUISITION = ("AcquisitionNumber", "AcquisitionDateTime", "AcquisitionTime", "IrradiationEventUID", "ContrastBolusAgent")
+"""Attributes in which two reconstructions of one acquisition agree, where both state them."""
 
 Pairing = Literal["kernel", "standard"]
 
@@ -139,7 +143,13 @@ def frame_of_reference(series: SeriesFiles) -> str:
 
 
 def _same_scan(source: SeriesFiles, target: SeriesFiles) -> bool:
-    """Whether positions in two series share one coordinate system; two contrast phases are two acquisitions."""
+    """Whether two series are of one patient, coordinate system and acquisition; two contrast phases are two acquisitions."""
     frames = {frame_of_reference(source), frame_of_reference(target)} - {""}
-    acquisitions = {str(s.first.get("AcquisitionNumber", "") or "") for s in (source, target)} - {""}
-    return len(frames) < 2 and len(acquisitions) < 2
+    patients = {patient_key(source.first), patient_key(target.first)} - {""}
+    return len(frames) < 2 and len(patients) < 2 and all(_shared(source, target, keyword) for keyword in ACQUISITION)
+
+
+def _shared(source: SeriesFiles, target: SeriesFiles, keyword: str) -> bool:
+    """Whether two series have a value of an attribute in common, or one of them states none."""
+    one, other = ({str(i.header.get(keyword, "") or "").strip() for i in s.instances} - {""} for s in (source, target))
+    return not one or not other or not one.isdisjoint(other)

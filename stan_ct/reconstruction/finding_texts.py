@@ -117,6 +117,30 @@ FINDINGS = {
         "At the scale of a nodule the output differs from the source by more than a change of kernel explains.",
         "Compare output and source; check that the source is of a kernel that the model was made for.",
     ),
+    "implausible_source": FindingText(
+        "HU of the source are implausible",
+        "",
+        "The source's values cannot be Hounsfield units of a body.",
+        "Do not use this series; export the source from the scanner again.",
+    ),
+    "missing_slices": FindingText(
+        "Slices missing",
+        "",
+        "Neighbouring slices of the source are farther apart than the others.",
+        "Copy the source again, and compare the number of slices with the archive's.",
+    ),
+    "uneven_spacing": FindingText(
+        "Slices are unevenly spaced",
+        "",
+        "Neighbouring slices of the source are at different distances.",
+        "Do not measure volumes or sizes across slices as if they were evenly spaced.",
+    ),
+    "unreadable_slices": FindingText(
+        "Slices could not be read",
+        "",
+        "A slice of this series could not be read, and is not in the output.",
+        "Copy or export the source again.",
+    ),
     "new_structure": FindingText(
         "A structure may have been added",
         SPREAD,

@@ -135,8 +135,9 @@ def without_paths(text: str, paths: Iterable[Path]) -> str:
     return text
 
 
-def _finding_entry(finding: Finding) -> dict:
-    return {"name": finding.name, "value": finding.value, "limit": finding.limit}
+def _finding_entry(finding: Finding) -> dict[str, float | str | None]:
+    entry = {"name": finding.name, "value": finding.value, "limit": finding.limit}
+    return entry | {"detail": finding.detail} if finding.detail else entry
 
 
 def _counts(findings: Iterable[Finding]) -> dict[str, int]:

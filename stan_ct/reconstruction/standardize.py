@@ -15,6 +15,7 @@ from stan_ct.ct.display_windows import kernel_window
 from stan_ct.dicom.derived import Derivation
 from stan_ct.dicom.header import STAMP
 from stan_ct.dicom.identity import creation_time, derived_series_uid, free_series_number
+from stan_ct.dicom.plausibility import implausible_hu, missing_slices, uneven_spacing
 from stan_ct.dicom.refusal import Refused
 from stan_ct.dicom.series import Series
 from stan_ct.dicom.write import write_series, write_slices
@@ -97,10 +98,27 @@ class Model:
             raise Refused("out_of_protocol", "; ".join(cautions))
         volume, results = standardize_slices(series, self.synthesizer, self.settings, progress, verdict.kernel)
         fidelity = measure_fidelity(series, volume, keep=shown_slices(len(volume)))
+        fidelity = replace(fidelity, findings=(*source_findings(series), *fidelity.findings))
         slices = tuple(
             replace(result, findings=(*result.findings, *found)) for result, found in zip(results, fidelity.slices, strict=True)
         )
         return Standardized(series, volume, slices, fidelity, verdict, cautions, self)
+
+
+def source_findings(series: Series) -> tuple[Finding, ...]:
+    """What is wrong with a source as a whole: implausible HU, missing slices, uneven spacing, slices that could not be read."""
+    findings = []
+    if detail := implausible_hu(series.volume, series.padding):
+        findings.append(Finding("implausible_source", detail=detail))
+    locations = [instance.location for instance in series.instances]
+    missing, detail = missing_slices(locations)
+    if missing:
+        findings.append(Finding("missing_slices", float(missing), 0.0, detail))
+    if detail := uneven_spacing(locations):
+        findings.append(Finding("uneven_spacing", detail=detail))
+    if series.refusals:
+        findings.append(Finding("unreadable_slices", float(len(series.refusals)), 0.0))
+    return tuple(findings)
 
 
 @dataclass(frozen=True)

@@ -88,7 +88,8 @@ class Model:
         Returns:
             The standardized series with the findings of every check.
         Raises:
-            Refused: `out_of_protocol`, or `standard_protocol` for a series that needs no standardization.
+            Refused: `out_of_protocol`, `standard_protocol` for a series that needs no standardization, or `not_hu` if its
+                values cannot be those of a body.
         """
         verdict = verdict or self.guard(series)
         if verdict.standard and not allow_out_of_protocol:
@@ -96,6 +97,9 @@ class Model:
         cautions = ("it had the standard protocol already",) if verdict.standard else verdict.reasons
         if cautions and not allow_out_of_protocol:
             raise Refused("out_of_protocol", "; ".join(cautions))
+        guarded = self.guard.sources and not allow_out_of_protocol  # without fingerprints, every series is accepted
+        if guarded and (detail := implausible_hu(series.volume, series.padding)):
+            raise Refused("not_hu", detail)
         volume, results = standardize_slices(series, self.synthesizer, self.settings, progress, verdict.kernel)
         fidelity = measure_fidelity(series, volume, keep=shown_slices(len(volume)))
         fidelity = replace(fidelity, findings=(*source_findings(series), *fidelity.findings))

@@ -226,12 +226,21 @@ def _check_geometry(header: Dataset) -> None:
         raise Refused("no_geometry", f"orientation {axes.ravel().tolist()}, spacing {spacing.tolist()} mm")
     if np.abs(vector(header, "ImagePositionPatient")).max() > LARGEST_COORDINATE:
         raise Refused("no_geometry", f"ImagePositionPatient {vector(header, 'ImagePositionPatient').tolist()}")
+    if not all(isinstance(n := _value(header, side, 0), int) and n >= 2 for side in ("Rows", "Columns")):
+        raise Refused("no_geometry", f"{header.get('Rows')} x {header.get('Columns')} pixels")
+
+
+def check_axial(header: Dataset) -> None:
+    """Checks that a slice is axial, gantry tilt included.
+
+    Raises:
+        Refused: `not_axial`.
+    """
+    axes = vector(header, "ImageOrientationPatient").reshape(2, 3)
     normal = np.cross(*axes)
     if abs(normal[2]) < np.cos(np.deg2rad(AXIAL_TILT)):
         plane = ("sagittal", "coronal")[int(np.argmax(np.abs(normal[:2])))] if np.abs(normal[:2]).max() > 0.9 else "oblique"
         raise Refused("not_axial", f"{plane} slices, orientation {axes.ravel().tolist()}")
-    if not all(isinstance(n := _value(header, side, 0), int) and n >= 2 for side in ("Rows", "Columns")):
-        raise Refused("no_geometry", f"{header.get('Rows')} x {header.get('Columns')} pixels")
 
 
 def vector(header: Dataset, keyword: str) -> np.ndarray:

@@ -13,7 +13,7 @@ import numpy as np
 from stan_ct import __version__
 from stan_ct.ct.display_windows import kernel_window
 from stan_ct.dicom.derived import Derivation
-from stan_ct.dicom.header import STAMP
+from stan_ct.dicom.header import STAMP, check_axial
 from stan_ct.dicom.identity import creation_time, derived_series_uid, free_series_number
 from stan_ct.dicom.plausibility import implausible_hu, missing_slices, uneven_spacing
 from stan_ct.dicom.refusal import Refused
@@ -88,8 +88,8 @@ class Model:
         Returns:
             The standardized series with the findings of every check.
         Raises:
-            Refused: `out_of_protocol`, `standard_protocol` for a series that needs no standardization, or `not_hu` if its
-                values cannot be those of a body.
+            Refused: `out_of_protocol`, `standard_protocol` for a series that needs no standardization, `not_axial`, or `not_hu`
+                if its values cannot be those of a body.
         """
         verdict = verdict or self.guard(series)
         if verdict.standard and not allow_out_of_protocol:
@@ -98,6 +98,8 @@ class Model:
         if cautions and not allow_out_of_protocol:
             raise Refused("out_of_protocol", "; ".join(cautions))
         guarded = self.guard.sources and not allow_out_of_protocol  # without fingerprints, every series is accepted
+        if guarded:
+            check_axial(series.files.first)
         if guarded and (detail := implausible_hu(series.volume, series.padding)):
             raise Refused("not_hu", detail)
         volume, results = standardize_slices(series, self.synthesizer, self.settings, progress, verdict.kernel)

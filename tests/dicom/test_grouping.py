@@ -1,12 +1,16 @@
 """Tests of what a series is, and of plausibility."""
 
+from contextlib import nullcontext
+
 import numpy as np
 import pytest
 from pydicom.dataset import Dataset
 
 from stan_ct.dicom.find import find_series
 from stan_ct.dicom.grouping import patient_key
+from stan_ct.dicom.header import check_axial
 from stan_ct.dicom.plausibility import implausible_hu, missing_slices, uneven_spacing
+from stan_ct.dicom.refusal import Refused
 from tests.dicom.synthetic import random_stored, write_ct
 
 
@@ -78,3 +82,12 @@ def test_gaps_are_counted_and_placed():
     assert missing_slices([0, 5, 12.4, 17.4]) == (0, "")
     assert uneven_spacing([0, 5, 10.09, 15.09]) == ""
     assert uneven_spacing([0, 5, 10.11, 15.11]) == "slices are 5.00 mm to 5.11 mm apart"
+
+
+@pytest.mark.parametrize(("angle", "plane"), [(44.9, ""), (45.1, "oblique"), (90, "coronal")])
+def test_reformats_are_told_from_tilted_gantries(angle, plane):
+    """A slice inclined by up to 45 degrees is axial, one beyond is a reformat and refused by name."""
+    header, turn = Dataset(), np.deg2rad(angle)
+    header.ImageOrientationPatient = [1, 0, 0, 0, float(np.cos(turn)), float(-np.sin(turn))]
+    with pytest.raises(Refused, match=f"not_axial: {plane} slices") if plane else nullcontext():
+        check_axial(header)

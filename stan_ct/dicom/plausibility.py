@@ -58,7 +58,11 @@ def missing_slices(locations: Sequence[float]) -> tuple[int, str]:
     """
     steps = np.diff(locations)
     usual = usual_step(locations)
-    gaps = [] if usual is None else [(z, round(float(steps[z] / usual)) - 1) for z in np.flatnonzero(steps >= GAP * usual)]
+    gaps = (
+        []
+        if usual is None
+        else [(z, round(float(steps[z] / usual)) - 1) for z in map(int, np.flatnonzero(steps >= GAP * usual))]
+    )
     told = (f"{n} slices missing between {locations[z]:g} mm and {locations[z + 1]:g} mm" for z, n in gaps[:3])
     return sum(n for _, n in gaps), "; ".join(told)
 

@@ -19,6 +19,9 @@ from stan_ct.dicom.refusal import Refusal, Refused
 from stan_ct.dicom.series import Instance, SeriesFiles
 from stan_ct.dicom.tolerance import tolerant
 
+SUFFIXES = {".dcm", ".dicom", ".ima"}
+"""File names of DICOM end so, if they end in anything."""
+
 
 @dataclass
 class Inventory:
@@ -63,7 +66,7 @@ def find_series(
     root = Path(root)
     if not root.exists():
         raise FileNotFoundError(f"{root} does not exist")
-    inventory, found = Inventory(), []
+    inventory, found, suspects = Inventory(), [], []
 
     def closed(_: OSError) -> None:
         inventory.skipped["folder without permission to read"] += 1
@@ -79,8 +82,31 @@ def find_series(
             continue
         if header is not None:
             found.append(Instance(path, header))
+        elif path.suffix.lower() in SUFFIXES or not path.stat().st_size:
+            suspects.append(path)
+    _refuse_damaged(suspects, {instance.path.parent for instance in found}, inventory)
     _group(found, inventory)
     return inventory
+
+
+def _refuse_damaged(paths: Iterable[Path], folders: set[Path], inventory: Inventory) -> None:
+    """Refuses empty files, and files named as DICOM that are none, in the folders of slices: they may have been slices."""
+    for path in paths:
+        if path.parent not in folders or _is_dicom(path):
+            continue
+        inventory.skipped["not DICOM"] -= 1
+        found = (
+            "no DICOM beside the slices of a series" if path.stat().st_size else "an empty file beside the slices of a series"
+        )
+        inventory.refusals.append(Refusal("unreadable", found, (path,)))
+    inventory.skipped += Counter()  # drops what counts none
+
+
+def _is_dicom(path: Path) -> bool:
+    try:
+        return dicom.looks_like_dicom(path)
+    except OSError:  # skipped and counted already
+        return True
 
 
 @tolerant()

@@ -91,3 +91,14 @@ def test_reformats_are_told_from_tilted_gantries(angle, plane):
     header.ImageOrientationPatient = [1, 0, 0, 0, float(np.cos(turn)), float(-np.sin(turn))]
     with pytest.raises(Refused, match=f"not_axial: {plane} slices") if plane else nullcontext():
         check_axial(header)
+
+
+@pytest.mark.parametrize(("name", "content", "refused"), [
+    ("9.dcm", b"", True), ("9.dcm", b"garbage" * 99, True), ("9", b"", True), ("notes.txt", b"garbage", False),
+])  # fmt: skip
+def test_what_may_have_been_a_slice_is_refused(tmp_path, name, content, refused):
+    """An empty file, or one named as DICOM that is none, is not skipped in silence beside the slices of a series."""
+    write_ct(tmp_path, random_stored((2, 8, 6)))
+    (tmp_path / name).write_bytes(content)
+    inventory = find_series(tmp_path)
+    assert ([r.reason for r in inventory.refusals], inventory.skipped["not DICOM"]) == (["unreadable"] * refused, 1 - refused)

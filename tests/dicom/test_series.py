@@ -795,14 +795,14 @@ def test_all_odd_files_together(real_ct):
         "RT Dose Storage": 1,
         "2.25.152752519834663263826301420581341174218": 1,
         "Ultrasound Image Storage": 1,
-        "not DICOM": 1,
         "RT Plan Storage": 1,
     }
     alike = [r for r in inventory.refusals if r.reason == "several_phases"]  # lossy variants of one image, in one place
     assert sorted(len(r.paths) for r in alike) == [2, 4, 4, 6]
     others = [r for r in inventory.refusals if r not in alike]
     assert {p.name: r.reason for r in others for p in r.paths} == {
-        name: reason for name, reason in ODD.items() if reason in ADVICE and reason != "undecodable"
+        "robyoung__no_meta.dcm": "unreadable",  # starts as no DICOM does, beside slices: it may have been one
+        **{name: reason for name, reason in ODD.items() if reason in ADVICE and reason != "undecodable"},
     }
     assert sorted(len(series.instances) for series in inventory.series) == [1] * 8
     files = sum(len(r.paths) for r in inventory.refusals)

@@ -15,9 +15,10 @@ from stan_ct.dicom.find import Inventory
 from stan_ct.dicom.series import SeriesFiles
 from stan_ct.files import write_together
 from stan_ct.reconstruction.manifest import refusal_entry, run_entry
-from stan_ct.reconstruction.panels import Panel
-from stan_ct.reconstruction.report import report_page, traffic_light
+from stan_ct.reconstruction.panels import FOLDER, Panel
+from stan_ct.reconstruction.report import has_pages, report_page
 from stan_ct.reconstruction.selection import ModelSet
+from stan_ct.reconstruction.series_section import page_file, series_page, traffic_light
 from stan_ct.reconstruction.throttle import Throttle
 
 MANIFEST, REPORT, TABLE = "manifest.json", "report.html", "series.csv"
@@ -26,6 +27,7 @@ INTERVAL = 1.0
 COLUMNS = (
     *("source_folder", "patient", "study_uid", "series_uid", "kernel", "slice_thickness", "slices", "model", "verdict"),
     *("reason", "output_folder", "findings", "seconds"),
+    *("what_to_do", "earlier_output"),
 )
 """Columns of `series.csv`."""
 
@@ -104,6 +106,9 @@ class Accounts:
         """
         self.records.append(record)
         self._rows.append(self._row(record, source_folder))
+        if record.status == "written" and has_pages(len(self._inventory.series)):
+            html = series_page(self._head, record.entry, record.panels)
+            write_together(self._output_dir / FOLDER, {Path(page_file(record.entry)).name: html})
         if self._throttle.due():
             self.write()
 
@@ -145,4 +150,6 @@ class Accounts:
             "output_folder": entry.get("folder", ""),
             "findings": "; ".join(f"{name} x {count}" for name, count in entry.get("findings", {}).items()),
             "seconds": entry.get("seconds", ""),
+            "what_to_do": entry["refusal"]["advice"] if "refusal" in entry else "",
+            "earlier_output": entry.get("earlier_result", ""),
         }

@@ -85,7 +85,7 @@ def panels(
         source, output = series.volume[z], volume[z]
         rest, judged = residuals.get(z) or residual(source, output, series.padding[z], series.files.pixel_spacing, explained)
         caption = f"Slice {z + 1} of {len(volume)}, {with_minus(f'{series.instances[z].location + 0.0:g}')} mm"
-        file = f"{FOLDER}/{_file_name(series.files.name)}_{z + 1:04d}.jpg"
+        file = f"{FOLDER}/{file_name(series.files.name)}_{z + 1:04d}.jpg"
         images.append(Panel(caption, file, source.shape, _jpeg(source, output, rest, judged)))
     return images
 
@@ -123,7 +123,7 @@ def in_colours(difference: np.ndarray, limit: float) -> np.ndarray:
     return np.rint(np.stack(channels, axis=-1)).astype(np.uint8)
 
 
-def _file_name(series_name: str) -> str:
+def file_name(series_name: str) -> str:
     """A name that is safe in files and addresses; different for different series."""
     safe = re.sub(r"[^A-Za-z0-9._-]+", "_", series_name).strip(".")
     return safe if safe == series_name else f"{safe}-{hashlib.sha256(series_name.encode()).hexdigest()[:8]}"

@@ -21,7 +21,9 @@ def in_ascii(text: str) -> str:
         '+-5 HU, slices 2-3'
     """
     signs = {"\N{MINUS SIGN}": "-", "\N{EN DASH}": "-", "\N{PLUS-MINUS SIGN}": "+-", "\N{MULTIPLICATION SIGN}": "x"}
-    return text.translate(str.maketrans(signs)).encode("ascii", "replace").decode()
+    for sign, plain in signs.items():
+        text = text.replace(sign, plain)
+    return text.encode("ascii", "replace").decode()
 
 
 def counted(count: int, singular: str, plural: str = "") -> str:

@@ -33,10 +33,17 @@ class Status:
 
 @dataclass(frozen=True)
 class Link:
-    """Words that lead to the group with this anchor."""
+    """Words that lead to a group, or to another page.
+
+    Attributes:
+        words: Words.
+        anchor: Anchor of the group; empty for the page as a whole.
+        file: Path of the other page, relative to this one; empty for this page.
+    """
 
     words: str
-    anchor: str
+    anchor: str = ""
+    file: str = ""
 
 
 @dataclass(frozen=True)

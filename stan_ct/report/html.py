@@ -44,7 +44,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {"paragraphs": _paragraphs, "strong": _strong}
+    environment.filters |= {"paragraphs": _paragraphs, "strong": _strong, "heading": heading}
     environment.tests["kind"] = lambda part, name: type(part).__name__ == name
     environment.globals |= {"heading": heading, "mark": mark, "cell_texts": _cell_texts}
     return environment

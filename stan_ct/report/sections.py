@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from stan_ct.report.blocks import Group, Text
+from stan_ct.report.blocks import Group, Link, Text
 
 if TYPE_CHECKING:  # matplotlib takes long to import, and pages without figures do without it
     from matplotlib.figure import Figure
@@ -204,6 +204,7 @@ class Report:
         sections: Sections in reading order.
         provenance: How the report came about.
         note: Last line of the page: where to find more.
+        back: Link above the title to the page that this one belongs to, or None.
     Raises:
         ValueError: If two tables or figures would be written to the same file.
     """
@@ -212,6 +213,7 @@ class Report:
     sections: tuple[Section, ...]
     provenance: Provenance
     note: str = "The numbers in full precision are in the CSV files and in report.json beside this page."
+    back: Link | None = None
 
     def __post_init__(self) -> None:
         names = [file_name(s) for s in self.sections if isinstance(s, Table | FigureSection)]

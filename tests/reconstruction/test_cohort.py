@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -21,7 +23,7 @@ from synthetic import random_stored, write_ct
 
 from stan_ct.dicom.find import find_series
 from stan_ct.dicom.series import load_series
-from stan_ct.reconstruction import accounts, panels, standardize
+from stan_ct.reconstruction import accounts, panels, report, standardize
 from stan_ct.reconstruction.cohort import OutputError, Run, check_output, standardize_cohort
 from stan_ct.reconstruction.selection import ModelSet
 
@@ -177,6 +179,26 @@ def test_the_last_report_is_complete_and_images_are_written_once(tmp_path, monke
     assert len(list((tmp_path / "out" / "report_files").iterdir())) == 4
 
 
+def test_each_of_many_series_has_a_page_that_is_written_once(tmp_path, monkeypatch):
+    """The report links to it; a rerun, which keeps the series, writes it again if it went away."""
+    monkeypatch.setattr(report, "PAGES_ABOVE", 1)
+    for series in (3, 4):
+        write_ct(tmp_path / "in" / str(series), random_stored((1, 40, 40)), series=series)
+    original, made = accounts.series_page, []
+    monkeypatch.setattr(accounts, "series_page", lambda *content: made.append(content[1]["name"]) or original(*content))
+    run_cohort(tmp_path / "in", tmp_path / "out")
+    pages = sorted((tmp_path / "out" / "report_files").glob("*.html"))
+    assert sorted(made) == [page.stem for page in pages]
+    text = (tmp_path / "out" / "report.html").read_text()
+    assert [text.count(f'href="report_files/{page.name}"') for page in pages] == [1, 1]
+    assert "report_files" not in pages[0].read_text()
+    assert all((pages[0].parent / name).is_file() for name in re.findall(r'src="([^"]+)"', pages[0].read_text()))
+    pages[0].unlink()
+    assert all(record.entry["kept"] for record in run_cohort(tmp_path / "in", tmp_path / "out").records)
+    assert pages[0].is_file()
+    assert (tmp_path / "out" / "report.html").read_text().count("kept from an earlier run") == 2
+
+
 def test_derived_series_get_numbers_of_their_own(tmp_path):
     """Two series of one study: new numbers, neither used in the study before."""
     for series in (3, 1003):
@@ -271,7 +293,14 @@ def test_an_earlier_result_survives_a_source_that_was_damaged_since(tmp_path):
     assert run_cohort(tmp_path / "in", tmp_path / "out").exit_code == 3
     assert files_of(tmp_path / "out") == before
     (entry,) = json.loads((tmp_path / "out" / "manifest.json").read_text())["series"]
-    assert (entry["status"], entry["earlier_result"]) == ("refused", str(Path(next(iter(before))).parent))
+    earlier = str(Path(next(iter(before))).parent)
+    assert (entry["status"], entry["earlier_result"]) == ("refused", earlier)
+    with open(tmp_path / "out" / "series.csv", newline="") as file:
+        (row,) = csv.DictReader(file)
+    assert (row["output_folder"], row["earlier_output"]) == ("", earlier)
+    assert row["verdict"] == f"refused: {entry['refusal']['reason']}, an earlier output stays"
+    assert row["what_to_do"] == entry["refusal"]["advice"]
+    assert f"source is refused or failed now: {earlier}." in (tmp_path / "out" / "report.html").read_text()
 
 
 def test_a_full_disk_is_named_and_leaves_no_half_series(tmp_path, monkeypatch):

@@ -8,7 +8,7 @@ import pytest
 
 from stan_ct.ct.filters import RadialFilter
 from stan_ct.reconstruction import panels as module
-from stan_ct.reconstruction.panels import COLOURS, NOT_JUDGED, _file_name, in_colours, panels, shown_slices
+from stan_ct.reconstruction.panels import COLOURS, NOT_JUDGED, file_name, in_colours, panels, shown_slices
 from stan_ct.reconstruction.throttle import Throttle
 
 
@@ -89,8 +89,8 @@ def test_colours_of_differences(hu, colour):
 
 def test_file_names_are_safe_and_different():
     """What a folder of the output is called, as it is where it is safe."""
-    assert _file_name("3-Chest_1.5") == "3-Chest_1.5"
-    names = [_file_name(name) for name in ("../etc", "/etc", "a b", "a/b", "a&b", "é", "..")]
+    assert file_name("3-Chest_1.5") == "3-Chest_1.5"
+    names = [file_name(name) for name in ("../etc", "/etc", "a b", "a/b", "a&b", "é", "..")]
     assert len(set(names)) == len(names)
     assert [name for name in names if set(name) & set("/\\ &<>\"'") or name.startswith(".")] == []
 

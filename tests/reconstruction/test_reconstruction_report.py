@@ -12,9 +12,10 @@ from stan_ct.reconstruction import wording
 from stan_ct.reconstruction.fidelity import TISSUE_LIMITS
 from stan_ct.reconstruction.finding_texts import FINDINGS, finding_text
 from stan_ct.reconstruction.panels import Panel
-from stan_ct.reconstruction.report import FOLDED_ABOVE, build_report, render_report, report_page, traffic_light
+from stan_ct.reconstruction.report import FOLDED_ABOVE, PAGES_ABOVE, build_report, has_pages, render_report, report_page
+from stan_ct.reconstruction.series_section import page_file, series_page, traffic_light
 from stan_ct.reconstruction.wording import FEW
-from stan_ct.report.blocks import Facts, Group, Listing, Notice, Status, Tally
+from stan_ct.report.blocks import Facts, Group, Link, Listing, Notice, Status, Tally
 
 SOURCE = {
     "name": "3-Chest",
@@ -34,6 +35,10 @@ MODEL = {
     "sharpens": True,
     "qc_threshold": 0.4991,
 }
+
+
+RUN = ("stan_ct", "created", "command", "models", "settings", "versions", "platform")
+"""Keys of a manifest that describe the run."""
 
 
 def refusal(reason="no_rescale", found="none", files=("/in/1.dcm",)):
@@ -289,6 +294,70 @@ def test_many_series_are_folded():
     few = built(*[written(f"{n}") for n in range(FOLDED_ABOVE)], unwritten())
     many = built(*[written(f"{n}") for n in range(FOLDED_ABOVE + 1)])
     assert [{s.folded for s in of.sections if s.status} for of in (few, many)] == [{False}, {True}]
+
+
+def test_what_an_earlier_run_made_is_said():
+    """What was kept keeps its colour; an output whose source is refused now is named, with a caution."""
+    assert traffic_light(written() | {"kept": True}) == Status("good", "no findings, kept from an earlier run")
+    caution = written(cautions=["x"]) | {"kept": True}
+    assert traffic_light(caution) == Status("caution", "out of protocol, kept from an earlier run")
+    stays = unwritten() | {"earlier_result": "series/4-Other"}
+    assert traffic_light(stays) == Status("bad", "refused: no rescale, an earlier output stays")
+    notices = blocks(group(built(written() | {"kept": True}, caution, stays, unwritten()), "Results"), Notice)
+    assert [notice.level for notice in notices] == ["neutral", "caution"]
+    assert notices[0].text == "Kept from an earlier run with the same settings: 2 series."
+    assert notices[1].text.startswith(
+        "1 output of an earlier run stayed, although the source is refused or failed now: series/4-Oth"
+    )
+    assert blocks(group(built(written(), unwritten()), "Results"), Notice) == []
+
+
+def test_a_refused_series_leads_to_what_to_do():
+    """Its name in the overview is a link to the refusals, a written one's to its images; one left alone has neither."""
+    of = built(written(), unwritten(), unwritten("left_alone", name="5-Sharp"))
+    (overview,) = blocks(group(of, "Results"), Listing)
+    assert [row[1] for row in overview.rows] == [Link("3-Chest", "series-1"), Link("4-Other", "refusals"), "5-Sharp"]
+    assert group(of, "Refused or failed").anchor == "refusals"
+    assert group(of, "3-Chest").anchor == "series-1"
+
+
+def test_many_series_have_a_page_each():
+    """More than `PAGES_ABOVE`, those that are not yet done among them: the report links to the pages of the written ones."""
+    assert [has_pages(PAGES_ABOVE), has_pages(PAGES_ABOVE + 1)] == [False, True]
+    few = [written(f"{n}") for n in range(PAGES_ABOVE - 1)]
+    assert len([s for s in built(*few, not_yet_done=["a"]).sections if s.status]) == PAGES_ABOVE - 1
+    many = built(*few, unwritten(), not_yet_done=["a"])
+    assert [section.heading for section in many.sections] == ["Results", "Refused or failed", "Method"]
+    (overview,) = blocks(group(many, "Results"), Listing)
+    assert overview.rows[3][1] == Link("3", file="report_files/3.html")
+    assert overview.rows[-1][1] == Link("4-Other", "refusals")
+
+
+def test_the_page_of_a_series_shows_all_of_it():
+    """Its images lie beside it, it leads back to the report, and it says the same as the one page of few series."""
+    panels = [Panel("Slice 1 of 4, 2 mm", "report_files/a_0001.jpg", (64, 48), b"x")]
+    entries = [written("a/b", findings=[("mean_lung", -7.0, 5.0)]), *[unwritten() for _ in range(PAGES_ABOVE)]]
+    content = manifest(*entries)
+    files = render_report(content, [panels, *[[]] * PAGES_ABOVE])
+    page = page_file(entries[0])
+    assert set(files) == {"report.html", page, "report_files/a_0001.jpg"}
+    assert f'<a href="{page}">a/b</a>' in files["report.html"]
+    assert "a_0001.jpg" not in files["report.html"]
+    html = files[page]
+    assert html.count('src="a_0001.jpg"') == 6
+    assert '<a href="../report.html">All series</a>' in html
+    assert "Mean HU of lung changed (mean_lung)" in html
+    assert "stan-ct reconstruct" in html
+    assert series_page({key: content[key] for key in RUN}, entries[0], panels) == html
+
+
+def test_a_report_of_a_thousand_series_stays_small():
+    """Less than 1 MB."""
+    content = manifest(*[written(f"{n}-Thorax-1-0-Br40d-{n:08x}", of_slices={2: [("overlap", 0.4, 0.5)]}) for n in range(1000)])
+    panel = Panel("Slice 1 of 4, 2 mm", "report_files/a_0001.jpg", (64, 48))
+    html = report_page(content, [[panel] * 3] * 1000)
+    assert html.count("report_files/") == 1000
+    assert len(html.encode()) < 1_000_000
 
 
 def test_images_are_files_beside_the_page():

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -28,7 +29,7 @@ def everything(words, folded=False):
         Notice("bad", words),
         Tally(((3, status),)),
         Facts({words: words}),
-        Listing((words,), ((words,), (status,), (Link(words, "g"),))),
+        Listing((words,), ((words,), (status,), (Link(words, "g"),), (Link(words, file=words),))),
         Tiles("a/b c.jpg", words, (words, words), 2, (10, 20)),
         Legend((ColourBar(words, (words, words), ("#000", "#fff")),), {words: "#888"}),
         Text(words, f"{words}\n\n- {words}\n- **{words}**"),
@@ -36,7 +37,7 @@ def everything(words, folded=False):
     table = Table(words, words, (words,), {words: (Cell(1.0, 0.5, 0.0, 2.0, undefined=1, reason=words),)}, notes=(words,))
     provenance = Provenance(words, {words: words}, {words: words}, {words: 1}, {words: words}, {words: words}, words)
     sections = (Group(words, blocks, status, "g", folded), table, FigureSection(words, words, SVG), Text(words, words))
-    return Report(words, sections, provenance, words)
+    return Report(words, sections, provenance, words, Link(words, file=words))
 
 
 def group(*blocks, **options):
@@ -120,11 +121,22 @@ def test_links_lead_to_the_anchor_of_their_group():
     assert html.count('id="here"') == 1
 
 
+def test_links_lead_to_other_pages():
+    """Their names as addresses; the one to the page that this belongs to stands above the title."""
+    links = (Link("there", file="a b/c%.html"), Link("in it", "here", "d.html"))
+    html = page(replace(group(Listing(("a", "b"), (links,))), back=Link("<all>", file="../e.html")))
+    assert '<a href="a%20b/c%25.html">there</a>' in html
+    assert '<a href="d.html#here">in it</a>' in html
+    assert '<header><p><a href="../e.html">&lt;all&gt;</a></p><h1>' in html
+
+
 def test_groups_can_be_folded_and_left_out_of_the_contents():
     """Thousand series need no thousand entries."""
     html = page(group(Facts({"a": "b"}), folded=True, listed=False))
     assert "<details><summary><h2>G</h2></summary>" in html
     assert 'href="#s0"' not in html
+    assert "<nav" not in html
+    assert "<nav" in page(group(Facts({"a": "b"})))
 
 
 def test_tiles_show_each_part_of_their_file():
@@ -154,7 +166,7 @@ def test_markdown_and_json_say_the_same(tmp_path):
         "> w",
         "- 3 w",
         "- w: w",
-        "| w |\n|---|\n| w |\n| w |\n| w |",
+        "| w |\n|---|\n| w |\n| w |\n| w |\n| w |",
         "![w: w, w](a/b c.jpg)",
         "- w: w to w\n- #888: w",
         "**w**",

@@ -1,4 +1,4 @@
-"""A trained model as a folder: `config.json`, `generator.npz`, `discriminator.npz`; and the models that ship."""
+"""A trained model as a folder: `config.json`, `generator.npz`, `discriminator.npz`, `judge.npz`; and the models that ship."""
 
 from __future__ import annotations
 
@@ -15,10 +15,12 @@ from stan_ct.models.config import ModelConfig, Storage
 if TYPE_CHECKING:
     import keras
 
+    from stan_ct.models.judge import Judge
     from stan_ct.networks.discriminator import Discriminator
     from stan_ct.networks.generator import Generator
 
 CONFIG = "config.json"
+JUDGE = "judge.npz"
 SHIPPED = Path(__file__).resolve().parent
 
 
@@ -95,6 +97,7 @@ def save_model(
     generator: Generator | None = None,
     discriminator: Discriminator | None = None,
     storage: Storage = "float32",
+    judge: Judge | None = None,
 ) -> None:
     """Writes a model folder; the same networks give the same bytes.
 
@@ -104,6 +107,7 @@ def save_model(
         generator: G; None for the classical baselines.
         discriminator: D; None for the classical baselines and `unet`.
         storage: Number type of the weights on disk; float16 halves their size.
+        judge: Judge of check 2; None for a model whose discriminator judges.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -111,6 +115,9 @@ def save_model(
         if network is not None:
             weights = {f"{i:03}": np.asarray(w, storage) for i, w in enumerate(network.get_weights())}
             np.savez(folder / f"{label}.npz", **weights)  # type: ignore[arg-type]  # NumPy types keywords as `allow_pickle`
+    (folder / JUDGE).unlink(missing_ok=True)
+    if judge is not None:
+        judge.save(folder / JUDGE)
     (folder / CONFIG).write_text(config.to_json())
 
 
@@ -147,6 +154,6 @@ def model_hash(folder: Path | str) -> str:
     """SHA-256 of a model's configuration and weights, with their names; other files beside them do not count."""
     digest = hashlib.sha256()
     for path in sorted(Path(folder).glob("*")):
-        if path.name in (CONFIG, "generator.npz", "discriminator.npz"):
+        if path.name in (CONFIG, "generator.npz", "discriminator.npz", JUDGE):
             digest.update(path.name.encode() + hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()

@@ -17,8 +17,6 @@ from scipy import fft, ndimage
 
 from stan_ct.patches.sampling import PATCH_SIZE
 
-JUDGE = "judge.npz"
-"""File name in a model folder."""
 RANGE = (-1024.0, 1500.0)
 """HU that are judged; what lies outside is clipped."""
 BANDS = 24
@@ -30,6 +28,8 @@ DETAIL_FLOOR = 4.0
 LATTICE_PERIODS = (2, 4, 8)
 NEIGHBOURS = (-5, -4, -3, 3, 4, 5)
 """Distances in bins, along both axes, of the frequencies to which a lattice's are compared."""
+LEAST_SPREAD = 0.01
+"""Standard deviation of a feature at least: all are logarithms, and a percent of power is nothing to reject a patch for."""
 SHRINKAGE = 0.05
 """Share of the identity in the correlation matrices, so that few patches suffice."""
 PASSED = 0.99
@@ -88,8 +88,8 @@ class Judge:
     def fit(cls, sources: np.ndarray, acceptable: Sequence[np.ndarray]) -> Judge:
         """Fits a judge to patches that must pass.
 
-        Limits are found on patches that were not fitted: first and second half of the patches, which in records belong to
-        different patients, judge each other.
+        Limits, one standard deviation at least, are found on patches that were not fitted: first and second half of the
+        patches, which in records belong to different patients, judge each other.
 
         Args:
             sources: (N, `PATCH_SIZE`, `PATCH_SIZE`) HU, as the network gets them.
@@ -109,21 +109,19 @@ class Judge:
             mean[group], scale[group], precision[group] = _fit(np.concatenate(kinds))
             first, second = (np.concatenate([k[part] for k in kinds]) for part in (np.s_[:half], np.s_[half:]))
             unseen = [_mahalanobis(second, *_fit(first)), _mahalanobis(first, *_fit(second))]
-            limit[group] = float(np.quantile(np.concatenate(unseen), PASSED)) * (LATTICE_MARGIN if group == "lattice" else 1.0)
+            found_limit = float(np.quantile(np.concatenate(unseen), PASSED))
+            limit[group] = max(found_limit, 1.0) * (LATTICE_MARGIN if group == "lattice" else 1.0)
         return cls(mean, scale, precision, limit)
 
-    def save(self, folder: Path | str) -> None:
-        """Writes `judge.npz` into a model folder."""
+    def save(self, path: Path | str) -> None:
+        """Writes a file of arrays, `.npz`."""
         arrays = {f"{name}_{group}": getattr(self, name)[group] for name in _FIELDS for group in GROUPS}
         arrays = {name: np.asarray(values, np.float64) for name, values in arrays.items()}
-        np.savez(Path(folder) / JUDGE, allow_pickle=False, **arrays)
+        np.savez(path, allow_pickle=False, **arrays)
 
     @classmethod
-    def load(cls, folder: Path | str) -> Judge | None:
-        """The judge of a model folder, or None if it has none."""
-        path = Path(folder) / JUDGE
-        if not path.is_file():
-            return None
+    def load(cls, path: Path | str) -> Judge:
+        """The judge of a file that :meth:`save` wrote."""
         with np.load(path) as stored:
             return cls(**{name: {group: stored[f"{name}_{group}"] for group in GROUPS} for name in _FIELDS})
 
@@ -149,7 +147,7 @@ def patch_features(sources: np.ndarray, outputs: np.ndarray) -> dict[str, np.nda
 
 def _features(source: np.ndarray, output: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     change = output - source
-    before, after, difference = (_log_spectrum(image) for image in (source, output, change))
+    before, after, difference = (log_spectrum(image) for image in (source, output, change))
     spectrum = np.concatenate([after - before, difference - before])
     detail = [
         np.log(_squares(image - ndimage.uniform_filter(image, 3), TILE).var(1) + DETAIL_FLOOR) for image in (output, source)
@@ -159,7 +157,7 @@ def _features(source: np.ndarray, output: np.ndarray) -> tuple[np.ndarray, np.nd
     return spectrum, np.array([texture.min(), texture.max(), texture.mean(), *moved]), _lattice(change)
 
 
-def _log_spectrum(image: np.ndarray) -> np.ndarray:
+def log_spectrum(image: np.ndarray) -> np.ndarray:
     """Natural logarithm of the mean power in each band, (`BANDS`,)."""
     power = np.abs(fft.rfft2((image - image.mean()) * _TAPER)) ** 2
     return np.log(np.bincount(_BAND, power.ravel(), BANDS) / _COUNT + 1.0)
@@ -181,7 +179,7 @@ def _squares(image: np.ndarray, side: int) -> np.ndarray:
 
 def _fit(features: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Mean, standard deviation and inverse shrunk correlation of features (N, F)."""
-    mean, scale = features.mean(0), features.std(0) + 1e-3
+    mean, scale = features.mean(0), np.maximum(features.std(0), LEAST_SPREAD)
     normal = (features - mean) / scale
     correlation = (1 - SHRINKAGE) * normal.T @ normal / len(normal) + SHRINKAGE * np.eye(len(mean))
     return mean, scale, np.linalg.inv(correlation)

@@ -118,9 +118,12 @@ def total_loss_d(terms: dict[str, Tensor], settings: LossSettings) -> Tensor:
 
 
 def total_loss_g(terms: dict[str, Tensor], settings: LossSettings) -> Tensor:
-    """L(G) = w L_adv(G) + lambda2 L_lat + lambda3 L1, Eq. 6, plus the texture loss if there is one."""
+    """L(G) = w L_adv(G) + lambda2 L_lat + lambda3 L1, Eq. 6, plus the texture loss if there is one.
+
+    w is `adversarial_weight` of the terms, if it is balanced step by step, else of the settings.
+    """
     total = (
-        settings.adversarial_weight * terms["adversarial_g"]
+        terms.get("adversarial_weight", settings.adversarial_weight) * terms["adversarial_g"]
         + settings.latent_weight * terms["latent"]
         + settings.l1_weight * terms["l1"]
     )

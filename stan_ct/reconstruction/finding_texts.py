@@ -74,7 +74,7 @@ FINDINGS = {
     "unqualified_patches": FindingText(
         "Tissue without a qualified patch",
         "%",
-        "For this fraction of the tissue the discriminator rejected every synthesized patch.",
+        "For this fraction of the tissue every synthesized patch was rejected: it is no plausible output for its source.",
         _LOOK,
     ),
     "implausible_hu": FindingText(

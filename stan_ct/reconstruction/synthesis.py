@@ -10,7 +10,8 @@ import tensorflow as tf
 from stan_ct.baselines.histogram import HistogramMatching
 from stan_ct.baselines.kernel_filter import KernelFilter
 from stan_ct.models.config import ModelConfig
-from stan_ct.models.folder import load_weights, read_config
+from stan_ct.models.folder import JUDGE, load_weights, read_config
+from stan_ct.models.judge import Judge
 from stan_ct.networks.discriminator import p_real
 from stan_ct.networks.precision import Precision, compute_dtype
 from stan_ct.reconstruction.pipeline import Synthesizer
@@ -20,7 +21,7 @@ BATCH_PIXELS = 16 * 256 * 256
 
 
 class NetworkSynthesizer:
-    """A trained generator, judged by its discriminator.
+    """A trained generator, whose patches are judged by the judge of its folder or, without one, by its discriminator.
 
     Args:
         folder: Model folder.
@@ -33,7 +34,8 @@ class NetworkSynthesizer:
         self.config = config
         self.generator = config.build_generator(dtype)
         load_weights(folder, "generator", self.generator)
-        self.discriminator = None if config.method == "unet" else config.build_discriminator(dtype)
+        self.judge = Judge.load(folder / JUDGE) if (folder / JUDGE).is_file() else None
+        self.discriminator = None if config.method == "unet" or self.judge else config.build_discriminator(dtype)
         if self.discriminator is not None:
             load_weights(folder, "discriminator", self.discriminator)
         self._run = tf.function(self._networks, input_signature=[tf.TensorSpec((None, None, None, 1), tf.float32)])
@@ -45,13 +47,15 @@ class NetworkSynthesizer:
     def __call__(self, patches: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(N, h, w) float32 HU, h and w multiples of 256 -> (N, h, w) float32 HU, and P(real), (N,) in [0, 1].
 
-        HU above the window, which networks do not see, pass by: what is standardized is their part inside it.
+        With a judge, its plausibility stands for P(real). HU above the window, which networks do not see, pass by: what is
+        standardized is their part inside it.
         """
         window, step = self.config.hu_window, max(1, BATCH_PIXELS // (patches.shape[1] * patches.shape[2]))
         gray = window.to_network(patches)[..., None]
         parts = [self._run(gray[i : i + step]) for i in range(0, len(gray), step)]
         synthesized, judged = (np.concatenate([part[k].numpy() for part in parts]) for k in (0, 1))
-        return window.to_hu(synthesized[..., 0]) + np.maximum(patches - window.high, 0), judged
+        standardized = window.to_hu(synthesized[..., 0]) + np.maximum(patches - window.high, 0)
+        return standardized, judged if self.judge is None else self.judge(patches, standardized)
 
     def _networks(self, gray: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         synthesized = tf.clip_by_value(self.generator(gray, training=False), -1.0, 1.0)

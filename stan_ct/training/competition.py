@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from stan_ct.ct.hounsfield import HUWindow
 from stan_ct.networks.config import LossSettings
-from stan_ct.networks.discriminator import Discriminator, p_real
+from stan_ct.networks.discriminator import Discriminator
 from stan_ct.networks.generator import Generator
 from stan_ct.networks.losses import (
     CLIP_VALUE,
@@ -23,6 +23,7 @@ from stan_ct.networks.losses import (
     mean_absolute,
     total_loss_d,
     total_loss_g,
+    verdicts,
 )
 from stan_ct.networks.texture_loss import texture_loss
 from stan_ct.training.phases import Phase
@@ -161,6 +162,9 @@ class Competition(keras.Model):
             }
             if self.loss_settings.lipschitz == "gradient_penalty":
                 terms["penalty"] = _mean(self._gradient_penalty(copy, source, target, s) for s in synthesized)
+            if self.loss_settings.lipschitz == "zero_centered":
+                at_synthesized = _mean(self._squared_gradient(copy, source, s) for s in synthesized)
+                terms["penalty"] = self._squared_gradient(copy, source, target) + at_synthesized
             total = total_loss_d(terms, self.loss_settings)
             scaled = optimizer.scale_loss(total) / _num_replicas()
         variables = network.trainable_variables
@@ -168,31 +172,44 @@ class Competition(keras.Model):
         if self.loss_settings.lipschitz == "clip":
             for variable in variables:
                 variable.assign(tf.clip_by_value(variable, -CLIP_VALUE, CLIP_VALUE))
+        judged = [verdicts(target_logits, each, self.loss_settings) for each in synthesized_logits]
         return {
             **terms,
             "total_d": total,
-            "p_real_target": tf.reduce_mean(p_real(target_logits)),
-            "p_real_synthesized": tf.stack([tf.reduce_mean(p_real(each)) for each in synthesized_logits]),  # (Gs,)
+            "p_real_target": tf.reduce_min([tf.reduce_mean(of_target) for of_target, _ in judged]),
+            "p_real_synthesized": tf.stack([tf.reduce_mean(of_synthesized) for _, of_synthesized in judged]),  # (Gs,)
         }
 
     def _train_g(self, copy: int, source: tf.Tensor, target: tf.Tensor) -> Logs:
-        network, optimizer = self.generators[copy], self.g_optimizers[copy]
-        with tf.GradientTape() as tape:
-            synthesized = self._masked(source, target, network(source, training=True))
+        network, optimizer, losses = self.generators[copy], self.g_optimizers[copy], self.loss_settings
+        target_logits = [self._target_logits(d, source, target) for d in range(len(self.discriminators))]
+        with tf.GradientTape(persistent=losses.adversarial_ratio > 0) as tape:
+            output = network(source, training=True)
+            synthesized = self._masked(source, target, output)
             logits = [self.judge(d, source, synthesized)[1] for d in range(len(self.discriminators))]
+            pairs = list(zip(target_logits, logits, strict=True))
             terms = {
-                "adversarial_g": _mean(adversarial_loss_g(each, self.loss_settings) for each in logits),
+                "adversarial_g": _mean(adversarial_loss_g(each, losses, of_target) for of_target, each in pairs),
                 "latent": self._latent_loss(network, target, synthesized),
                 "l1": mean_absolute(target, synthesized),
             }
-            if self.loss_settings.texture_weight:
+            if losses.texture_weight:
                 terms["texture"] = texture_loss(target, synthesized, self.hu_window)
-            total = total_loss_g(terms, self.loss_settings)
+            if losses.adversarial_ratio and logits:
+                with tape.stop_recording():
+                    terms["adversarial_weight"] = _balanced_weight(tape, output, terms, losses)
+            total = total_loss_g(terms, losses)
             scaled = optimizer.scale_loss(total) / _num_replicas()
         variables = network.trainable_variables
         optimizer.apply(tape.gradient(scaled, variables), variables)
-        judged = [tf.reduce_mean(p_real(each)) for each in logits]
+        judged = [tf.reduce_mean(verdicts(*pair, losses)[1]) for pair in pairs]
         return {**terms, "total_g": total, "p_real_synthesized": tf.stack(judged) if judged else tf.zeros((0,))}  # (Ds,)
+
+    def _target_logits(self, copy: int, source: tf.Tensor, target: tf.Tensor) -> tf.Tensor:
+        """Logits of the targets under one D; zeros unless the loss compares pairs."""
+        if self.loss_settings.adversarial != "relativistic":
+            return tf.zeros((1, 1, 1, 2))
+        return self.judge(copy, source, target)[1]
 
     def _latent_loss(self, network: Generator, target: tf.Tensor, synthesized: tf.Tensor) -> tf.Tensor:
         """L_lat; not computed without weight, since it costs two passes through the encoder."""
@@ -211,6 +228,28 @@ class Competition(keras.Model):
             value = tf.reduce_sum(critic(logits, self.loss_settings))
         norm = tf.sqrt(tf.reduce_sum(tape.gradient(value, between) ** 2, axis=(1, 2, 3)) + 1e-12)
         return tf.reduce_mean((norm - 1) ** 2)
+
+    def _squared_gradient(self, copy: int, source: tf.Tensor, patches: tf.Tensor) -> tf.Tensor:
+        """Mean ||grad f||^2 at patches: R1 at targets, R2 at synthesized ones.
+
+        Reference: Mescheder, Geiger, Nowozin: Which training methods for GANs do actually converge? ICML 2018.
+        """
+        with tf.GradientTape() as tape:
+            tape.watch(patches)
+            _, logits = self.judge(copy, source, patches, training=True)
+            value = tf.reduce_sum(critic(logits, self.loss_settings))
+        return tf.reduce_mean(tf.reduce_sum(tape.gradient(value, patches) ** 2, axis=(1, 2, 3)))
+
+
+def _balanced_weight(tape: tf.GradientTape, output: tf.Tensor, terms: Logs, losses: LossSettings) -> tf.Tensor:
+    """Weight at which the gradient of L_adv(G) at G's output has `adversarial_ratio` times the norm of that of L1.
+
+    It is a number to the gradient of G: as an adaptive weight it follows D's scale, which a fixed one cannot.
+
+    Reference: Esser, Rombach, Ommer: Taming transformers for high-resolution image synthesis, CVPR 2021, Eq. 7.
+    """
+    l1, adversarial = (tf.norm(tape.gradient(terms[name], output)) for name in ("l1", "adversarial_g"))
+    return tf.stop_gradient(losses.adversarial_ratio * losses.l1_weight * l1 / (adversarial + 1e-12))
 
 
 def _optimizers(

@@ -11,6 +11,7 @@ import numpy as np
 from tqdm import tqdm
 
 from stan_ct.training.history import Board, Table, history_columns, image_panel
+from stan_ct.training.quality import QUALITY
 from stan_ct.training.validation import Judgement
 
 SHOWN_EVERY = 20
@@ -41,10 +42,13 @@ class Display:
     ) -> None:
         self._scratch = tempfile.TemporaryDirectory()
         root, self._source = folder or Path(self._scratch.name), float(np.mean(list(source_errors.values())))
-        columns = {"history": history_columns(*networks), "validation": ["version", "step", "g", "error", *source_errors]}
+        columns = {
+            "history": history_columns(*networks),
+            "validation": ["version", "step", "g", "score", "error", *source_errors, *QUALITY],
+        }
         self._tables = {name: Table(root / f"{name}.csv", columns[name], rows[name]) for name in columns}
         if not rows["validation"]:
-            self._tables["validation"].write(version=0, step=0, g="source", error=self._source, **source_errors)
+            self._tables["validation"].write(version=0, step=0, g="source", score=1.0, error=self._source, **source_errors)
         self._board = Board(root / "tensorboard")
         self._bar = tqdm(total=1.0, bar_format="{percentage:3.0f} % |{bar:10}| {desc}", disable=None if folder else True)
         self._talks, self._batch_size, self._shown, self._said = folder is not None, batch_size, time.monotonic(), ""
@@ -106,19 +110,21 @@ class Display:
             step: Number of steps of G.
             minutes: Minutes of training.
             judged: Validation results by copy of G.
-            best: Lowest error before.
+            best: Lowest score before.
             busy: Fraction of the time spent in steps of the networks.
             patch: Source, output and target, (H, W) HU each.
         """
         for copy, judgement in judged.items():
-            self._tables["validation"].write(version=version, step=step, g=copy, error=judgement.error, **judgement.errors)
-            self._board.scalars(step, judgement.errors, f"validation/g{copy}/")
+            numbers = {"score": judgement.score, "error": judgement.error, **judgement.errors, **judgement.quality}
+            self._tables["validation"].write(version=version, step=step, g=copy, **numbers)
+            self._board.scalars(step, numbers, f"validation/g{copy}/")
         self._board.image(step, image_panel(*patch))
         errors = " ".join(f"{judgement.error:.4f}" for judgement in judged.values())
-        rank = "the best so far" if min(j.error for j in judged.values()) < best else f"best {best:.4f}"
+        scores = " ".join(f"{judgement.score:.3f}" for judgement in judged.values())
+        rank = "the best so far" if min(j.score for j in judged.values()) < best else f"best {best:.3f}"
         when = f"version {version}, step {step}, {minutes:.1f} min, {busy:.0%} of the loop in steps"
         if self._talks:
-            self._bar.write(f"{when}: validation error {errors}, {rank} (source {self._source:.4f})")
+            self._bar.write(f"{when}: validation error {errors} (source {self._source:.4f}), score {scores}, {rank}")
 
     def flush(self) -> None:
         """Puts all rows on the disk."""

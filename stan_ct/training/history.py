@@ -8,7 +8,18 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-TERMS = ("total_d", "adversarial_d", "feature", "penalty", "total_g", "adversarial_g", "latent", "l1", "texture")
+TERMS = (
+    "total_d",
+    "adversarial_d",
+    "feature",
+    "penalty",
+    "total_g",
+    "adversarial_g",
+    "adversarial_weight",
+    "latent",
+    "l1",
+    "texture",
+)
 PANELS = ((-1350.0, 150.0), (-160.0, 240.0))
 """Display windows of the image panel, (low, high) HU."""
 
@@ -48,10 +59,15 @@ class Table:
 
 
 def history_columns(generators: int, discriminators: int) -> list[str]:
-    """Columns of `history.csv`: D-phases fill the terms of D, G-phases those of G; `latent_validation` now and then."""
+    """Columns of `history.csv`: D-phases fill the terms of D, G-phases those of G; `latent_validation` now and then.
+
+    The last row of a phase tells how it `ended`, `won` or `gave_up`, and the accuracy of each D on validation patches: the
+    share of places where it orders the target above the output of each G.
+    """
     judged = [f"p_real_target_d{d}" for d in range(discriminators)]
     judged += [f"p_real_synthesized_d{d}_g{g}" for d in range(discriminators) for g in range(generators)]
-    return ["step", "phase", "phases", "attempt", "version", *TERMS, "latent_validation", *judged]
+    ordered = [f"accuracy_d{d}_g{g}" for d in range(discriminators) for g in range(generators)]
+    return ["step", "phase", "phases", "attempt", "version", "ended", *TERMS, "latent_validation", *judged, *ordered]
 
 
 def image_panel(source: np.ndarray, output: np.ndarray, target: np.ndarray) -> np.ndarray:

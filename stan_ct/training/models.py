@@ -38,8 +38,8 @@ def competition(settings: TrainSettings, config: ModelConfig) -> Competition:
     """Networks of equal architecture and different starts, compiled with losses and optimizers."""
     dtype = compute_dtype(settings.precision)
 
-    def optimizer(**average: Any) -> keras.optimizers.Optimizer:
-        adam = keras.optimizers.Adam(settings.learning_rate, beta_1=0.5, **average)
+    def optimizer(rate: float, **average: Any) -> keras.optimizers.Optimizer:
+        adam = keras.optimizers.Adam(rate, beta_1=0.5, **average)
         return keras.optimizers.LossScaleOptimizer(adam) if dtype == "mixed_float16" else adam
 
     number = settings.rules.num_copies
@@ -50,7 +50,8 @@ def competition(settings: TrainSettings, config: ModelConfig) -> Competition:
         _start_from(find_model(settings.init_model), config, generators, discriminators)
     model = Competition(generators, discriminators, settings.hu_window)
     average = {"use_ema": True, "ema_momentum": settings.ema} if settings.ema else {}
-    model.compile(settings.losses, d_optimizer=optimizer(), g_optimizer=optimizer(**average))
+    d_rate = settings.discriminator_learning_rate or settings.learning_rate
+    model.compile(settings.losses, optimizer(d_rate), optimizer(settings.learning_rate, **average))
     return model
 
 

@@ -29,6 +29,7 @@ class PhaseRules:
             others are its own states at the ends of its last phases (the authors' code).
         d_phase_steps: t_max, steps of one attempt at a D-phase; not in the paper.
         g_phase_steps: t_max of a G-phase.
+        warm_up_steps: t_max of the first D-phase, in which D starts from nothing; 0: as the others (ours).
         theta_d: D has won when P(real | x) > theta_d and P(real | G(x')) < 1 - theta_d for every G.
         theta_g: G has won when P(real | G(x')) > theta_g under every D.
         max_rollbacks: Number of times a copy that has not won is rolled back within one phase; not in the paper.
@@ -41,6 +42,7 @@ class PhaseRules:
     opponents: Opponents = option("population", help="Whether all N copies train, or one against its own past.")
     d_phase_steps: int = option(50, help="Steps of one attempt at a D-phase (t_max).", minimum=1)
     g_phase_steps: int = option(200, help="Steps of one attempt at a G-phase (t_max).", minimum=1)
+    warm_up_steps: int = option(0, help="Steps of one attempt at the first D-phase; 0: as at the others.", minimum=0)
     theta_d: float = option(
         0.99, help="D wins at P(real | target) above this and P(real | synthesized) below 1 minus this.", minimum=0, maximum=1
     )
@@ -51,8 +53,10 @@ class PhaseRules:
     def __post_init__(self) -> None:
         check(self)
 
-    def t_max(self, phase: Phase) -> int:
-        """Steps of one try."""
+    def t_max(self, phase: Phase, first: bool = False) -> int:
+        """Steps of one try at a phase; at the `first` of all D may have more."""
+        if first and phase == "d" and self.warm_up_steps:
+            return self.warm_up_steps
         return self.d_phase_steps if phase == "d" else self.g_phase_steps
 
     @property
@@ -124,9 +128,13 @@ class Referee:
             self._recent[copy].append([float(p) for p in seen])
         won = tuple(copy for copy in self.active if self._has_won(copy))
         self.active = tuple(copy for copy in self.active if copy not in won)
-        if self.active and self.step < self.rules.t_max(self.phase):
+        if self.active and self.step < self._t_max:
             return Verdict(won=won)
         return self._end_of_try(won)
+
+    @property
+    def _t_max(self) -> int:
+        return self.rules.t_max(self.phase, first=self.phases == 0)
 
     def score(self, copy: int) -> float:
         """Progress of a copy, in [0, 1]; 0 before its first step.
@@ -138,7 +146,7 @@ class Referee:
 
     def _has_won(self, copy: int) -> bool:
         theta = self.rules.theta_d if self.phase == "d" else self.rules.theta_g
-        enough = min(self.rules.averaging_batches, self.rules.t_max(self.phase))
+        enough = min(self.rules.averaging_batches, self._t_max)
         return len(self._recent[copy]) >= enough and self.score(copy) > theta
 
     def _end_of_try(self, won: tuple[int, ...]) -> Verdict:

@@ -25,11 +25,13 @@ class PhaseReferee(keras.callbacks.Callback):
     Attributes:
         referee: Follows P(real) and decides.
         snapshots: States kept for a rollback, by name: `start-0`, `best-1`.
+        verdict: What followed from the last step.
     """
 
     def __init__(self, rules: PhaseRules) -> None:
         super().__init__()
         self.rules = rules
+        self.verdict = Verdict()
         self.snapshots: dict[str, checkpoints.State] = {}
 
     def set_model(self, model: Competition) -> None:
@@ -52,7 +54,8 @@ class PhaseReferee(keras.callbacks.Callback):
     def on_train_batch_end(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
         """Observes P(real) in the logs of a step, and carries out what follows from it."""
         phase = self.referee.phase
-        self._carry_out(phase, self.referee.observe(*self._judgements(logs or {})))
+        self.verdict = self.referee.observe(*self._judgements(logs or {}))
+        self._carry_out(phase, self.verdict)
         self._hand_over()
 
     @property

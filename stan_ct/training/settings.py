@@ -36,6 +36,7 @@ class TrainSettings:
         losses: Weights and switches of Eqs. 1 - 6.
         batch_size: B, over all replicas.
         learning_rate: Learning rate of Adam.
+        discriminator_learning_rate: Learning rate of the Ds; 0 for that of the Gs.
         lr_schedule: `constant`, or `cosine`: the rate falls to 0 along half a cosine while the run uses up its epochs, steps or
             minutes, whichever ends first.
         ema: Momentum of the moving average of G's weights that is measured and saved in place of the weights; 0 for none.
@@ -61,6 +62,9 @@ class TrainSettings:
     use_front_end: bool = option(True, help="Sources pass the records' radial filter, if there is one, before the generator.")
     batch_size: int = option(8, help="Patches in a batch, over all GPUs.", minimum=1)
     learning_rate: float = option(3e-4, help="Learning rate of Adam.", minimum=0)
+    discriminator_learning_rate: float = option(
+        0.0, help="Learning rate of the discriminators; 0: as the generators.", minimum=0
+    )
     lr_schedule: Schedule = option("constant", help="Learning rate over the run: constant, or half a cosine down to 0.")
     max_epochs: int = option(100, help="Passes over the training patches, in G's steps.", minimum=1, may_change=True)
     max_steps: int = option(0, help="Stop after this many steps of G; 0: no limit.", minimum=0, may_change=True)

@@ -157,9 +157,13 @@ class _Run:
 
     def _set_learning_rate(self, used: float) -> None:
         """Half a cosine from the first step to the end of the run."""
-        rate = self.settings.learning_rate * (1 + math.cos(math.pi * used)) / 2
-        for optimizer in self.model.g_optimizers + self.model.d_optimizers:
-            optimizer.learning_rate = rate
+        settings, falling = self.settings, (1 + math.cos(math.pi * used)) / 2
+        for optimizers, rate in (
+            (self.model.g_optimizers, settings.learning_rate),
+            (self.model.d_optimizers, settings.discriminator_learning_rate or settings.learning_rate),
+        ):
+            for optimizer in optimizers:
+                optimizer.learning_rate = rate * falling
 
     def _agreed(self, wish: bool) -> bool:
         """Whether any process wishes so: all of them must make the same steps."""
@@ -178,6 +182,9 @@ class _Run:
         self.step += phase == "g"
         self._refuse_broken(phase, row)
         self.phases.on_train_batch_end(self.position, row)
+        marks["ended"] = self.phases.verdict.ended
+        if marks["ended"] and self.settings.competition == "alternating":
+            row |= self.validation.accuracy(self.model)
         self._show(marks, copy, row)
         self._loop += time.monotonic() - waited, in_step
         if self.version > version:

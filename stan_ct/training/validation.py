@@ -10,14 +10,18 @@ import numpy as np
 import tensorflow as tf
 
 from stan_ct.ct.hounsfield import HUWindow
-from stan_ct.networks.discriminator import p_real
+from stan_ct.networks.discriminator import critic_value
 from stan_ct.networks.generator import Generator
-from stan_ct.networks.losses import mask_to_target, mean_absolute
+from stan_ct.networks.losses import mask_to_target, mean_absolute, verdicts
 from stan_ct.patches.dataset import read_patches
 from stan_ct.training.competition import Competition
+from stan_ct.training.quality import Quality
 
 QC_QUANTILE = 0.01
 """Quantile of P(real) over G's validation outputs from which the QC threshold is extrapolated."""
+
+FLOORS = {"error": 0.001, "hu_rmse": 0.1, "spectrum_error": 0.01, "tissue_bias": 0.5}
+"""What is added to each part of the score and to its baseline, so that what is nothing on both sides compares as equal."""
 
 Errors = dict[str, float]
 Metric = Callable[[np.ndarray], Callable[[np.ndarray], Errors]]
@@ -36,15 +40,31 @@ class Judgement:
     Attributes:
         errors: Errors by name.
         p_real: P(real) under each D, (Ds, N).
+        outputs: Output patches, (N, 256, 256) HU.
+        quality: HU RMSE, error of the power spectrum, bias of tissues; see :mod:`stan_ct.training.quality`.
+        baseline: Mean error and quality of the sources, after the front end if there is one.
     """
 
     errors: Errors
     p_real: np.ndarray
+    outputs: np.ndarray
+    quality: Errors
+    baseline: Errors
 
     @property
     def error(self) -> float:
-        """Mean of the errors, by which versions are compared; infinite if one is undefined."""
+        """Mean of the errors; infinite if one is undefined."""
         return float(np.nan_to_num(np.mean(list(self.errors.values())), nan=np.inf))
+
+    @property
+    def score(self) -> float:
+        """Score by which versions are compared: mean of error and quality, each relative to the baseline's; 1 for the baseline.
+
+        By the errors of texture alone a version could win that is further from the target in HU than the filter in front of it.
+        """
+        found = {"error": self.error, **self.quality}
+        ratios = [(found[name] + floor) / (self.baseline[name] + floor) for name, floor in FLOORS.items()]
+        return float(np.mean(ratios)) if np.isfinite(self.error) else float("inf")
 
     @property
     def strictest(self) -> int:
@@ -77,6 +97,7 @@ class Validation:
     Attributes:
         source: (N, 256, 256, 1) float32 in [-1, 1].
         target: Same shape.
+        hu: Sources and targets, (N, 256, 256) HU each.
         source_errors: Errors of the source patches (after the front end, if there is one).
     """
 
@@ -95,35 +116,75 @@ class Validation:
         chosen = [pairs[int(i * step)] for i in range(int(len(pairs) / step))]
         self.source, self.target = (np.stack([pair[k] for pair in chosen]) for k in (0, 1))
         self.window, self._mask_losses = window, mask_losses
-        self._errors = metric(window.to_hu(self.target[..., 0]))
-        judged = mask_to_target(self.source, self.target, self.source, window) if mask_losses else self.source
-        self.source_errors = self._errors(window.to_hu(np.asarray(judged)[..., 0]))
+        self.hu = window.to_hu(self.source[..., 0]), window.to_hu(self.target[..., 0])
+        self._errors, self._quality = metric(self.hu[1]), Quality(self.hu[1])
+        masked = mask_to_target(self.source, self.target, self.source, window) if mask_losses else self.source
+        shown = window.to_hu(np.asarray(masked)[..., 0])
+        self.source_errors, source_quality = self._errors(shown), self._quality(shown)
+        self._baseline = {"error": float(np.mean(list(self.source_errors.values()))), **source_quality}
+
+    def of_source(self) -> Judgement:
+        """Result of a G that is the identity."""
+        quality = {name: value for name, value in self._baseline.items() if name != "error"}
+        return Judgement(self.source_errors, np.zeros((0, len(self.source))), self.hu[0], quality, self._baseline)
 
     def latent(self, model: Competition, batch: int = 4) -> float:
         """L_lat (Eq. 5) of the first G on one fixed batch, as in Fig. 5: it falls in G-phases and is constant in D-phases."""
         return float(_latent(model.generators[0], *(tf.constant(patches[:batch]) for patches in (self.source, self.target))))
 
+    def accuracy(self, model: Competition, limit: int = 48) -> dict[str, float]:
+        """Share of places where each D orders the target above the output of each G, `accuracy_d0_g0` and so on.
+
+        Args:
+            model: The copies.
+            limit: Number of validation patches, evenly spread, at most.
+        """
+        chosen = np.linspace(0, len(self.source) - 1, min(limit, len(self.source))).astype(int)
+        shares: dict[str, float] = {}
+        for g in range(len(model.generators)):
+            parts = np.array_split(chosen, -(-len(chosen) // 8))
+            ordered = np.concatenate([np.asarray(self._judged(model, g, part)[3]) for part in parts], axis=1)
+            shares |= {f"accuracy_d{d}_g{g}": float(share) for d, share in enumerate(ordered.mean(1))}
+        return shares
+
+    def _judged(self, model: Competition, copy: int, chosen: np.ndarray | slice) -> tuple[tf.Tensor, ...]:
+        """Output of one generator for some validation patches, and what each D makes of it, see `_judge`."""
+        source, target = (tf.constant(patches[chosen]) for patches in (self.source, self.target))
+        return _judge(model, copy, source, target, self.window, self._mask_losses)
+
     def __call__(self, model: Competition, copy: int, batch: int = 8) -> Judgement:
-        """Errors of one generator, and P(real) of its outputs under each D."""
-        made, judged = [], []
+        """Errors and quality of one generator, its outputs, and their P(real) under each D."""
+        outputs, masked, judged = [], [], []
         for i in range(0, len(self.source), batch):
-            source, target = (tf.constant(patches[i : i + batch]) for patches in (self.source, self.target))
-            patches, real = _judge(model, copy, source, target, self.window, self._mask_losses)
-            made.append(np.asarray(patches)[..., 0])
+            patches, shown, real, _ = self._judged(model, copy, slice(i, i + batch))
+            outputs.append(self.window.to_hu(np.asarray(patches)[..., 0]))
+            masked.append(self.window.to_hu(np.asarray(shown)[..., 0]))
             judged.append(np.asarray(real))
-        return Judgement(self._errors(self.window.to_hu(np.concatenate(made))), np.concatenate(judged, axis=1))
+        judged_hu = np.concatenate(masked)
+        return Judgement(
+            self._errors(judged_hu),
+            np.concatenate(judged, axis=1),
+            np.concatenate(outputs),
+            self._quality(judged_hu),
+            self._baseline,
+        )
 
 
 @tf.function
 def _judge(
     model: Competition, copy: int, source: tf.Tensor, target: tf.Tensor, window: HUWindow, mask_losses: bool
-) -> tuple[tf.Tensor, tf.Tensor]:
-    """Masked output of one generator, (B, 256, 256, 1), and its P(real) under each D, (Ds, B)."""
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Output and masked output of one generator, (B, 256, 256, 1); P(real), and 1 if the target is preferred, by D, (Ds, B)."""
     # Clipped as the pipeline does, which judges what can be written.
-    patches = tf.clip_by_value(model.generators[copy](source, training=False), -1.0, 1.0)
-    patches = mask_to_target(source, target, patches, window) if mask_losses else patches
-    real = [p_real(model.judge(d, source, patches)[1]) for d in range(len(model.discriminators))]
-    return patches, tf.stack(real) if real else tf.zeros((0, tf.shape(source)[0]))
+    output = tf.clip_by_value(model.generators[copy](source, training=False), -1.0, 1.0)
+    patches = mask_to_target(source, target, output, window) if mask_losses else output
+    nothing = tf.zeros((0, tf.shape(source)[0]))
+    if not model.discriminators:
+        return output, patches, nothing, nothing
+    logits = [(model.judge(d, source, target)[1], model.judge(d, source, patches)[1]) for d in range(len(model.discriminators))]
+    real = tf.stack([verdicts(of_target, made, model.loss_settings)[1] for of_target, made in logits])
+    ordered = tf.stack([tf.cast(critic_value(of_target) > critic_value(made), tf.float32) for of_target, made in logits])
+    return output, patches, real, ordered
 
 
 @tf.function

@@ -12,6 +12,7 @@ import numpy as np
 
 from stan_ct.models.config import ModelConfig
 from stan_ct.models.folder import save_model
+from stan_ct.models.judge import MIN_PATCHES, THRESHOLD, Judge
 from stan_ct.training import checkpoints
 from stan_ct.training.competition import Competition
 from stan_ct.training.display import Display
@@ -23,7 +24,8 @@ class Versions:
     """Measures versions of G, and keeps the best in the model folder.
 
     A version is the state of G at the end of a G-phase, or of the run. It is saved with the D it deceives least, of those it
-    trained against, and with a QC threshold that nearly all its validation outputs reach under that D.
+    trained against, and with the judge of check 2, fitted to its validation outputs and their targets; where there are too few
+    patches for one, with a QC threshold that nearly all its validation outputs reach under that D.
 
     Args:
         settings: Settings of the run.
@@ -33,7 +35,7 @@ class Versions:
         chief: Whether this process writes.
     Attributes:
         config: Configuration of the best version.
-        best: Validation error of the best version.
+        best: Score of the best version.
         best_number: Number of the best version; None before the first.
     """
 
@@ -56,8 +58,8 @@ class Versions:
     def keep_start(self) -> None:
         """Keeps an untrained residual G, the identity, as version 0: no model is worse on validation than its own input."""
         if self._settings.generator.residual and not self._settings.init_model:
-            judgement = Judgement(self._validation.source_errors, np.zeros((0, len(self._validation.source))))
-            if np.isfinite(judgement.error):
+            judgement = self._validation.of_source()
+            if np.isfinite(judgement.score):
                 self._keep_best(0, 0, judgement)
 
     def measure(self, number: int, display: Display, step: int, minutes: float, busy: float) -> None:
@@ -72,7 +74,7 @@ class Versions:
         """
         with self._averaged():
             judged = {copy: self._validation(self._model, copy) for copy in self._settings.rules.trainable}
-            copy = min(judged, key=lambda c: judged[c].error)
+            copy = min(judged, key=lambda c: judged[c].score)
             display.version(number, step, minutes, judged, self.best, busy, self._patch(copy))
             self._keep(number, copy, judged[copy])
 
@@ -83,20 +85,26 @@ class Versions:
         return tuple(window.to_hu(patch[0, ..., 0]) for patch in (source, output, self._validation.target[:1]))
 
     def _keep(self, number: int, copy: int, judgement: Judgement) -> None:
-        if judgement.error < self.best or self.best_number is None:  # the first in any case: a run leaves a model
+        if judgement.score < self.best or self.best_number is None:  # the first in any case: a run leaves a model
             self._keep_best(number, copy, judgement)
 
     def _keep_best(self, number: int, copy: int, judgement: Judgement) -> None:
-        self.best, self.best_number = judgement.error, number
+        self.best, self.best_number = judgement.score, number
         self.config = self._save(Path(self._settings.output_dir), copy, judgement)
 
     def _save(self, folder: Path, copy: int, judgement: Judgement) -> ModelConfig:
-        """Writes a G, the D it deceives least, and the threshold of the real/fake check."""
-        config = replace(self.config, qc_threshold=judgement.qc_threshold)
+        """Writes a G, the D it deceives least, and the judge, or threshold, of the real/fake check."""
+        judge = self._judge(judgement)
+        config = replace(self.config, qc_threshold=judgement.qc_threshold if judge is None else THRESHOLD)
         if self._chief:
             discriminator = self._model.discriminators[judgement.strictest] if self._model.discriminators else None
-            save_model(folder, config, self._model.generators[copy], discriminator, self._settings.storage)
+            save_model(folder, config, self._model.generators[copy], discriminator, self._settings.storage, judge)
         return config
+
+    def _judge(self, judgement: Judgement) -> Judge | None:
+        """A judge that takes targets and these outputs for acceptable; None with too few validation patches."""
+        source, target = self._validation.hu
+        return Judge.fit(source, [target, judgement.outputs]) if len(source) >= MIN_PATCHES else None
 
     @contextmanager
     def _averaged(self) -> Iterator[None]:

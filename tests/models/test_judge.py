@@ -8,7 +8,6 @@ from scipy import ndimage
 
 from stan_ct.models.judge import (
     GROUPS,
-    JUDGE,
     LATTICE_MARGIN,
     MIN_PATCHES,
     PASSED,
@@ -146,11 +145,10 @@ def test_a_larger_image_is_judged_by_its_worst_patch(judge):
 
 
 def test_a_judge_is_data(judge, tmp_path):
-    """Written and read again it judges the same; a folder without one has none."""
-    assert Judge.load(tmp_path) is None
-    judge.save(tmp_path)
-    again = Judge.load(tmp_path)
-    assert (tmp_path / JUDGE).stat().st_size < 100_000
+    """Written and read again it judges the same."""
+    judge.save(tmp_path / "judge.npz")
+    again = Judge.load(tmp_path / "judge.npz")
+    assert (tmp_path / "judge.npz").stat().st_size < 100_000
     np.testing.assert_array_equal(again(UNSEEN["source"], UNSEEN["output"]), judge(UNSEEN["source"], UNSEEN["output"]))
 
 

@@ -24,6 +24,7 @@ from stan_ct.models.folder import (
     save_model,
     shipped_models,
 )
+from stan_ct.models.judge import Judge
 from stan_ct.networks.config import DiscriminatorConfig, GeneratorConfig
 
 FILTERS = FrontEnd(
@@ -108,9 +109,10 @@ def test_same_bytes(folder, tmp_path, networks, monkeypatch):
     assert len(model_hash(folder)) == 64
 
 
-@pytest.mark.parametrize("name", ["config.json", "generator.npz", "discriminator.npz"])
+@pytest.mark.parametrize("name", ["config.json", "generator.npz", "discriminator.npz", "judge.npz"])
 def test_hash_covers_every_file(folder, name):
     """One byte more in any file of the model, or the file gone, is another hash; a log beside them is not."""
+    (folder / "judge.npz").touch()
     before = model_hash(folder)
     (folder / "history.csv").write_text("step\n")
     assert model_hash(folder) == before
@@ -119,6 +121,16 @@ def test_hash_covers_every_file(folder, name):
     longer = model_hash(folder)
     (folder / name).unlink()
     assert len({before, longer, model_hash(folder)}) == 3
+
+
+def test_judge_goes_with_its_model(folder, networks):
+    """A judge is saved beside the networks; a model saved over it without one does not keep the old judge."""
+    source = np.random.default_rng(0).normal(0, 30, (40, 256, 256))
+    judge = Judge.fit(source, [1.5 * source])
+    save_model(folder, CONFIG, *networks, judge=judge)
+    assert Judge.load(folder / "judge.npz").limit == judge.limit
+    save_model(folder, CONFIG, *networks)
+    assert not (folder / "judge.npz").exists()
 
 
 def test_hash_covers_names(folder):

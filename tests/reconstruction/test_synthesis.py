@@ -4,6 +4,7 @@ import numpy as np
 
 from stan_ct.models.config import ModelConfig
 from stan_ct.models.folder import save_model
+from stan_ct.models.judge import THRESHOLD, Judge
 from stan_ct.networks.config import GeneratorConfig
 from stan_ct.reconstruction.synthesis import load_synthesizer
 
@@ -16,3 +17,18 @@ def test_what_the_window_does_not_hold_passes_by(tmp_path):
     made, p_real = load_synthesizer(tmp_path, "float32")(patches)
     np.testing.assert_allclose(made, np.maximum(patches, -1024), atol=0.01)
     assert p_real.tolist() == [1, 1]
+
+
+def test_the_judge_of_a_model_judges_its_patches(tmp_path):
+    """Where the folder holds a judge, P(real) is its plausibility of output and source, and no discriminator is needed."""
+    rng = np.random.default_rng(0)
+    sources = rng.normal(0, 40, (60, 256, 256)) * rng.uniform(0.8, 1.2, (60, 1, 1))
+    kept = Judge.fit(sources, [sources])
+    changed = Judge.fit(sources, [1.2 * sources])
+    patches = (rng.normal(0, 40, (3, 256, 256)) * 1.1).astype(np.float32)
+    config = ModelConfig("identity", "stan_ct", "SOFT", "SHARP", True, generator=GeneratorConfig(base_filters=1))
+    for judge, expected in ((kept, True), (changed, False)):
+        save_model(tmp_path, config, config.build_generator(), judge=judge)
+        made, plausible = load_synthesizer(tmp_path, "float32")(patches)
+        np.testing.assert_allclose(plausible, judge(patches, made))
+        assert ((plausible >= THRESHOLD) == expected).all()

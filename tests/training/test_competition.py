@@ -21,6 +21,14 @@ from stan_ct.training.competition import Competition
 ROOT = Path(__file__).parents[2]
 RATE = 0.05
 PAPER = {"adversarial": "wgan", "adversarial_weight": 0.01, "texture_weight": 0.0, "mask_losses": False}
+RELATIVISTIC = {
+    "adversarial": "relativistic",
+    "adversarial_ratio": 3.0,
+    "lipschitz": "zero_centered",
+    "penalty_weight": 0.01,
+    "feature_weight": 0.0,
+    "latent_weight": 0.0,
+}
 NOTHING = {"adversarial_weight": 0.0, "feature_weight": 0.0, "latent_weight": 0.0, "l1_weight": 0.0, "lipschitz": "none"}
 
 
@@ -88,7 +96,9 @@ def assert_updated(variables, expected, before):
         np.testing.assert_allclose(variable, value, rtol=0, atol=1e-3 * change + 1e-7)
 
 
-@pytest.mark.parametrize("lipschitz", [{"spectral": True}, {"lipschitz": "gradient_penalty"}, {"lipschitz": "clip"}])
+@pytest.mark.parametrize(
+    "lipschitz", [{"spectral": True}, {"lipschitz": "gradient_penalty"}, {"lipschitz": "clip"}, RELATIVISTIC]
+)
 @pytest.mark.parametrize("side", ["d", "g"])
 def test_each_step_trains_its_active_copies(lipschitz, side):
     """A step changes every kernel and the slots of the copies asked for; all else stays bit-identical, spectral vectors too."""
@@ -496,3 +506,63 @@ def test_two_replicas():
     assert moved > 1e-4
     assert apart < 1e-3 * moved
     assert among == 0
+
+
+def values(discriminator, x):
+    """f of each patch, (B,)."""
+    logits = discriminator(x)[1]
+    return tf.reduce_mean(logits[..., 1] - logits[..., 0], axis=(1, 2))
+
+
+def test_relativistic_d_step_by_hand():
+    """D descends mean ln(1 + exp(f(G(x')) - f(x))) + w (R1 + R2), patch by patch in pairs of the same place."""
+    model = competition(**RELATIVISTIC)
+    (g,), (d,) = model.generators, model.discriminators
+    made = g(SOURCE)
+
+    def loss():
+        squares = []
+        for patches_ in (TARGET, made):
+            with tf.GradientTape() as tape:
+                tape.watch(patches_)
+                total = tf.reduce_sum(values(d, patches_))
+            squares.append(tf.reduce_mean(tf.reduce_sum(tape.gradient(total, patches_) ** 2, axis=(1, 2, 3))))
+        paired = tf.reduce_mean(tf.math.log(1 + tf.exp(values(d, made) - values(d, TARGET))))
+        return paired + 0.01 * (squares[0] + squares[1])
+
+    before = [w.numpy() for w in d.trainable_variables]
+    value, expected = descended(d.trainable_variables, loss)
+    won = np.mean(1 / (1 + np.exp(np.asarray(values(d, made) - values(d, TARGET)))))
+    logs = model.d_step(SOURCE, TARGET)
+    assert_updated(d.trainable_variables, expected, before)
+    assert float(logs["total_d"]) == pytest.approx(value, rel=1e-4)
+    assert float(logs["p_real_target"][0]) == pytest.approx(won, rel=1e-4)
+    assert float(logs["p_real_synthesized"][0, 0]) == pytest.approx(1 - won, rel=1e-4)
+
+
+def test_relativistic_g_step_by_hand():
+    """G descends L1 + w L_adv(G), where w makes the gradient of L_adv(G) at G's output three times as long as that of L1."""
+    model = competition(**RELATIVISTIC)
+    (g,), (d,) = model.generators, model.discriminators
+
+    def terms(made):
+        paired = tf.reduce_mean(tf.math.log(1 + tf.exp(values(d, TARGET) - values(d, made))))
+        return paired, tf.reduce_mean(tf.abs(made - TARGET))
+
+    made = g(SOURCE)
+    with tf.GradientTape(persistent=True) as tape:
+        tape.watch(made)
+        paired, l1 = terms(made)
+    lengths = [float(tf.norm(tape.gradient(term, made))) for term in (paired, l1)]
+    weight = 3 * lengths[1] / lengths[0]
+
+    def loss():
+        paired, l1 = terms(g(SOURCE))
+        return l1 + weight * paired
+
+    before = [w.numpy() for w in g.trainable_variables]
+    value, expected = descended(g.trainable_variables, loss)
+    logs = model.g_step(SOURCE, TARGET)
+    assert_updated(g.trainable_variables, expected, before)
+    assert float(logs["adversarial_weight"]) == pytest.approx(weight, rel=1e-3)
+    assert float(logs["total_g"]) == pytest.approx(value, rel=1e-3)

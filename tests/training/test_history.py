@@ -63,10 +63,11 @@ def test_flush(tmp_path):
 
 
 def test_history_columns():
-    """One column for every term, and P(real) of targets by D, of synthesized patches by D and G."""
+    """One column for every term, P(real) of targets by D, of synthesized patches by D and G, and accuracy by D and G."""
     assert history_columns(2, 1) == [
-        *("step", "phase", "phases", "attempt", "version", *TERMS, "latent_validation"),
+        *("step", "phase", "phases", "attempt", "version", "ended", *TERMS, "latent_validation"),
         *("p_real_target_d0", "p_real_synthesized_d0_g0", "p_real_synthesized_d0_g1"),
+        *("accuracy_d0_g0", "accuracy_d0_g1"),
     ]
     assert history_columns(2, 0)[-1] == "latent_validation"
 

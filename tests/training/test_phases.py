@@ -89,6 +89,15 @@ def test_average_longer_than_the_phase():
     assert (made, verdict) == (5, Verdict(won=(0,), ended="won"))
 
 
+def test_the_first_d_phase_may_be_longer():
+    """D starts from nothing: `warm_up_steps` are the t_max of the first D-phase, rollback included, and of no other."""
+    rules = replace(ONE, warm_up_steps=7, d_phase_steps=3, g_phase_steps=2, max_rollbacks=1)
+    referee = Referee(rules)
+    assert [until_the_end(referee, [0.0])[0] for _ in range(4)] == [14, 4, 6, 4]
+    won = Referee(replace(rules, averaging_batches=20))
+    assert until_the_end(won, [1.0])[0] == 7
+
+
 @pytest.mark.parametrize(
     ("target", "synthesized", "won"),
     [(0.95, 0.05, True), (0.89, 0.05, False), (0.95, 0.11, False), (0.05, 0.95, False), (0.9, 0.05, False)],

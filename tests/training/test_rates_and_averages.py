@@ -73,6 +73,15 @@ def test_learning_rate_falls_along_a_cosine(records, tmp_path, monkeypatch):
     np.testing.assert_allclose(rates(records, tmp_path / "stays", monkeypatch, learning_rate=1e-3), 1e-3)
 
 
+def test_discriminators_may_have_a_rate_of_their_own(records, tmp_path, monkeypatch):
+    """Both fall along the same cosine from where they start; without a rate of its own D has G's."""
+    chosen = {"method": "stan_ct", "phases": RULES, "learning_rate": 1e-2, "lr_schedule": "cosine"}
+    seen = rates(records, tmp_path / "own", monkeypatch, discriminator_learning_rate=0.1, **chosen)
+    assert seen[0] == pytest.approx([1e-2, 0.1])
+    for g, d in seen:
+        assert d == pytest.approx(10 * g)
+
+
 def test_learning_rate_falls_with_the_minutes(records, tmp_path, monkeypatch):
     """Where minutes end the run, the rate goes by them: small from the first step on if the time is nearly over."""
     late = {"lr_schedule": "cosine", "max_epochs": 1, "max_minutes": 30.0, "learning_rate": 1e-3}

@@ -684,6 +684,19 @@ def test_fine_tuning_needs_the_same_kind_of_networks(records, model, tmp_path):
         train(settings(records, tmp_path / "b", init_model="nothing"))
 
 
+def test_phases_tell_how_they_ended(records, tmp_path):
+    """The last row of each phase says who won or gave up, and how well D orders validation patches then; other rows do not."""
+    rules = replace(RULES, theta_d=0.0, theta_g=1.0)  # D wins at once, G never
+    paired = replace(PAPER, adversarial="relativistic", lipschitz="zero_centered", adversarial_ratio=2.0)
+    train(settings(records, tmp_path, phases=rules, losses=paired, max_epochs=2, discriminator_learning_rate=1e-3))
+    rows = table(tmp_path)
+    ends = [(row["phase"], row["ended"]) for row in rows if row["ended"]]
+    assert ends[:4] == [("d", "won"), ("g", "gave_up"), ("d", "won"), ("g", "gave_up")]
+    for row in rows:
+        assert (row["accuracy_d0_g0"] in ("0", "0.25", "0.5", "0.75", "1")) == bool(row["ended"])
+        assert bool(row["adversarial_weight"]) == (row["phase"] == "g")
+
+
 def test_max_steps(records, tmp_path):
     """Training ends after so many steps of G."""
     train(settings(records, tmp_path, max_steps=3, max_epochs=50))

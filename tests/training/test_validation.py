@@ -1,14 +1,14 @@
 """What decides which G is best, and the threshold that goes with it."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from stan_ct.ct.hounsfield import HUWindow
-from stan_ct.networks.config import DiscriminatorConfig, GeneratorConfig
+from stan_ct.networks.config import DiscriminatorConfig, GeneratorConfig, LossSettings
 from stan_ct.networks.discriminator import build_discriminator
 from stan_ct.networks.generator import build_generator
 from stan_ct.training.competition import Competition
@@ -24,6 +24,16 @@ class Played:
     generators: list[Callable]
     discriminators: list
     judge: Callable
+    loss_settings: LossSettings = field(default_factory=LossSettings)
+
+
+BASELINE = {"error": 0.4, "hu_rmse": 20.0, "spectrum_error": 0.2, "tissue_bias": 1.0}
+
+
+def result(errors, p_real, **quality):
+    """A result whose quality is the baseline's but for what is given."""
+    same = {name: value for name, value in BASELINE.items() if name != "error"}
+    return Judgement(errors, p_real, np.zeros((0, 256, 256)), same | quality, BASELINE)
 
 
 def test_absolute_error():
@@ -39,7 +49,7 @@ def test_judgement():
     The threshold is twice as far below the median as the 1 % quantile: 0.3 - 2 x 0.098.
     """
     strict = np.linspace(0.2, 0.4, 101)
-    judgement = Judgement({"contrast": 0.1, "energy": 0.4}, np.stack([np.full(101, 0.9), strict, strict + 0.01]))
+    judgement = result({"contrast": 0.1, "energy": 0.4}, np.stack([np.full(101, 0.9), strict, strict + 0.01]))
     assert judgement.error == pytest.approx(0.25)
     assert judgement.strictest == 1
     assert judgement.qc_threshold == pytest.approx(0.104)
@@ -47,8 +57,51 @@ def test_judgement():
 
 def test_judgement_without_opponents():
     """Without a D nobody is rejected."""
-    judgement = Judgement({"mae": 3.0}, np.zeros((0, 5)))
+    judgement = result({"mae": 3.0}, np.zeros((0, 5)))
     assert (judgement.error, judgement.strictest, judgement.qc_threshold) == (3.0, 0, 0.0)
+
+
+def test_score_by_hand():
+    """Half the error, with the rest the baseline's: (.201 / .401 + 3) / 4; a bias of 2.5 HU in place of 1: (3 + 2) / 4 + ..."""
+    nobody = np.zeros((0, 5))
+    assert result({"a": 0.4}, nobody).score == pytest.approx(1)
+    assert result({"a": 0.2}, nobody).score == pytest.approx((0.201 / 0.401 + 3) / 4)
+    assert result({"a": 0.4}, nobody, tissue_bias=2.5).score == pytest.approx((3 + 2) / 4)
+    assert result({"a": 0.4}, nobody, hu_rmse=30.0).score == pytest.approx((30.1 / 20.1 + 3) / 4)
+    assert result({"a": 0.4}, nobody, spectrum_error=0.095).score == pytest.approx((0.5 + 3) / 4)
+    assert result({"a": np.nan}, nobody).score == np.inf
+
+
+def test_a_version_far_from_the_target_loses():
+    """Texture that is a little better does not make up for twice the HU error."""
+    nobody = np.zeros((0, 5))
+    assert result({"a": 0.1}, nobody, hu_rmse=40.0).score > result({"a": 0.2}, nobody).score
+
+
+def test_accuracy_is_the_share_of_places_where_d_prefers_the_target(numbered):
+    """A D that likes what is bright and one that likes what is dark, against outputs of 1500 and -1024 HU: right or wrong."""
+
+    def bright(patches, training=False):
+        return None, tf.stack([0 * patches[:, ::8, ::8, 0], patches[:, ::8, ::8, 0]], -1)
+
+    def dark(patches, training=False):
+        return None, tf.stack([patches[:, ::8, ::8, 0], 0 * patches[:, ::8, ::8, 0]], -1)
+
+    generators = [lambda x, training: x * 0 + 1.0, lambda x, training: x * 0 - 1.0]
+    judges = [bright, dark]
+    model = Played(generators, judges, lambda d, source, patches, training=False: judges[d](patches))
+    validation = Validation(numbered, WINDOW, 0)
+    expected = {"accuracy_d0_g0": 0.0, "accuracy_d1_g0": 1.0, "accuracy_d0_g1": 1.0, "accuracy_d1_g1": 0.0}
+    assert validation.accuracy(model) == expected
+
+
+def test_source_is_the_baseline(numbered):
+    """Of the source the score is 1, and its outputs are itself."""
+    validation = Validation(numbered, WINDOW, 0)
+    start = validation.of_source()
+    assert start.score == pytest.approx(1)
+    np.testing.assert_array_equal(start.outputs, validation.hu[0])
+    assert start.quality["hu_rmse"] == pytest.approx(np.sqrt(np.mean((validation.hu[0] - validation.hu[1]) ** 2)), rel=1e-4)
 
 
 @pytest.mark.parametrize(

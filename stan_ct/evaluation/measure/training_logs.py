@@ -9,13 +9,15 @@ from pathlib import Path
 
 import numpy as np
 
+OTHER = ("version", "step", "g", "score", "error", "hu_rmse", "spectrum_error", "tissue_bias")
+"""Columns of `validation.csv` that are no errors of features; logs of earlier versions lack some."""
 SOURCE = "source"
 """Value of column `g` in the row with the errors of the source itself."""
 
 
 @dataclass(frozen=True)
 class VersionErrors:
-    """Errors of the versions of G, ascending; of several copies of G, the one with the least mean error.
+    """Errors of the versions of G, ascending; of several copies of G, the one with the least score.
 
     Attributes:
         versions: Version numbers, (V,) int.
@@ -59,11 +61,12 @@ def read_validation(path: Path | str) -> VersionErrors:
         OSError: If the file cannot be read.
     """
     columns, rows = _read(path, ("version", "step", "g", "error"))
-    features = [name for name in columns if name not in ("version", "step", "g", "error")]
+    features = [name for name in columns if name not in OTHER]
     best: dict[int, dict[str, str]] = {}
     for row in (row for row in rows if row["g"] != SOURCE):
         version = int(row["version"])
-        if version not in best or float(row["error"]) < float(best[version]["error"]):
+        ranked = "score" if "score" in columns else "error"
+        if version not in best or float(row[ranked]) < float(best[version][ranked]):
             best[version] = row
     if not best:
         raise ValueError(f"{path}: no version of G was measured yet")

@@ -9,7 +9,7 @@ SCALE ?= smoke
 help: ## Show what can be made
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
 
-demo: $(READY) ## Standardize a real CT with the model that ships
+demo: $(READY) ## Standardize a CT with a model that ships; show the report
 	@$(BIN)/python data/demo.py
 
 test: $(READY) ## Run the fast tests
@@ -21,11 +21,8 @@ test-slow: $(READY) ## Run the tests that take minutes
 reproduce: $(READY) ## Repeat the paper's experiment; SCALE=smoke, laptop or paper
 	@$(BIN)/python benchmarks/reproduce.py --scale=$(SCALE) --output_dir=reproduction/$(SCALE)
 
-lint: $(READY) ## Check style
-	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
-
-types: $(READY) ## Check types
-	@$(BIN)/mypy
+lint: $(READY) ## Check style and types
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 
 install: $(READY) ## Set up .venv
 
@@ -43,4 +40,4 @@ $(READY): setup.py pyproject.toml
 	@touch $(READY)
 	@echo "Ready."
 
-.PHONY: help demo test test-slow reproduce lint types install clean
+.PHONY: help demo test test-slow reproduce lint install clean

@@ -31,7 +31,7 @@ PRESETS = {
     "GANai": "ganai",
     "STAN-CT without L_lat": "stan_ct_no_lat",
     "STAN-CT without L_feat": "stan_ct_no_feat",
-    "STAN-CT": "paper",
+    "STAN-CT": "authors",
     "STAN-CT with front end": "default",
 }
 """Row of Table 1 -> its flagfile."""

@@ -30,6 +30,7 @@ class Display:
         source_errors: Errors of the validation sources, the first row of `validation.csv`.
         rows: Number of rows to keep of each table.
         batch_size: Number of patches in a step.
+        source_quality: Quality of the validation sources.
     """
 
     def __init__(
@@ -39,6 +40,7 @@ class Display:
         source_errors: dict[str, float],
         rows: dict[str, int],
         batch_size: int,
+        source_quality: dict[str, float] | None = None,
     ) -> None:
         self._scratch = tempfile.TemporaryDirectory()
         root, self._source = folder or Path(self._scratch.name), float(np.mean(list(source_errors.values())))
@@ -48,7 +50,9 @@ class Display:
         }
         self._tables = {name: Table(root / f"{name}.csv", columns[name], rows[name]) for name in columns}
         if not rows["validation"]:
-            self._tables["validation"].write(version=0, step=0, g="source", score=1.0, error=self._source, **source_errors)
+            self._tables["validation"].write(
+                version=0, step=0, g="source", score=1.0, error=self._source, **source_errors, **(source_quality or {})
+            )
         self._board = Board(root / "tensorboard")
         self._bar = tqdm(total=1.0, bar_format="{percentage:3.0f} % |{bar:10}| {desc}", disable=None if folder else True)
         self._talks, self._batch_size, self._shown, self._said = folder is not None, batch_size, time.monotonic(), ""

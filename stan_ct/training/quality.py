@@ -29,7 +29,7 @@ class Quality:
 
     def __init__(self, target: np.ndarray) -> None:
         self._target, self._mask = target, soft_tissue_mask(target)
-        self._spectrum = self._log_power(target)
+        self._spectrum = self._power(target)
         smooth = ndimage.uniform_filter(target, (0, SMOOTHING, SMOOTHING))
         masks = ((smooth >= low) & (smooth <= high) for low, high in TISSUES.values())
         self._tissues = [mask for mask in masks if mask.sum() >= MIN_TISSUE]
@@ -41,7 +41,7 @@ class Quality:
             output: (N, 256, 256) HU.
         Returns:
             hu_rmse: Root mean square of output - target over the target's soft tissue, HU.
-            spectrum_error: Mean absolute logarithm of the ratio of their power, over the bands of noise and fine detail.
+            spectrum_error: Absolute difference of their power spectra over the power of the target, in the bands of detail.
             tissue_bias: Largest absolute mean of output - target over the pixels of a tissue, HU.
         """
         difference = output - self._target
@@ -49,12 +49,12 @@ class Quality:
         biases = [abs(float(np.mean(difference, where=mask, dtype=np.float64))) for mask in self._tissues]
         return {
             "hu_rmse": float(np.sqrt(np.mean(squares, where=self._mask))) if self._mask.any() else 0.0,
-            "spectrum_error": float(np.mean(np.abs(self._log_power(output) - self._spectrum))),
+            "spectrum_error": float(np.abs(self._power(output) - self._spectrum).sum() / self._spectrum.sum()),
             "tissue_bias": max(biases, default=0.0),
         }
 
     @staticmethod
-    def _log_power(patches: np.ndarray) -> np.ndarray:
-        """Logarithm of the mean power of all patches in each band of fine detail."""
+    def _power(patches: np.ndarray) -> np.ndarray:
+        """Power of all patches in each band of noise and detail, whose number of frequencies grows with their radius."""
         power = np.mean([np.exp(log_spectrum(patch)) for patch in patches], axis=0)
-        return np.log(power[LOWEST_BAND:])
+        return (power * np.arange(0.5, len(power)))[LOWEST_BAND:]

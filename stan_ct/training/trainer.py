@@ -117,7 +117,8 @@ class _Run:
         source = (self.strategy, settings.records_dir, settings.hu_window, settings.batch_size, settings.seed)
         stream = Stream(*source, self.position, filtered)
         networks, folder = (len(self.model.generators), len(self.model.discriminators)), self.folder if self.chief else None
-        self.display = Display(folder, networks, self.validation.source_errors, self._rows, settings.batch_size)
+        start = self.validation.of_source()
+        self.display = Display(folder, networks, start.errors, self._rows, settings.batch_size, start.quality)
         self._saved_at, before, started = time.monotonic(), self.seconds, time.monotonic()
         try:
             with Signals() as signals:
@@ -183,7 +184,7 @@ class _Run:
         self._refuse_broken(phase, row)
         self.phases.on_train_batch_end(self.position, row)
         marks["ended"] = self.phases.verdict.ended
-        if marks["ended"] and self.settings.competition == "alternating":
+        if marks["ended"] and (self.settings.competition == "alternating" or self.version > version):
             row |= self.validation.accuracy(self.model)
         self._show(marks, copy, row)
         self._loop += time.monotonic() - waited, in_step

@@ -1,12 +1,15 @@
-"""`make demo`: standardizes real CT, and a simulated patient of whom the truth is known.
+"""`make demo`: standardizes CT with the models that ship, and shows what the output is worth.
 
-1. The real CT slice that pydicom carries. The model that ships was not made for its kernel and says so; it is allowed to go on.
-2. Where it is at hand, a real chest series, Philips kernel B -> L, with the model that was made for it.
-3. A simulated patient, BR40 -> BL64: since the same raw data give BL64 too, the errors are printed.
+1. A real chest series, Philips kernel B -> L, where one is at hand.
+2. A simulated chest, BR40 -> BL64: its raw data give BL64 too, so that the remaining error is measured.
+3. A real slice that no model was made for: it is refused, with the reason.
 
-Exit code: that of the first script that fails.
+Exit code: 0 if the first two succeed and the third is refused.
 """
 
+from __future__ import annotations
+
+import shlex
 import shutil
 import subprocess
 import sys
@@ -16,72 +19,74 @@ from pydicom.data import get_testdata_file
 
 HERE = Path(__file__).resolve().parent.parent
 OUTPUT = HERE / "demo_output"
+REAL_CT = HERE / ".ct"
 UNPACK = HERE.parent / "shared" / "unpack-ct.sh"
 SEED, SLICES = 900_000, 8
-"""Of the simulated patient; no model that ships was trained on this seed."""
+"""Seed, on which no model that ships was trained, and slices of the simulated chest."""
+NOTHING_STANDARDIZED = 3
+"""Exit code of `stan-ct reconstruct` if every series was refused."""
 
 
-def script(name: str, **flags: object) -> int:
-    """Runs a script of this repository with flags; returns its exit code."""
-    arguments = [f"--{flag}={value}" for flag, value in flags.items()]
-    return subprocess.run([sys.executable, HERE / name, *arguments], check=False).returncode
+def stan_ct(command: str, **flags: object) -> int:
+    """Prints and runs a command of `stan-ct`; returns its exit code."""
+    arguments = [command, *(f"--{flag}={value}" for flag, value in flags.items())]
+    print(f"$ stan-ct {shlex.join(map(_shown, arguments))}", flush=True)
+    return subprocess.run([sys.executable, "-m", "stan_ct", *arguments], check=False, cwd=HERE).returncode
 
 
-def ge_slice() -> int:
-    """A real slice of another scanner than the model was made for."""
-    source, out = OUTPUT / "ge_slice", OUTPUT / "ge_output"
+def real_chest() -> int:
+    """A real chest in the protocol of a model, where one is at hand."""
+    source, out = REAL_CT / "ct" / "pair_philips_5mm" / "kernel_B", OUTPUT / "real_chest"
+    if not (REAL_CT / "ct" / ".complete").exists() and UNPACK.exists():
+        subprocess.run([UNPACK, REAL_CT], check=True, stdout=subprocess.DEVNULL)
+    if not source.exists():
+        print("No real chest CT is at hand, so a simulated one is standardized.\n")
+        return 0
+    print("A real chest: Philips, 36 slices of 5 mm, kernel B (Lung-PET-CT-Dx A0001, CC BY 4.0)")
+    return stan_ct("reconstruct", input_dir=source, output_dir=out) or opened(out / "report.html")
+
+
+def simulated_chest() -> int:
+    """A simulated chest in two kernels: standardizes one, and measures how far it is from the other."""
+    patients, out, errors = (OUTPUT / "simulated_chest" / name for name in ("patients", "output", "errors"))
+    print(f"A simulated chest, no real CT: {SLICES} slices of 1 mm in BR40 and, from the same raw data, in BL64")
+    made = {"patients": 0, "test_patients": 1, "first_seed": SEED, "slices": SLICES, "start": -20, "dose": 1}
+    folder = patients / "test" / f"SIM{SEED}"
+    source, target = folder / "BR40_1mm", folder / "BL64_1mm"
+    comparison = {"source_dir": source, "synthesized_dir": f"STAN-CT={out / 'series'}", "target_dir": target}
+    code = (
+        stan_ct("simulate", output_dir=patients, kernels="BR40,BL64", **made)
+        or stan_ct("reconstruct", input_dir=source, output_dir=out)
+        or stan_ct("evaluate", output_dir=errors, data="a simulated patient", **comparison)
+    )
+    return code or opened(out / "report.html", errors / "report.html")
+
+
+def unknown_scanner() -> int:
+    """A real slice of a scanner and kernel that no model was made for: 0 if it is refused."""
+    source = OUTPUT / "unknown_scanner" / "input"
     source.mkdir(parents=True)
     shutil.copy(get_testdata_file("CT_small.dcm"), source)
-    print("A real GE slice, 128 x 128 (pydicom's CT_small.dcm); the model was made for other kernels")
-    code = script("reconstruct.py", input_dir=source, output_dir=out, allow_out_of_protocol=True)
-    return code or opened(out)
+    print("A real slice that no model was made for (GE, pydicom's CT_small.dcm): STAN-CT refuses it")
+    code = stan_ct("reconstruct", input_dir=source, output_dir=OUTPUT / "unknown_scanner" / "output")
+    return 0 if code == NOTHING_STANDARDIZED else code or 1
 
 
-def philips_chest() -> int:
-    """A real chest, Philips kernel B -> L, where it is at hand."""
-    if not UNPACK.exists():
-        return 0
-    ct, out = HERE / ".ct", OUTPUT / "philips_output"
-    subprocess.run([UNPACK, ct], check=True, stdout=subprocess.DEVNULL)
-    print("A real Philips chest, 36 slices of 5 mm, kernel B (Lung-PET-CT-Dx A0001, CC BY 4.0)")
-    source = ct / "ct" / "pair_philips_5mm" / "kernel_B"
-    code = script("reconstruct.py", input_dir=source, output_dir=out, model="philips_b_l")
-    return code or opened(out)
-
-
-def opened(out: Path) -> int:
-    """Says where the report and the DICOM are."""
-    print(f"Open {out / 'report.html'} in a browser; the DICOM is in {out / 'series'}\n")
+def opened(*reports: Path) -> int:
+    """Says which reports to open; returns 0."""
+    print(f"Open in a browser: {' and '.join(map(_shown, reports))}\n", flush=True)
     return 0
 
 
-def simulated() -> int:
-    """A simulated patient, BR40 -> BL64, and what is left of the difference."""
-    out = OUTPUT / "simulated"
-    print(f"A simulated patient (no real CT): {SLICES} slices of 1 mm, in BR40 and in BL64, from the same raw data")
-    made = {"patients": 0, "test_patients": 1, "first_seed": SEED, "slices": SLICES, "start": -20, "dose": 1}
-    patient = out / "patients" / "test" / f"SIM{SEED}"
-    source, target = patient / "BR40_1mm", patient / "BL64_1mm"
-    code = (
-        script("data/simulate.py", output_dir=out / "patients", kernels="BR40,BL64", **made)
-        or script("reconstruct.py", input_dir=source, output_dir=out / "output")
-        or script(
-            "evaluate.py",
-            source_dir=source,
-            synthesized_dir=f"STAN-CT={out / 'output' / 'series'}",
-            data="a simulated patient",
-            target_dir=target,
-            output_dir=out / "errors",
-        )
-    )
-    print(f"Open {out / 'output' / 'report.html'} and {out / 'errors' / 'report.html'} in a browser")
-    return code
+def _shown(text: object) -> str:
+    """A path or flag as seen from the checkout."""
+    return str(text).replace(f"{HERE}/", "")
 
 
 def main() -> int:
-    """All demonstrations, from an empty folder."""
+    """All demonstrations, from an empty folder; returns the exit code of the first that fails."""
     shutil.rmtree(OUTPUT, ignore_errors=True)
-    return ge_slice() or philips_chest() or simulated()
+    return real_chest() or simulated_chest() or unknown_scanner()
 
 
 if __name__ == "__main__":

@@ -52,7 +52,7 @@ class Derivation:
         description: Derivation Description (0008,2111), ASCII; by default it says that the series was standardized. Only a
             series whose description starts with "STAN-CT" is refused as a source.
         contribution: Contribution Description (0018,A00E) of the tool, ASCII.
-        attributes: Further (keyword, ASCII text) to set; "\\" parts values.
+        attributes: Further (keyword, ASCII text) to set; "\\" separates values.
         warning: ASCII words in capitals with which the Series Description (0008,103E) begins; empty for none.
         comments: Image Comments (0020,4000) of every slice, ASCII; the source's follow. Empty: they stay the source's.
         slice_comments: Further comments of each slice, in the order of the slices, ASCII; empty if no slice has any.

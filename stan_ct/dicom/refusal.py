@@ -16,7 +16,7 @@ ADVICE = {
     "truncated": "The file is shorter than its header says: copy or export it again.",
     "undecodable": "No installed decoder reads this compression: decompress it first (dcmtk: dcmdjpeg; gdcmconv --raw).",
     "no_rescale": "Without Rescale Slope and Intercept there are no HU: export from the scanner or PACS again.",
-    "not_hu": "The stored values are no Hounsfield units of one X-ray tube voltage: choose the original CT series.",
+    "not_hu": "The stored values are not Hounsfield units of one X-ray tube voltage: choose the original CT series.",
     "no_geometry": "Position, orientation or pixel spacing is missing or invalid: choose the original axial series.",
     "bad_pixel_format": "CT Image Storage is one 16-bit sample of 12..16 bits stored per pixel: choose the original series.",
     "stored_value_overflow": "Stored values exceed Bits Stored, so their HU are not certain: export the series again.",

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from stan_ct.cli.main import COMMANDS
-from stan_ct.cli.preset_files import preset_names
+from stan_ct.cli.preset_files import preset_names, summary
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", ROOT / "data" / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -43,3 +43,9 @@ def test_command_parses(page, line):
     """Each command has flags that exist, with values in their range."""
     _, name, *arguments = shlex.split(line, comments=True)
     import_module(f"stan_ct.cli.{name.replace('-', '_')}").command().parse(arguments)
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_presets_are_described(name):
+    """`stan-ct presets` has a line for each preset, short enough for a terminal."""
+    assert 10 <= len(summary(name)) <= 100

@@ -20,8 +20,8 @@ from stan_ct.training.quality import Quality
 QC_QUANTILE = 0.01
 """Quantile of P(real) over G's validation outputs from which the QC threshold is extrapolated."""
 
-FLOORS = {"error": 0.001, "hu_rmse": 0.1, "spectrum_error": 0.01, "tissue_bias": 0.5}
-"""What is added to each part of the score and to its baseline, so that what is nothing on both sides compares as equal."""
+TOLERANCE = {"error": 0.005, "hu_rmse": 0.5, "spectrum_error": 0.05, "tissue_bias": 2.0}
+"""Added to each part of the score and to its baseline, so that what is well within limits on both sides compares as equal."""
 
 Errors = dict[str, float]
 Metric = Callable[[np.ndarray], Callable[[np.ndarray], Errors]]
@@ -58,13 +58,15 @@ class Judgement:
 
     @property
     def score(self) -> float:
-        """Score by which versions are compared: mean of error and quality, each relative to the baseline's; 1 for the baseline.
+        """Score by which versions are compared, 1 for the baseline: half the error and half the quality, relative to it.
 
         By the errors of texture alone a version could win that is further from the target in HU than the filter in front of it.
+        Quality is the mean over HU RMSE, spectrum and bias.
         """
         found = {"error": self.error, **self.quality}
-        ratios = [(found[name] + floor) / (self.baseline[name] + floor) for name, floor in FLOORS.items()]
-        return float(np.mean(ratios)) if np.isfinite(self.error) else float("inf")
+        relative = {name: (found[name] + more) / (self.baseline[name] + more) for name, more in TOLERANCE.items()}
+        error = relative.pop("error")
+        return float(error + np.mean(list(relative.values()))) / 2 if np.isfinite(self.error) else float("inf")
 
     @property
     def strictest(self) -> int:

@@ -352,7 +352,7 @@ def test_best_version(records, tmp_path):
     assert [row["error"] for row in table(tmp_path / "five", "validation")] == ["9", "5", "3", "4", "3"]
     assert equal(weights(tmp_path / "five"), weights(tmp_path / "three"))
     kept = counters(tmp_path / "five")
-    assert (kept["best"], kept["best_version"]) == (pytest.approx((3.001 / 9.001 + 3) / 4), 2)
+    assert (kept["best"], kept["best_version"]) == (pytest.approx((3.005 / 9.005 + 1) / 2), 2)
 
 
 @pytest.mark.usefixtures("equal_quality")

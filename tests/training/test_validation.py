@@ -62,20 +62,20 @@ def test_judgement_without_opponents():
 
 
 def test_score_by_hand():
-    """Half the error, with the rest the baseline's: (.201 / .401 + 3) / 4; a bias of 2.5 HU in place of 1: (3 + 2) / 4 + ..."""
+    """Half the error, with the rest the baseline's: (.205 / .405 + 1) / 2; 4 HU of bias in place of 1: (1 + 4 / 3) / 2."""
     nobody = np.zeros((0, 5))
     assert result({"a": 0.4}, nobody).score == pytest.approx(1)
-    assert result({"a": 0.2}, nobody).score == pytest.approx((0.201 / 0.401 + 3) / 4)
-    assert result({"a": 0.4}, nobody, tissue_bias=2.5).score == pytest.approx((3 + 2) / 4)
-    assert result({"a": 0.4}, nobody, hu_rmse=30.0).score == pytest.approx((30.1 / 20.1 + 3) / 4)
-    assert result({"a": 0.4}, nobody, spectrum_error=0.095).score == pytest.approx((0.5 + 3) / 4)
+    assert result({"a": 0.2}, nobody).score == pytest.approx((0.205 / 0.405 + 1) / 2)
+    assert result({"a": 0.4}, nobody, tissue_bias=4.0).score == pytest.approx((1 + 4 / 3) / 2)
+    assert result({"a": 0.4}, nobody, hu_rmse=40.5).score == pytest.approx((1 + (2 + 2) / 3) / 2)
+    assert result({"a": 0.4}, nobody, spectrum_error=0.075).score == pytest.approx((1 + 2.5 / 3) / 2)
     assert result({"a": np.nan}, nobody).score == np.inf
 
 
 def test_a_version_far_from_the_target_loses():
     """Texture that is a little better does not make up for twice the HU error."""
     nobody = np.zeros((0, 5))
-    assert result({"a": 0.1}, nobody, hu_rmse=40.0).score > result({"a": 0.2}, nobody).score
+    assert result({"a": 0.17}, nobody, hu_rmse=40.0).score > result({"a": 0.2}, nobody).score
 
 
 def test_accuracy_is_the_share_of_places_where_d_prefers_the_target(numbered):

@@ -32,7 +32,7 @@ class Command:
     Example:
         >>> command = Command("greet", "Says hello.", ("name",))
         >>> with command.group("Who") as values:
-        ...     _ = flags.DEFINE_string("name", "you", "Whom to greet.", flag_values=values)
+        ...     _ = flags.DEFINE_string("name", "you", "Name to greet.", flag_values=values)
         >>> command.parse(["Ann"])
         >>> command["name"]
         'Ann'

@@ -15,7 +15,8 @@ stan-ct evaluate --reader_study --source_dir=S --synthesized_dir=DIR --target_di
 stan-ct evaluate --reader_answers=A.csv,B.csv --reader_key=KEY.json --output_dir=OUT     what the readers found
 
 OUT receives report.html, report.md, report.json, a CSV for each table, figures as PNG and SVG, and evaluate.flags (repeat with
---flagfile=OUT/evaluate.flags). What has been measured is kept in OUT: a run that was stopped goes on where it was.
+--flagfile=OUT/evaluate.flags). Measurements are kept in OUT, so that a run that was stopped
+resumes where it stopped.
 
 Exit codes: 0 done, 1 bad usage or nothing to compare, 130 stopped with Ctrl-C.
 """
@@ -65,7 +66,7 @@ def command() -> Command:
             flag_values=of,
         )
         flags.DEFINE_multi_string(
-            "records_dir", [], "Patch records of data/make_patches.py; may be given several times.", flag_values=of
+            "records_dir", [], "Patch records of stan-ct make-patches; may be given several times.", flag_values=of
         )
         flags.DEFINE_list("models", [], "NAME=DIR: model folders, the rows of Table 1.", flag_values=of)
         flags.DEFINE_string("table_2_model", None, "Model that reconstructs the source in each way of Table 2.", flag_values=of)

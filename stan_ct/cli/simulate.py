@@ -11,7 +11,7 @@ stan-ct simulate --input_dir=SHARP --input_kernel=B70f --kernels=BR40,BL57 --out
 re-filters real, sharp, thin series to other kernels instead: no noise is added, no detail is made, the gain is capped. Kernel
 curves are estimates, see stan_ct/ct/kernels.py. Everything written says that it is simulated.
 
-Exit codes: 0 done, 1 bad usage or nothing to do it with, 130 stopped with Ctrl-C.
+Exit codes: 0 done, 1 bad usage or nothing to simulate or re-filter, 130 stopped with Ctrl-C.
 """
 
 from __future__ import annotations
@@ -40,24 +40,26 @@ def command() -> Command:
     """The command and its flags."""
     made = Command("simulate", __doc__ or "")
     with made.group("What and where") as of:
-        flags.DEFINE_string("output_dir", None, "Where the series go.", required=True, flag_values=of)
+        flags.DEFINE_string("output_dir", None, "Folder for the series.", required=True, flag_values=of)
         flags.DEFINE_list(
             "kernels",
             ["BR40", "BL57", "BL64"],
-            "Names, or NAME:f50:f10[:overshoot[:at]] with frequencies in lp/cm.",
+            "Kernels: names, or NAME:f50:f10[:overshoot[:at]] with frequencies in lp/cm.",
             flag_values=of,
         )
         flags.DEFINE_string("kernel_file", None, "JSON file of further kernels, as stan-ct fit-kernel writes.", flag_values=of)
-        flags.DEFINE_list("thicknesses", ["1"], "Slice thicknesses, mm; each in every kernel.", flag_values=of)
-        flags.DEFINE_bool("dry_run", False, "Say what it would cost; make nothing.", flag_values=of)
-        flags.DEFINE_integer("workers", 0, "Processes; 0: one per core.", 0, flag_values=of)
+        flags.DEFINE_list("thicknesses", ["1"], "Slice thicknesses, mm; each is made in every kernel.", flag_values=of)
+        flags.DEFINE_bool("dry_run", False, "Say what the run would cost, and make nothing.", flag_values=of)
+        flags.DEFINE_integer("workers", 0, "Number of processes; 0: one per core.", 0, flag_values=of)
     with made.group("Simulated patients") as of:
         flags.DEFINE_integer("patients", 1, "Training patients.", 0, flag_values=of)
-        flags.DEFINE_integer("validation_patients", 0, "Validation patients; their seeds follow.", 0, flag_values=of)
-        flags.DEFINE_integer("test_patients", 0, "Test patients; their seeds follow.", 0, flag_values=of)
+        flags.DEFINE_integer(
+            "validation_patients", 0, "Validation patients; their seeds follow those of training.", 0, flag_values=of
+        )
+        flags.DEFINE_integer("test_patients", 0, "Test patients; their seeds follow those of validation.", 0, flag_values=of)
         flags.DEFINE_integer("first_seed", 1, "Seed of the first patient.", 0, 999_999, flag_values=of)
-        flags.DEFINE_integer("slices", 24, "Slices of each series.", 1, flag_values=of)
-        flags.DEFINE_float("increment", 1.0, "Distance of slices, mm; a multiple of 0.5.", flag_values=of)
+        flags.DEFINE_integer("slices", 24, "Number of slices in each series.", 1, flag_values=of)
+        flags.DEFINE_float("increment", 1.0, "Distance between slices, mm; a multiple of 0.5.", flag_values=of)
         flags.DEFINE_float(
             "start",
             None,
@@ -77,7 +79,10 @@ def command() -> Command:
     with made.group("Real series, re-filtered") as of:
         flags.DEFINE_string("input_dir", None, "Real series to re-filter, instead of simulated patients.", flag_values=of)
         flags.DEFINE_string(
-            "input_kernel", None, "Their kernel, as in --kernels; default: the one that their headers name.", flag_values=of
+            "input_kernel",
+            None,
+            "Kernel of the real series, as in --kernels; default: the one in their headers.",
+            flag_values=of,
         )
         flags.DEFINE_float("max_gain", 3.0, "Cap on how much re-filtering lifts any frequency.", 1, flag_values=of)
     return made

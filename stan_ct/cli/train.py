@@ -3,9 +3,9 @@
 stan-ct train RECORDS MODEL --max_minutes=30
 
 MODEL gets the best networks by validation, the QC threshold and the configuration; beside them history.csv, validation.csv,
-train.flags (repeat with --flagfile) and, for TensorBoard, MODEL/tensorboard. A run that was stopped goes on where it was. It
-uses all GPUs of the machine; where TF_CONFIG or SLURM name several processes, those of all machines. Without any flag it
-trains as the models that ship were trained; --preset=paper trains as the paper does.
+train.flags (repeat with --flagfile) and, for TensorBoard, MODEL/tensorboard. A run that was stopped resumes at its last
+checkpoint. It uses all GPUs of the machine; where TF_CONFIG or SLURM name several processes, those of all machines. Without
+any flag it trains with the best settings that were measured; --preset=paper trains as the paper does.
 
 Exit codes: 0 done, 1 bad usage or no records, 130 stopped with Ctrl-C, 143 stopped with SIGTERM; a checkpoint is written.
 """

@@ -95,7 +95,7 @@ def _files(folder: Path, index: dict, split: str, kernel: str | None) -> list[st
         )
     for path in files:
         if not path.exists():
-            raise FileNotFoundError(f"{path} does not exist, but the index names it: run data/make_patches.py again")
+            raise FileNotFoundError(f"{path} does not exist, but the index names it: run stan-ct make-patches again")
     return [str(path) for path in files]
 
 

@@ -25,10 +25,10 @@ def read_index(folder: Path | str) -> dict:
     """
     path = Path(folder) / INDEX
     if not path.exists():
-        raise FileNotFoundError(f"{path} does not exist: make patch records with data/make_patches.py first")
+        raise FileNotFoundError(f"{path} does not exist: make patch records with stan-ct make-patches first")
     index = json.loads(path.read_text())
     if "images" not in index or "fingerprints" not in index:
-        raise ValueError(f"{path} was written by an earlier version: make the records again with data/make_patches.py")
+        raise ValueError(f"{path} was written by an earlier version: make the records again with stan-ct make-patches")
     return index
 
 

@@ -173,7 +173,7 @@ def test_what_is_not_there(tmp_path):
     """Neither a split without patches nor a file that is gone is passed over."""
     folder = write_folder(tmp_path, [("A", [np.zeros((2, 256, 256))])])
     (folder / "train-0.tfrecord").unlink()
-    with pytest.raises(FileNotFoundError, match=r"train-0\.tfrecord does not exist, .* run data/make_patches\.py again"):
+    with pytest.raises(FileNotFoundError, match=r"train-0\.tfrecord does not exist, .* run stan-ct make-patches again"):
         read_patches(folder, "train", WINDOW, 1)
     index = json.loads((folder / "index.json").read_text())
     (folder / "index.json").write_text(json.dumps({**index, "record_side": {"train": 256, "validation": 256}}))

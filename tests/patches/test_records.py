@@ -187,7 +187,7 @@ def test_index(blocks):
 
 def test_no_index(tmp_path):
     """A folder without records is named, with the script that makes them."""
-    with pytest.raises(FileNotFoundError, match=r"index\.json does not exist: make patch records with data/make_patches\.py"):
+    with pytest.raises(FileNotFoundError, match=r"index\.json does not exist: make patch records with stan-ct make-patches"):
         read_index(tmp_path)
 
 

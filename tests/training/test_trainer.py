@@ -528,7 +528,7 @@ def test_script(records, tmp_path):
     out, err = bad.communicate(timeout=60)
     assert bad.returncode == 1
     assert err == (
-        f"train: {tmp_path / 'nowhere/index.json'} does not exist: make patch records with data/make_patches.py first\n"
+        f"train: {tmp_path / 'nowhere/index.json'} does not exist: make patch records with stan-ct make-patches first\n"
     )
     assert (out, (tmp_path / "n").exists()) == ("", False)
 

@@ -185,7 +185,7 @@ def _check(test: PatchSet, methods: Sequence[Method]) -> None:
             raise NotComparable(
                 f"model {method.name!r} filters whole slices, and these records hold "
                 f"{'patches of another filter' if test.front_end else 'no filtered patches'}: test it on the records that it "
-                "was trained on (data/make_patches.py --front_end), or on DICOM series (reconstruct.py, --synthesized_dir)"
+                "was trained on (stan-ct make-patches --front_end), or on DICOM series (stan-ct reconstruct, --synthesized_dir)"
             )
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from pydicom.dataset import Dataset
 
 from stan_ct.dicom import header as dicom
+from stan_ct.dicom.acceptance import check_header
 from stan_ct.dicom.grouping import split_phases, split_series
 from stan_ct.dicom.pixels import decode
 from stan_ct.dicom.refusal import Refusal, Refused
@@ -174,7 +175,7 @@ def _examine(path: Path, inventory: Inventory, accept_standardized: bool) -> Dat
     if dicom.is_localizer(header):
         skipped["localizer"] += 1
         return None
-    dicom.check_header(header, accept_standardized)
+    check_header(header, accept_standardized)
     dicom.convert_values(header)
     return header
 

@@ -12,8 +12,9 @@ import numpy as np
 
 from stan_ct import __version__
 from stan_ct.ct.display_windows import kernel_window
+from stan_ct.dicom.acceptance import check_axial
 from stan_ct.dicom.derived import Derivation
-from stan_ct.dicom.header import STAMP, check_axial
+from stan_ct.dicom.header import STAMP
 from stan_ct.dicom.identity import creation_time, derived_series_uid, free_series_number
 from stan_ct.dicom.plausibility import implausible_hu, missing_slices, uneven_spacing
 from stan_ct.dicom.refusal import Refused

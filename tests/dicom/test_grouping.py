@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from pydicom.dataset import Dataset
 
+from stan_ct.dicom.acceptance import check_axial
 from stan_ct.dicom.find import find_series
 from stan_ct.dicom.grouping import patient_key
-from stan_ct.dicom.header import check_axial
 from stan_ct.dicom.plausibility import implausible_hu, missing_slices, uneven_spacing
 from stan_ct.dicom.refusal import Refused
 from tests.dicom.synthetic import random_stored, write_ct

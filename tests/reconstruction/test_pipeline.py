@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from synthesizers import Scripted
 
 from stan_ct.ct.hounsfield import soft_tissue_mask
-from stan_ct.reconstruction.pipeline import patch_layout, standardize_slice
+from stan_ct.reconstruction.layout import patch_layout
+from stan_ct.reconstruction.pipeline import standardize_slice
 from stan_ct.reconstruction.settings import PipelineSettings, method_settings
 
 SPACING = (0.7, 0.7)

@@ -14,7 +14,7 @@ from stan_ct.evaluation.measure.pairs import Headers, find_pairs, load_slices
 from stan_ct.evaluation.measure.slice_images import Box, artefacts
 from stan_ct.patches.sampling import Patch
 from stan_ct.reconstruction.checks import box_artefacts
-from stan_ct.reconstruction.pipeline import patch_layout
+from stan_ct.reconstruction.layout import patch_layout
 from stan_ct.reconstruction.settings import DEFAULT, STRAIGHTFORWARD, TABLE_2, method_settings
 from stan_ct.report.sections import FigureSection
 

@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.patches import Rectangle
 
 from stan_ct.evaluation.measure.artefacts import figure_4
-from stan_ct.reconstruction.pipeline import patch_layout
+from stan_ct.reconstruction.layout import patch_layout
 from stan_ct.reconstruction.settings import DEFAULT, STRAIGHTFORWARD, TABLE_2, method_settings
 
 SHAPE = (512, 512)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import os
 import subprocess
 import sys
@@ -11,6 +12,8 @@ import pytest
 from synthetic import random_stored, write_ct
 
 ROOT = Path(__file__).resolve().parents[2]
+INSTALLED = any(True for _ in importlib.metadata.distributions(name="stan-ct"))
+"""Whether STAN-CT is installed where the tests run, before they do."""
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +37,7 @@ def prefix(tmp_path_factory) -> Path:
     done = subprocess.run(build, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     (wheel,) = folder.glob("*.whl")
-    install = [*pip, "install", "--no-deps", "--no-index", "--prefix", folder / "prefix", wheel]
+    install = [*pip, "install", "--no-deps", "--no-index", "--ignore-installed", "--prefix", folder / "prefix", wheel]
     done = subprocess.run(install, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return folder / "prefix"
@@ -80,3 +83,9 @@ def test_the_library_of_the_wheel_is_typed_and_guarded(prefix, tmp_path):
         [sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=tmp_path, env=environment
     )
     assert done.stdout.startswith(f"out_of_protocol {packages}"), done.stderr
+
+
+def test_the_environment_of_the_tests_is_left_alone(prefix):
+    """Installing into the prefix does not uninstall the STAN-CT that the tests run with."""
+    shown = subprocess.run([sys.executable, "-m", "pip", "show", "stan-ct"], capture_output=True, text=True, check=False)
+    assert (shown.returncode == 0) == INSTALLED

@@ -8,7 +8,7 @@ import numpy as np
 NO_CT_NUMBER = -1500.0
 """HU below which a pixel holds no CT number, whether it is declared as padding or not: some scanners write -2000 or -3024."""
 AIRY = -900.0
-"""HU below which the lowest value of a slice may stand for what lies outside the field of view."""
+"""HU below which the lowest value of a slice may stand for what lies outside the field of view; above it there is no air."""
 SOLID = 5
 """Side of the smallest square of one value that noise in air does not make, px."""
 LEAST_PART = 0.002
@@ -33,7 +33,7 @@ def outside_field_of_view(hu: np.ndarray, padding: np.ndarray) -> np.ndarray:
     inside = hu[~outside]
     if not inside.size or inside.min() > AIRY:
         return outside
-    border = _constant_border(hu == inside.min())
+    border = _with_blended_rim(_constant_border(hu == inside.min()), hu)
     return outside if _is_air(hu, border) else outside | border
 
 
@@ -48,7 +48,7 @@ def _is_air(hu: np.ndarray, border: np.ndarray) -> bool:
 
 
 def _constant_border(lowest: np.ndarray) -> np.ndarray:
-    """Solid parts of a mask that touch the border of the slice, and their rim, (H, W) bool; none if they are small."""
+    """Solid parts of a mask that touch the border of the slice, (H, W) bool; none if they are small."""
     square = np.ones((SOLID, SOLID), np.uint8)
     mask = lowest.astype(np.uint8)
     solid = cv2.morphologyEx(mask, cv2.MORPH_OPEN, square, borderType=cv2.BORDER_REPLICATE)
@@ -59,8 +59,14 @@ def _constant_border(lowest: np.ndarray) -> np.ndarray:
     touching = np.isin(parts, border[border > 0])
     if touching.mean() < LEAST_PART:
         return np.zeros(lowest.shape, bool)
-    region = (cv2.dilate(touching.astype(np.uint8), square) > 0) & lowest  # what the opening took off its corners
-    return cv2.dilate(region.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0  # scanners blend the outermost pixels
+    return (cv2.dilate(touching.astype(np.uint8), square) > 0) & lowest  # what the opening took off its corners
+
+
+def _with_blended_rim(border: np.ndarray, hu: np.ndarray) -> np.ndarray:
+    """A border region with the pixels beside it that scanners blend with it where tissue or the table meets it."""
+    rim = cv2.dilate(border.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
+    tissue = cv2.dilate(np.ascontiguousarray(hu, np.float32), np.ones((SOLID, SOLID), np.uint8)) > AIRY
+    return border | (rim & tissue)
 
 
 def _nearest_inside(outside: np.ndarray) -> np.ndarray:

@@ -126,3 +126,19 @@ def test_limit_of_the_rise(rise, found, sign):
     depth = np.clip(55 - np.hypot(Y, X), 0, 8)
     hu = np.where(CIRCLE, -1024.0, sign * (depth - 1) * rise / 4).astype(np.float32)
     assert outside_field_of_view(hu, np.zeros(SHAPE, bool)).any() == found
+
+
+def test_blended_pixels_beside_tissue_are_outside_and_air_keeps_its_rim():
+    """Where a table meets the border its outermost pixels are blended with the border's value, and left out; air's are not."""
+    rng = np.random.default_rng(3)
+    hu = np.maximum(rng.normal(-1000, 12, SHAPE), -1023).astype(np.float32)
+    hu[60:68, :] = -300 + rng.normal(0, 10, (8, 128))
+    hu[CIRCLE] = -1024
+    border = CIRCLE & ~ndimage.binary_erosion(CIRCLE, np.ones((3, 3)), border_value=1)
+    ring = ndimage.binary_dilation(CIRCLE, np.ones((3, 3))) & ~CIRCLE
+    outside = outside_field_of_view(hu, np.zeros(SHAPE, bool))
+    assert outside[border].mean() > 0.9
+    table = np.zeros(SHAPE, bool)
+    table[58:70] = True
+    assert outside[ring & table].mean() > 0.9
+    assert outside[ring & ~ndimage.binary_dilation(table, np.ones((7, 7)))].mean() < 0.1

@@ -10,11 +10,16 @@ from typing import Literal
 from stan_ct.dicom.grouping import patient_key
 from stan_ct.dicom.positions import SlicePositions
 from stan_ct.dicom.series import Instance, SeriesFiles
+from stan_ct.dicom.times import seconds
 from stan_ct.errors import StanCTError
 from stan_ct.patches.protocol import Protocol, protocol_of, same_thickness
 
-ACQUISITION = ("AcquisitionNumber", "AcquisitionDateTime", "AcquisitionTime", "IrradiationEventUID", "ContrastBolusAgent")
+ACQUISITION = ("AcquisitionNumber", "IrradiationEventUID", "ContrastBolusAgent")
 """Attributes in which two reconstructions of one acquisition agree, where both state them."""
+TIMES = ("AcquisitionDateTime", "AcquisitionTime")
+"""Attributes whose times in two reconstructions of one acquisition lie in one span, where both state them."""
+TIME_TOLERANCE = 1.0
+"""Longest time between the spans, s: times are rounded, and thick slices are stamped at other times than thin ones."""
 
 Pairing = Literal["kernel", "standard"]
 
@@ -146,10 +151,21 @@ def _same_scan(source: SeriesFiles, target: SeriesFiles) -> bool:
     """Whether two series are of one patient, coordinate system and acquisition; two contrast phases are two acquisitions."""
     frames = {frame_of_reference(source), frame_of_reference(target)} - {""}
     patients = {patient_key(source.first), patient_key(target.first)} - {""}
-    return len(frames) < 2 and len(patients) < 2 and all(_shared(source, target, keyword) for keyword in ACQUISITION)
+    alike = all(_shared(source, target, keyword) for keyword in ACQUISITION)
+    return len(frames) < 2 and len(patients) < 2 and alike and all(_simultaneous(source, target, keyword) for keyword in TIMES)
 
 
 def _shared(source: SeriesFiles, target: SeriesFiles, keyword: str) -> bool:
     """Whether two series have a value of an attribute in common, or one of them states none."""
-    one, other = ({str(i.header.get(keyword, "") or "").strip() for i in s.instances} - {""} for s in (source, target))
+    one, other = (
+        {str(i.header.get(keyword, "") or "").strip().casefold() for i in s.instances} - {""} for s in (source, target)
+    )
     return not one or not other or not one.isdisjoint(other)
+
+
+def _simultaneous(source: SeriesFiles, target: SeriesFiles, keyword: str) -> bool:
+    """Whether the spans of two series' times overlap, or lie within `TIME_TOLERANCE`; True where one states no time."""
+    one, other = (
+        [t for i in s.instances if (t := seconds(str(i.header.get(keyword, "")))) is not None] for s in (source, target)
+    )
+    return not one or not other or max(min(one), min(other)) - min(max(one), max(other)) <= TIME_TOLERANCE

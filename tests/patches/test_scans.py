@@ -1,5 +1,6 @@
 """Tests of which series are two reconstructions of one scan."""
 
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -33,3 +34,20 @@ def test_other_patients_and_phases_never_pair(tmp_path, keyword, one, other):
     assert pairs(tmp_path / "unstated", keyword, one, "") == 1
     with pytest.raises(PairingError):
         pairs(tmp_path / "different", keyword, one, other)
+
+
+@pytest.mark.parametrize("keyword", ["AcquisitionTime", "AcquisitionDateTime"])
+@pytest.mark.parametrize(("other", "paired"), [("100000.50", True), ("100001", True), ("100001.1", False)])
+def test_times_of_one_acquisition_are_near(tmp_path, keyword, other, paired):
+    """Times compare as numbers: up to a second apart they are of one acquisition, however they are written."""
+    day = "20240102" * (keyword == "AcquisitionDateTime")
+    with nullcontext() if paired else pytest.raises(PairingError):
+        assert pairs(tmp_path, keyword, f"{day}100000", f"{day}{other}") == 1
+
+
+def test_spans_of_times_that_overlap_are_of_one_acquisition(tmp_path):
+    """Slices are stamped one after the other, and those of two reconstructions at different times."""
+    for kernel, start, series in (("B", 0, 3), ("L", 5, 4)):
+        edit = lambda ds, z, start=start: setattr(ds, "AcquisitionTime", f"1000{start + 10 * z:02d}")  # noqa: E731
+        write_ct(tmp_path / kernel, random_stored((2, 8, 6)), kernel=kernel, series=series, edit=edit)
+    assert len(pair_series(find_series(tmp_path).series, PairingRule(("B",), "L"))) == 1

@@ -23,7 +23,7 @@ from stan_ct.ct.filters import radial_frequency
 from stan_ct.ct.kernels import KERNELS, Kernel
 from stan_ct.dicom.find import find_series
 from stan_ct.dicom.series import Series, load_series
-from stan_ct.reconstruction.standardize import load_model
+from stan_ct.reconstruction.loading import load_model
 
 LESIONS = {
     "lung 2 mm": ((-950, -780), 2.0, 880.0),

@@ -1,10 +1,12 @@
 """Tests of which series are two reconstructions of one scan."""
 
+import doctest
 from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
+from stan_ct.dicom import times
 from stan_ct.dicom.find import find_series
 from stan_ct.patches.pairs import PairingError, PairingRule, pair_series
 from tests.dicom.synthetic import random_stored, write_ct
@@ -51,3 +53,9 @@ def test_spans_of_times_that_overlap_are_of_one_acquisition(tmp_path):
         edit = lambda ds, z, start=start: setattr(ds, "AcquisitionTime", f"1000{start + 10 * z:02d}")  # noqa: E731
         write_ct(tmp_path / kernel, random_stored((2, 8, 6)), kernel=kernel, series=series, edit=edit)
     assert len(pair_series(find_series(tmp_path).series, PairingRule(("B",), "L"))) == 1
+
+
+def test_examples_of_times():
+    """The examples in the docstring hold."""
+    assert doctest.testmod(times).attempted > 0
+    assert doctest.testmod(times).failed == 0

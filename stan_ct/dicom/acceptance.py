@@ -13,6 +13,9 @@ from stan_ct.dicom.refusal import Refused
 ORTHONORMALITY_TOLERANCE = 0.01
 """Largest error of the scalar products of the direction cosines of rows and columns."""
 
+LARGEST_SIDE = 8192
+"""Largest number of rows or columns of a CT slice."""
+
 LARGEST_COORDINATE = 1e5
 """Largest absolute coordinate of Image Position (Patient), mm."""
 
@@ -31,11 +34,17 @@ LARGEST_INTERCEPT = 40000.0
 HU_NAMES = r"HU|HU_MOD|(HOUNSFIELD|HOUNDSFIELD)( UNITS?)?"
 """Rescale Types (0028,1054), whatever their case, that mean HU."""
 
-PROJECTIONS = {"PROJECTION IMAGE", "MIP", "MINIP", "MAX_IP", "MIN_IP", "VRT", "VOLUME_RENDERED", "SSD"}
-"""Values of Image Type of projections and renderings."""
+PROJECTIONS = "MIP|MINIP|MAX_?IP|MIN_?IP|MAXIMUM_IP|MINIMUM_IP|VRT|SSD|VOLUME[ _]RENDER(ED|ING)|PROJECTION[ _]IMAGE"
+"""Words in Image Type of projections and renderings."""
 
-MATERIALS = r"VMI|MONO(E|CHROME)?[_ ]?\d*|MONOENERGETIC|VIRTUAL_MONO.*|IODINE.*|WATER(_MAP)?|VNC|EFF_Z.*|MATERIAL.*|MD_.*"
-"""Values of Image Type of virtual monoenergetic images and material maps."""
+REFORMATS = "MPR|REFORMATTED"
+"""Words in Image Type of images that were resampled from other slices."""
+
+MATERIALS = (
+    "VMI|MONO(E|CHROME|CHROMATIC|ENERGETIC)?|IODINE|WATER|CALCIUM|URIC|HAP|VNC|VUE|RHO|MD|MATERIAL|EFF_?Z|Z_?EFF|"
+    "EFF_ATOMIC_NUM|ELECTRON_DENSITY|MAT_(SPECIFIC|REMOVED|FRACTIONAL|MODIFIED|VALUE_BASED)|PERFUSION|CBF|CBV|MTT|TTP|TMAX"
+)
+"""Words in Image Type of virtual monoenergetic images, and of maps of materials and perfusion."""
 
 BITS_STORED_RANGE = (12, 16)
 """Smallest and largest Bits Stored (0028,0101) of a CT slice."""
@@ -80,12 +89,20 @@ def check_header(header: Dataset, accept_standardized: bool = False) -> None:
 
 
 def _check_kind(header: Dataset) -> None:
-    tokens = [str(value).strip().upper() for value in values_of(header, "ImageType")[2:]]
-    for token in tokens:
-        if token in PROJECTIONS:
-            raise Refused("projection", f"Image Type {token!r}")
-        if re.fullmatch(MATERIALS, token):
-            raise Refused("not_hu", f"Image Type {token!r}")
+    for reason, words in (("projection", PROJECTIONS), ("not_hu", MATERIALS)):
+        if found := image_type_with(header, words):
+            raise Refused(reason, f"Image Type {found!r}")
+
+
+def image_type_with(header: Dataset, words: str) -> str:
+    """The value of Image Type (0008,0008), from the third on, that contains one of the words; empty if none does.
+
+    Args:
+        header: Header of a slice.
+        words: Regular expression of words in capitals; letters beside them make another word, "_", digits and blanks do not.
+    """
+    kinds = (str(value).strip() for value in values_of(header, "ImageType")[2:])
+    return next((kind for kind in kinds if re.search(rf"(?<![A-Z])({words})(?![A-Z])", kind.upper())), "")
 
 
 def _check_rescale(header: Dataset) -> None:
@@ -111,12 +128,12 @@ def _check_geometry(header: Dataset) -> None:
         raise Refused("no_geometry", f"orientation {axes.ravel().tolist()}, spacing {spacing.tolist()} mm")
     if np.abs(vector(header, "ImagePositionPatient")).max() > LARGEST_COORDINATE:
         raise Refused("no_geometry", f"ImagePositionPatient {vector(header, 'ImagePositionPatient').tolist()}")
-    if not all(isinstance(n := value_of(header, side, 0), int) and n >= 2 for side in ("Rows", "Columns")):
+    if not all(isinstance(n := value_of(header, side, 0), int) and 2 <= n <= LARGEST_SIDE for side in ("Rows", "Columns")):
         raise Refused("no_geometry", f"{header.get('Rows')} x {header.get('Columns')} pixels")
 
 
 def check_axial(header: Dataset) -> None:
-    """Checks that a slice is axial, gantry tilt included.
+    """Checks that a slice is axial, gantry tilt included, and no reformat.
 
     Raises:
         Refused: `not_axial`.
@@ -126,3 +143,5 @@ def check_axial(header: Dataset) -> None:
     if abs(normal[2]) < np.cos(np.deg2rad(AXIAL_TILT)):
         plane = ("sagittal", "coronal")[int(np.argmax(np.abs(normal[:2])))] if np.abs(normal[:2]).max() > 0.9 else "oblique"
         raise Refused("not_axial", f"{plane} slices, orientation {axes.ravel().tolist()}")
+    if found := image_type_with(header, REFORMATS):
+        raise Refused("not_axial", f"Image Type {found!r}")

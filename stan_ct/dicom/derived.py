@@ -21,7 +21,7 @@ from stan_ct import __version__
 from stan_ct.ct.display_windows import DisplayWindow
 from stan_ct.dicom import header as dicom
 from stan_ct.dicom.display import set_window
-from stan_ct.dicom.encoding import element_bytes, sequence_items
+from stan_ct.dicom.encoding import element_bytes, sequence_items, set_element
 from stan_ct.dicom.series import Instance
 
 STALE = {Tag(keyword) for keyword in (  # about the old pixels, the old file or the equipment that wrote it
@@ -103,12 +103,12 @@ def describe(header: Dataset, instance: Instance, derivation: Derivation, create
         created: Creation time, in the source's time zone.
         index: Index of the slice in the series.
     """
-    kind = instance.header.get("ImageType") or []
-    kind = [kind] if isinstance(kind, str) else list(kind)
-    header.ImageType = ["DERIVED", "PRIMARY", *(kind[2:] if len(kind) > 2 and kind[2] else ["AXIAL", *kind[3:]])]
+    kind = [str(value) for value in dicom.values_of(instance.header, "ImageType")]
+    kind = ["DERIVED", "PRIMARY", *(kind[2:] if len(kind) > 2 and kind[2] else ["AXIAL", *kind[3:]])]
+    set_element(header, "ImageType", kind)
     for what in ("InstanceCreation", "Content", "Series"):
-        setattr(header, f"{what}Date", created.strftime("%Y%m%d"))
-        setattr(header, f"{what}Time", created.strftime("%H%M%S"))
+        set_element(header, f"{what}Date", created.strftime("%Y%m%d"))
+        set_element(header, f"{what}Time", created.strftime("%H%M%S"))
     target, model = _ascii(derivation.target), _ascii(derivation.model)
     _set_text(header, "SeriesDescription", _series_description(_text(header, "SeriesDescription"), target, derivation.warning))
     standardized = f"{dicom.STAMP} {__version__}: pixel values standardized to {target[:200]} by {model[:200]}"
@@ -118,10 +118,10 @@ def describe(header: Dataset, instance: Instance, derivation: Derivation, create
     before = _shortened(_text(header, "DerivationDescription"), 1000 - len(ours))
     _set_text(header, "DerivationDescription", ours + (b"; its source: " + before if before else b""))
     code = codes.DCM.EdgeEnhancement if derivation.sharpening else codes.DCM.Smoothing
-    header.DerivationCodeSequence = [*_earlier(header, "DerivationCodeSequence"), _code_item(code)]
-    header.SourceImageSequence = [_source_image(instance)]
+    set_element(header, "DerivationCodeSequence", [*_earlier(header, "DerivationCodeSequence"), _code_item(code)])
+    set_element(header, "SourceImageSequence", [_source_image(instance)])
     tool = _contributing_equipment(model, derivation.contribution, created)
-    header.ContributingEquipmentSequence = [*_earlier(header, "ContributingEquipmentSequence"), tool]
+    set_element(header, "ContributingEquipmentSequence", [*_earlier(header, "ContributingEquipmentSequence"), tool])
     _set_comments(header, derivation, index)
     if derivation.window:
         set_window(header, derivation.window, f"{dicom.STAMP} {target.removeprefix('kernel ')}"[:64].strip())

@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import struct
 from contextlib import suppress
+from typing import Any
 
 import numpy as np
 from pydicom.datadict import dictionary_VR
@@ -18,7 +19,10 @@ from pydicom.filebase import DicomBytesIO
 from pydicom.filereader import read_sequence
 from pydicom.filewriter import write_data_element
 from pydicom.tag import Tag
-from pydicom.valuerep import EXPLICIT_VR_LENGTH_32
+from pydicom.valuerep import EXPLICIT_VR_LENGTH_32, VR
+
+VRS = {vr.value for vr in VR}
+"""Value representations that DICOM has."""
 
 ITEM = b"\xfe\xff\x00\xe0"
 PADDING = {Tag("PixelPaddingValue"), Tag("PixelPaddingRangeLimit")}
@@ -56,7 +60,7 @@ def _element(element: DataElement | RawDataElement, signed: bool, charset: str |
 
 def _explicit_vr(element: DataElement | RawDataElement, signed: bool) -> str:
     """The VR stated, or the dictionary's; where that leaves a choice, the one for the pixels as they are written."""
-    vr = element.VR
+    vr = element.VR if element.VR in VRS else None
     if vr in (None, "UN"):
         with suppress(KeyError):
             vr = dictionary_VR(element.tag)
@@ -76,6 +80,12 @@ def element_bytes(element: DataElement | RawDataElement, charset: str | list[str
     if element.is_little_endian or size == 1 or len(value) % size:
         return value
     return np.frombuffer(value, f"V{size}").view(f">u{size}").astype(f"<u{size}").tobytes()
+
+
+def set_element(dataset: Dataset, keyword: str, value: Any) -> None:
+    """Sets an attribute with the VR of the dictionary, unlike pydicom without converting the old value, which may fail."""
+    tag = Tag(keyword)
+    dataset[tag] = DataElement(tag, dictionary_VR(tag), value)
 
 
 def sequence_items(element: DataElement | RawDataElement) -> list[Dataset] | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -20,8 +20,14 @@ from stan_ct.dicom.refusal import Refusal, Refused
 from stan_ct.dicom.series import Instance, SeriesFiles
 from stan_ct.dicom.tolerance import tolerant
 
+NO_DICOM, NO_IMAGE = "not DICOM", "DICOM without an image"
+"""Kinds of skipped files that may have been slices."""
+
 SUFFIXES = {".dcm", ".dicom", ".ima"}
 """File names of DICOM end so, if they end in anything."""
+
+OTHER_IMAGES = {"projection", "not_hu", "multi_frame", "already_standardized", "several_phases"}
+"""Reasons for which images are refused that are not damaged."""
 
 
 @dataclass
@@ -76,38 +82,37 @@ def find_series(
         try:
             header = _examine(path, inventory, accept_standardized)
         except Refused as refused:
-            inventory.refusals.append(Refusal(refused.reason, refused.found, (path,)))
+            inventory.refusals.append(Refusal(refused.reason, refused.found, (path,), refused.series_uid))
             continue
         except Exception as error:  # pydicom converts values when they are asked for, and raises whatever it meets
             inventory.refusals.append(Refusal("unreadable", dicom.first_line(error), (path,)))
             continue
-        if header is not None:
+        if isinstance(header, Dataset):
             found.append(Instance(path, header))
-        elif path.suffix.lower() in SUFFIXES or not path.stat().st_size:
-            suspects.append(path)
+            continue
+        inventory.skipped[header] += 1
+        if header == NO_IMAGE or (header == NO_DICOM and (path.suffix.lower() in SUFFIXES or _is_empty(path))):
+            suspects.append((path, header))
     _refuse_damaged(suspects, {instance.path.parent for instance in found}, inventory)
     _group(found, inventory)
     return inventory
 
 
-def _refuse_damaged(paths: Iterable[Path], folders: set[Path], inventory: Inventory) -> None:
-    """Refuses empty files, and files named as DICOM that are none, in the folders of slices: they may have been slices."""
-    for path in paths:
-        if path.parent not in folders or _is_dicom(path):
-            continue
-        inventory.skipped["not DICOM"] -= 1
-        found = (
-            "no DICOM beside the slices of a series" if path.stat().st_size else "an empty file beside the slices of a series"
-        )
-        inventory.refusals.append(Refusal("unreadable", found, (path,)))
+def _refuse_damaged(suspects: Iterable[tuple[Path, str]], folders: set[Path], inventory: Inventory) -> None:
+    """Refuses files that are no images but lie beside slices and may have been some: empty, cut short, or named as DICOM."""
+    for path, kind in suspects:
+        if path.parent in folders:
+            inventory.skipped[kind] -= 1
+            found = f"{'an empty file' if _is_empty(path) else kind} beside the slices of a series"
+            inventory.refusals.append(Refusal("unreadable", found, (path,)))
     inventory.skipped += Counter()  # drops what counts none
 
 
-def _is_dicom(path: Path) -> bool:
+def _is_empty(path: Path) -> bool:
     try:
-        return dicom.looks_like_dicom(path)
-    except OSError:  # skipped and counted already
-        return True
+        return not path.stat().st_size
+    except OSError:  # gone meanwhile
+        return False
 
 
 @tolerant()
@@ -125,9 +130,18 @@ def _group(found: list[Instance], inventory: Inventory) -> None:
                 inventory.refusals.append(Refusal("several_phases", found_there, tuple(i.path for i in group), uid))
                 continue
             for phase in phases:
-                inventory.series.append(SeriesFiles(tuple(sorted(phase, key=lambda i: i.sort_key)), grid=count))
+                slices = tuple(sorted(phase, key=lambda i: i.sort_key))
+                damaged = _count_damaged(phase, by_uid, inventory.refusals)
+                inventory.series.append(SeriesFiles(slices, count, damaged))
                 count += 1
     inventory.series.sort(key=lambda s: (s.study_uid, s.number or 0, s.uid, s.grid))
+
+
+def _count_damaged(instances: list[Instance], uids: Container[str], refusals: Iterable[Refusal]) -> int:
+    """Number of damaged files that belong to a series, or lie in its folders and name none of the series in `uids`."""
+    folders, uid = {instance.path.parent for instance in instances}, str(instances[0].header.SeriesInstanceUID)
+    damaged = (r for r in refusals if r.reason not in OTHER_IMAGES)
+    return sum(len(r.paths) for r in damaged if (r.series_uid == uid if r.series_uid in uids else r.paths[0].parent in folders))
 
 
 def _files(root: Path, exclude: set[Path], closed: Callable[[OSError], None]) -> Iterator[Path]:
@@ -149,33 +163,32 @@ def _files(root: Path, exclude: set[Path], closed: Callable[[OSError], None]) ->
 
 
 @tolerant()
-def _examine(path: Path, inventory: Inventory, accept_standardized: bool) -> Dataset | None:
-    """The header of a slice to standardize, or None for a file that is skipped and counted."""
-    skipped = inventory.skipped
+def _examine(path: Path, inventory: Inventory, accept_standardized: bool) -> Dataset | str:
+    """The header of a slice to standardize, or the kind of a file that is skipped."""
     try:
         if not dicom.looks_like_dicom(path):
-            skipped["not DICOM"] += 1
-            return None
+            return NO_DICOM
         header = dicom.read_header(path)
     except PermissionError:
-        skipped["no permission to read"] += 1
-        return None
+        return "no permission to read"
     except OSError as error:
         raise Refused("unreadable", dicom.first_line(error)) from error
     if dicom.is_dicomdir(header):
-        skipped["DICOMDIR"] += 1
-        return None
+        return "DICOMDIR"
     number = dicom.series_number(header)
     if number is not None and header.get("StudyInstanceUID"):
         inventory.series_numbers[str(header.StudyInstanceUID)].add(number)
     if not dicom.is_ct(header):
+        if dicom.should_be_ct(header):
+            raise Refused("unreadable", "File Meta Information says CT, but the header ends before it says so")
         sop_class = header.get("SOPClassUID")
-        skipped[getattr(sop_class, "name", None) or "DICOM without an image"] += 1
-        return None
+        return getattr(sop_class, "name", None) or NO_IMAGE
     if dicom.is_localizer(header):
-        skipped["localizer"] += 1
-        return None
-    check_header(header, accept_standardized)
+        return "localizer"
+    try:
+        check_header(header, accept_standardized)
+    except Refused as refused:
+        raise Refused(refused.reason, refused.found, dicom.series_uid(header)) from refused
     dicom.convert_values(header)
     return header
 

@@ -11,8 +11,8 @@ from pydicom.dataset import Dataset, FileDataset
 from pydicom.filereader import read_partial
 from pydicom.tag import BaseTag, Tag
 from pydicom.uid import CTImageStorage, MediaStorageDirectoryStorage
-from pydicom.valuerep import VR
 
+from stan_ct.dicom.encoding import VRS
 from stan_ct.dicom.refusal import Refused
 from stan_ct.dicom.tolerance import tolerant
 
@@ -33,8 +33,6 @@ CONVERTED = (
     *("ContrastBolusStartTime", "ContentTime"),
 )
 """Attributes that are used after the file has been read."""
-
-VRS = {vr.value for vr in VR}
 
 PIXEL_TAGS = {0x7FE00008: "float", 0x7FE00009: "float", 0x7FE00010: "integer"}
 
@@ -114,6 +112,17 @@ def is_ct(header: Dataset) -> bool:
     """Whether the object is a CT image of any kind, or a nameless image of modality CT."""
     sop_class = str(header.get("SOPClassUID") or "")
     return sop_class == CTImageStorage or sop_class in MULTI_FRAME_CT or (not sop_class and header.get("Modality") == "CT")
+
+
+def should_be_ct(header: Dataset) -> bool:
+    """Whether the File Meta Information (0002,0002) says that the object is a CT image of any kind."""
+    sop_class = str(value_of(header.file_meta, "MediaStorageSOPClassUID", ""))
+    return sop_class == CTImageStorage or sop_class in MULTI_FRAME_CT
+
+
+def series_uid(header: Dataset) -> str:
+    """Series Instance UID (0020,000E), empty where it is absent or does not parse."""
+    return str(value_of(header, "SeriesInstanceUID", ""))
 
 
 def is_localizer(header: Dataset) -> bool:

@@ -20,6 +20,8 @@ STEP_TOLERANCE = 0.1
 """Distances between slices that differ by no more than this are equal, mm: headers round positions."""
 GAP = 1.5
 """From this multiple of the usual distance on, slices are missing."""
+FEW_GAPS = 3
+"""Number of gaps that are named where there are many."""
 
 
 def implausible_hu(volume: np.ndarray, padding: np.ndarray) -> str:
@@ -63,7 +65,11 @@ def missing_slices(locations: Sequence[float]) -> tuple[int, str]:
         if usual is None
         else [(z, round(float(steps[z] / usual)) - 1) for z in map(int, np.flatnonzero(steps >= GAP * usual))]
     )
-    told = (f"{n} slices missing between {locations[z]:g} mm and {locations[z + 1]:g} mm" for z, n in gaps[:3])
+    told = [
+        f"{n} slice{'s' * (n > 1)} missing between {locations[z]:g} mm and {locations[z + 1]:g} mm" for z, n in gaps[:FEW_GAPS]
+    ]
+    if more := len(gaps[FEW_GAPS:]):
+        told.append(f"{more} more gap{'s' * (more > 1)}")
     return sum(n for _, n in gaps), "; ".join(told)
 
 

@@ -23,7 +23,7 @@ ADVICE = {
     "several_phases": "Several images lie in one place: export each phase as a series of its own.",
     "implausible_rescale": "Rescale Slope is negative or absurd, so the HU are not certain: export from the scanner again.",
     "unwritable_header": "An element of the header cannot be written: repair the file (dcmtk: dcmconv), or export it again.",
-    "not_axial": "Coronal, sagittal and oblique reformats are not standardized: choose the original axial series.",
+    "not_axial": "Reformats, such as coronal and sagittal ones, are not standardized: choose the original axial series.",
     "projection": "Projections and renderings are not standardized: choose the original axial series.",
     "conflicting_instances": "Several different files claim one SOP Instance UID: keep the right one.",
     "already_standardized": "STAN-CT wrote this series: standardize its source instead.",
@@ -41,11 +41,12 @@ class Refused(StanCTError):
     Args:
         reason: A key of `ADVICE`.
         found: What came, in the user's words.
+        series_uid: Series Instance UID of what is refused, empty where it is not known.
     """
 
-    def __init__(self, reason: str, found: str) -> None:
+    def __init__(self, reason: str, found: str, series_uid: str = "") -> None:
         super().__init__(f"{reason}: {found}. {ADVICE[reason]}")
-        self.reason, self.found = reason, found
+        self.reason, self.found, self.series_uid = reason, found, series_uid
 
 
 @dataclass(frozen=True)

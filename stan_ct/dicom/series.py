@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -46,7 +46,7 @@ class Instance:
     def sort_key(self) -> tuple[float, int, str]:
         """Location, then Instance Number (0020,0013), then UID: the order of the slices of a series."""
         number = str(self.header.get("InstanceNumber", "") or "")
-        return round(self.location, 4), int(number) if re.fullmatch(r"-?\d+", number) else 0, self.uid
+        return round(self.location, 4), int(number) if re.fullmatch(r"-?\d{1,18}", number) else 0, self.uid
 
 
 @dataclass(frozen=True)
@@ -54,10 +54,16 @@ class SeriesFiles:
     """The slices of one series on one pixel grid, sorted along the normal; pixels not read yet.
 
     A DICOM series whose slices differ in matrix, pixel spacing or orientation gives one `SeriesFiles` per grid.
+
+    Attributes:
+        instances: The slices.
+        grid: Number of the grid in the DICOM series.
+        damaged: Number of damaged files that are, or may have been, slices of the DICOM series.
     """
 
     instances: tuple[Instance, ...]
     grid: int = 0
+    damaged: int = 0
 
     @property
     def first(self) -> Dataset:
@@ -98,8 +104,7 @@ class SeriesFiles:
     @property
     def kernel(self) -> str:
         """Reconstruction kernel (0018,1210), "?" where it is not stated."""
-        value = self.first.get("ConvolutionKernel", "") or "?"
-        return str(value if isinstance(value, str) else "/".join(map(str, value)))
+        return "/".join(map(str, dicom.values_of(self.first, "ConvolutionKernel"))) or "?"
 
     @property
     def slice_thickness(self) -> float:
@@ -188,4 +193,4 @@ def load_series(files: SeriesFiles, workers: int = 2) -> Series:
         raise Refused(refusals[0].reason, refusals[0].found)
     if refusals:
         volume, padding = volume[list(read)], padding[list(read)]
-    return Series(SeriesFiles(tuple(read.values()), files.grid), volume, padding, refusals)
+    return Series(replace(files, instances=tuple(read.values())), volume, padding, refusals)

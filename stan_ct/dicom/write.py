@@ -19,7 +19,7 @@ from pydicom.uid import ExplicitVRLittleEndian
 from stan_ct import __version__
 from stan_ct.dicom import header as dicom
 from stan_ct.dicom.derived import Derivation, describe, drop_stale, local_time
-from stan_ct.dicom.encoding import encode_dataset
+from stan_ct.dicom.encoding import encode_dataset, set_element
 from stan_ct.dicom.identity import IMPLEMENTATION_CLASS_UID, derived_series_uid, derived_uid
 from stan_ct.dicom.refusal import Refused
 from stan_ct.dicom.series import Instance, Series
@@ -111,12 +111,7 @@ def write_slices(
         raise ValueError(f"created must be timezone-aware, not {derivation.created}")
     folder.mkdir(parents=True)
     with tolerant():
-        try:
-            return _write_slices(series, volume, folder, derivation, series_number)
-        except (OSError, StanCTError):
-            raise
-        except Exception as error:  # pydicom raises whatever it meets in a damaged header
-            raise Refused("unwritable_header", f"{type(error).__name__}: {dicom.first_line(error)}") from error
+        return _write_slices(series, volume, folder, derivation, series_number)
 
 
 def _write_slices(
@@ -127,15 +122,24 @@ def _write_slices(
     created, uids = local_time(derivation.created, series.files.first), []
     for z, (instance, padding) in enumerate(slices):
         stored = to_stored(np.where(padding, series.volume[z], volume[z]), instance.header, padding)
-        header = _bytes_of_header(instance)
-        drop_stale(header)
-        header.SOPInstanceUID = derived_uid(instance.uid, derivation.key)
-        header.SeriesInstanceUID = derived_series_uid(series.files, derivation.key)
-        header.SeriesNumber = series_number
-        describe(header, instance, derivation, created, z)
-        _set_pixels(header, instance, stored, wide)
-        (folder / f"IM{z + 1:04d}.dcm").write_bytes(dicom_file(header))
-        uids.append(header.SOPInstanceUID)
+        uid = derived_uid(instance.uid, derivation.key)
+        try:
+            header = _bytes_of_header(instance)
+            drop_stale(header)
+            set_element(header, "SOPInstanceUID", uid)
+            set_element(header, "SeriesInstanceUID", derived_series_uid(series.files, derivation.key))
+            set_element(header, "SeriesNumber", series_number)
+            describe(header, instance, derivation, created, z)
+            _set_pixels(header, instance, stored, wide)
+            data = dicom_file(header)
+        except (StanCTError, MemoryError):
+            raise
+        except Exception as error:  # pydicom raises whatever it meets in a damaged header, OSError too
+            if isinstance(error, OSError) and error.errno is not None:  # of the system
+                raise
+            raise Refused("unwritable_header", f"{type(error).__name__}: {dicom.first_line(error)}") from error
+        (folder / f"IM{z + 1:04d}.dcm").write_bytes(data)
+        uids.append(uid)
     return tuple(uids)
 
 
@@ -164,13 +168,24 @@ def _set_pixels(header: Dataset, instance: Instance, stored: np.ndarray, wide: b
     """Sets the stored values, (H, W), in the source's Pixel Representation, and what they mean."""
     signed = instance.header.PixelRepresentation == 1
     header[PIXEL_DATA] = DataElement(PIXEL_DATA, "OW", stored.astype("<i2" if signed else "<u2").tobytes())
-    header.SamplesPerPixel = 1
-    header.RescaleType = "HU"  # is only understood of an ORIGINAL image
+    set_element(header, "SamplesPerPixel", 1)
+    set_element(header, "RescaleType", "HU")  # is only understood of an ORIGINAL image
     if wide:
-        header.BitsStored, header.HighBit = 16, 15
-    method = LOSSY.get(str(getattr(instance.header, "file_meta", {}).get("TransferSyntaxUID")))
+        set_element(header, "BitsStored", 16)
+        set_element(header, "HighBit", 15)
+    method = _lossy_method(instance.header)
     if method and instance.header.get("LossyImageCompression") != "01":
-        header.LossyImageCompression, header.LossyImageCompressionMethod = "01", method
+        set_element(header, "LossyImageCompression", "01")
+        set_element(header, "LossyImageCompressionMethod", method)
+
+
+def is_lossy(header: Dataset) -> bool:
+    """Whether the pixels of a slice went through lossy compression, as its header (0028,2110) or its file says."""
+    return str(header.get("LossyImageCompression", "")).strip() == "01" or bool(_lossy_method(header))
+
+
+def _lossy_method(header: Dataset) -> str | None:
+    return LOSSY.get(str(getattr(header, "file_meta", {}).get("TransferSyntaxUID")))
 
 
 def dicom_file(dataset: Dataset) -> bytes:

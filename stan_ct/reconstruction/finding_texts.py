@@ -136,10 +136,22 @@ FINDINGS = {
         "Do not measure volumes or sizes across slices as if they were evenly spaced.",
     ),
     "unreadable_slices": FindingText(
-        "Slices could not be read",
+        "Damaged files in the series",
         "",
-        "A slice of this series could not be read, and is not in the output.",
+        "Files of this series, or beside its slices, are damaged; what they held is not in the output.",
         "Copy or export the source again.",
+    ),
+    "lossy_compression": FindingText(
+        "Lossy compression",
+        "",
+        "The source went through lossy compression, which changes texture and noise before anything else does.",
+        "Do not measure texture or noise in this series; export it without loss where the archive still has it.",
+    ),
+    "not_axial": FindingText(
+        "Slices are no axial originals",
+        "",
+        "The source is a reformat, such as a coronal one, whose noise and sharpness are not those of the kernel.",
+        "Choose the original axial series.",
     ),
     "new_structure": FindingText(
         "A structure may have been added",

@@ -9,6 +9,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from stan_ct.dicom.acceptance import check_axial
 from stan_ct.dicom.characteristics import read_characteristics
 from stan_ct.dicom.find import Inventory, find_series
 from stan_ct.dicom.refusal import Refused
@@ -125,6 +126,8 @@ def _foresee(files: SeriesFiles, run: Run) -> tuple[str, str]:
         return "written", "would be kept, an earlier run finished it"
     try:
         model, verdict = run.models.choose(files.kernel, read_characteristics(files))
+        if model.guard.sources and not run.allow_out_of_protocol:
+            check_axial(files.first)
     except Refused as refused:
         return "refused", f"would be refused, {refused.reason}: {refused.found}"
     target = printable(run.output_dir / run.folder_of(files))

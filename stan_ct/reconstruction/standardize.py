@@ -19,7 +19,7 @@ from stan_ct.dicom.identity import creation_time, derived_series_uid, free_serie
 from stan_ct.dicom.plausibility import implausible_hu, missing_slices, uneven_spacing
 from stan_ct.dicom.refusal import Refused
 from stan_ct.dicom.series import Series
-from stan_ct.dicom.write import write_series, write_slices
+from stan_ct.dicom.write import is_lossy, write_series, write_slices
 from stan_ct.reconstruction.checks import Finding
 from stan_ct.reconstruction.fidelity import Fidelity, measure_fidelity
 from stan_ct.reconstruction.finding_texts import findings_in_short
@@ -113,7 +113,7 @@ class Model:
 
 
 def source_findings(series: Series) -> tuple[Finding, ...]:
-    """What is wrong with a source as a whole: implausible HU, missing slices, uneven spacing, slices that could not be read."""
+    """What is wrong with a source as a whole: its HU, the places of its slices, damaged files, lossy compression."""
     findings = []
     if detail := implausible_hu(series.volume, series.padding):
         findings.append(Finding("implausible_source", detail=detail))
@@ -123,8 +123,14 @@ def source_findings(series: Series) -> tuple[Finding, ...]:
         findings.append(Finding("missing_slices", float(missing), 0.0, detail))
     if detail := uneven_spacing(locations):
         findings.append(Finding("uneven_spacing", detail=detail))
-    if series.refusals:
-        findings.append(Finding("unreadable_slices", float(len(series.refusals)), 0.0))
+    if damaged := len(series.refusals) + series.files.damaged:
+        findings.append(Finding("unreadable_slices", float(damaged), 0.0))
+    if lossy := sum(is_lossy(instance.header) for instance in series.instances):
+        findings.append(Finding("lossy_compression", detail=counted(lossy, "slice")))
+    try:
+        check_axial(series.files.first)
+    except Refused as refused:
+        findings.append(Finding("not_axial", detail=refused.found))
     return tuple(findings)
 
 

@@ -3,6 +3,7 @@
 import contextlib
 import copy
 import doctest
+import errno
 import re
 import warnings
 from dataclasses import replace
@@ -966,7 +967,7 @@ def failing_after(slices: int, monkeypatch, seen: list) -> None:
         seen.append(folder.setdefault("n", 0))
         folder["n"] += 1
         if folder["n"] > slices:
-            raise OSError("No space left on device")
+            raise OSError(errno.ENOSPC, "No space left on device")
         return original(*args)
 
     monkeypatch.setattr(write, "dicom_file", file)

@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 from pydicom.dataset import Dataset
 
-from stan_ct.dicom.acceptance import check_axial
+from stan_ct.dicom.acceptance import MATERIALS, PROJECTIONS, REFORMATS, check_axial, image_type_with
 from stan_ct.dicom.find import find_series
 from stan_ct.dicom.grouping import patient_key
 from stan_ct.dicom.plausibility import implausible_hu, missing_slices, uneven_spacing
 from stan_ct.dicom.refusal import Refused
+from stan_ct.dicom.series import load_series
+from stan_ct.reconstruction.standardize import source_findings
 from tests.dicom.synthetic import random_stored, write_ct
 
 
@@ -76,10 +78,67 @@ def test_hu_are_those_of_a_body(change, plausible):
     assert (implausible_hu(change(volume), np.zeros(volume.shape, bool)) == "") == plausible
 
 
+def judged(*parts: tuple[float, int]) -> str:
+    """What is implausible of so many pixels of each HU, beside one of -3000 HU, which counts as padding."""
+    volume = np.concatenate([[-3000.0], *(np.full(count, hu) for hu, count in parts)])[None, None]
+    return implausible_hu(volume, np.zeros(volume.shape, bool))
+
+
+@pytest.mark.parametrize(
+    ("inside", "outside", "reason"),
+    [
+        (((701, 200), (0, 800)), ((701, 201), (0, 799)), "lie above 700 HU"),
+        (((700, 499), (0, 501)), ((701, 499), (0, 501)), "lie above 700 HU"),
+        (((-1301, 200), (0, 800)), ((-1301, 201), (0, 799)), "lie below -1300 HU"),
+        (((-1300, 900), (0, 100)), ((-1301, 900), (0, 100)), "lie below -1300 HU"),
+        (((-1000, 995), (0, 5)), ((-1000, 996), (0, 4)), "lie above -500 HU"),
+        (((-1000, 900), (-499, 49), (0, 51)), ((-1000, 900), (-499, 51), (0, 49)), "median of the body"),
+        (((-200, 1000),), ((-201, 1000),), "median of the body"),
+        (((450, 1000),), ((451, 1000),), "median of the body"),
+    ],
+)
+def test_limits_of_plausible_hu(inside, outside, reason):
+    """Each limit passes what lies on it and not what lies beyond."""
+    assert judged(*inside) == ""
+    assert reason in judged(*outside)
+
+
+def test_a_slice_of_one_value_is_implausible():
+    """Nothing can be said for an image without contrast."""
+    assert implausible_hu(np.zeros((1, 8, 8)), np.zeros((1, 8, 8), bool)) == "all pixels are equal"
+
+
+@pytest.mark.parametrize(
+    ("kind", "passes"),
+    [
+        (["DERIVED", "SECONDARY", "MPR", "CSA MPR"], False),
+        (["DERIVED", "SECONDARY", "REFORMATTED", "AVERAGE"], False),
+        (["ORIGINAL", "PRIMARY", "AXIAL", "CT_SOM5 SPI"], True),
+    ],
+)
+def test_resampled_images_are_no_originals(kind, passes):
+    """A reformat is told by Image Type too, whatever its orientation."""
+    header = Dataset()
+    header.ImageOrientationPatient, header.ImageType = [1, 0, 0, 0, 1, 0], kind
+    with nullcontext() if passes else pytest.raises(Refused, match="not_axial"):
+        check_axial(header)
+
+
+@pytest.mark.parametrize("word", ["HEADWATERS", "SUMMIT", "MONOTONE", "AXIAL", "RHODES"])
+def test_words_within_other_words_mean_nothing(word):
+    """Words of Image Type count as a whole."""
+    header = Dataset()
+    header.ImageType = ["ORIGINAL", "PRIMARY", "AXIAL", word]
+    assert not any(image_type_with(header, words) for words in (PROJECTIONS, MATERIALS, REFORMATS))
+
+
 def test_gaps_are_counted_and_placed():
     """Two lost slices are told with where; jitter within 0.1 mm is none, beyond it uneven."""
     assert missing_slices([0, 5, 10, 25, 30]) == (2, "2 slices missing between 10 mm and 25 mm")
     assert missing_slices([0, 5, 12.4, 17.4]) == (0, "")
+    assert missing_slices([0, 5, 12.5, 17.5]) == (1, "1 slice missing between 5 mm and 12.5 mm")
+    locations = np.delete(np.arange(60.0), [5, 15, 25, 35])
+    assert missing_slices(locations)[1].endswith("; 1 slice missing between 24 mm and 26 mm; 1 more gap")
     assert uneven_spacing([0, 5, 10.09, 15.09]) == ""
     assert uneven_spacing([0, 5, 10.11, 15.11]) == "slices are 5.00 mm to 5.11 mm apart"
 
@@ -102,3 +161,41 @@ def test_what_may_have_been_a_slice_is_refused(tmp_path, name, content, refused)
     (tmp_path / name).write_bytes(content)
     inventory = find_series(tmp_path)
     assert ([r.reason for r in inventory.refusals], inventory.skipped["not DICOM"]) == (["unreadable"] * refused, 1 - refused)
+    (series,) = inventory.series
+    assert series.damaged == refused
+    assert [f.name for f in source_findings(load_series(series)) if f.name == "unreadable_slices"] == [
+        "unreadable_slices"
+    ] * refused
+
+
+def test_damaged_slices_count_for_their_own_series(tmp_path):
+    """A damaged file that names its series counts there alone, one that does not for every series in its folder."""
+    for number in (1, 2):
+        write_ct(tmp_path / str(number), random_stored((2, 8, 6)), series=number)
+        for path in sorted((tmp_path / str(number)).iterdir()):
+            path.rename(tmp_path / f"{number}-{path.name}")
+    cut = (tmp_path / "1-1.dcm").read_bytes()[:-40]
+    (tmp_path / "1-1.dcm").write_bytes(cut)
+    assert [series.damaged for series in find_series(tmp_path).series] == [1, 0]
+    (tmp_path / "1-1.dcm").write_bytes(cut[:200])
+    assert [series.damaged for series in find_series(tmp_path).series] == [1, 1]
+
+
+@pytest.mark.parametrize(("value", "lossy"), [("01", 1), ("00", 0), ("", 0)])
+def test_lossy_compression_is_a_finding(tmp_path, value, lossy):
+    """A slice whose header says that it went through lossy compression is told of."""
+    write_ct(tmp_path, random_stored((2, 8, 6)), edit=lambda ds, z: setattr(ds, "LossyImageCompression", value) if z else None)
+    (series,) = find_series(tmp_path).series
+    found = [f.detail for f in source_findings(load_series(series)) if f.name == "lossy_compression"]
+    assert found == ["1 slice"] * lossy
+
+
+def test_a_slice_cut_anywhere_is_refused(tmp_path):
+    """However early a copy ended, its series has a finding, and the file is not skipped in silence."""
+    write_ct(tmp_path, random_stored((2, 8, 6)))
+    whole = (tmp_path / "1.dcm").read_bytes()
+    for length in [*range(0, 1100, 23), 1100]:
+        (tmp_path / "1.dcm").write_bytes(whole[:length])
+        inventory = find_series(tmp_path)
+        assert [len(refusal.paths) for refusal in inventory.refusals] == [1], length
+        assert (inventory.series[0].damaged, inventory.skipped) == (1, {}), length

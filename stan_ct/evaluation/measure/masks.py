@@ -31,6 +31,9 @@ SEGMENTATIONS = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")
 
 ADVICE = "Masks are not resampled: draw it on this series, or resample it to its grid yourself and look at it"
 
+LABEL_TOLERANCE = 1e-3
+"""Largest distance of a label in a NIfTI file from a whole number: files that store floats with the scale of the CT round."""
+
 RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 Plane = tuple[str, np.ndarray, np.ndarray | None]
@@ -233,9 +236,19 @@ def _open_nifti(path: Path) -> tuple[np.ndarray, np.ndarray]:
         raise NotComparable(f"{path} does not say where its voxels lie (no sform or qform): write it with the affine of the CT")
     if labels.ndim < 3 or labels.size != np.prod(labels.shape[:3]):
         raise NotComparable(f"{path} has shape {labels.shape}, expected one volume: write it without the other dimensions")
-    if not (labels >= 0).all() or (labels != np.floor(labels)).any():
+    if (rounded := _labels(labels)) is None:
         raise NotComparable(f"{path} holds fractions or numbers below 0, expected labels: choose a threshold, write it binary")
-    return labels.reshape(labels.shape[:3]), affine
+    return rounded.reshape(labels.shape[:3]), affine
+
+
+def _labels(values: np.ndarray) -> np.ndarray | None:
+    """Whole numbers >= 0 that values stand for; None if they are no labels, but probabilities, colours or not finite."""
+    if values.dtype.kind not in "buif":
+        return None
+    rounded = np.rint(values)
+    with np.errstate(invalid="ignore"):  # infinities
+        labels = (np.abs(values - rounded) <= LABEL_TOLERANCE).all() and (rounded >= 0).all()
+    return rounded if labels else None
 
 
 def _nifti_planes(labels: np.ndarray, affine: np.ndarray, rois: dict[float, str]) -> Iterator[Plane]:

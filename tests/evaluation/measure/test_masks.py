@@ -131,6 +131,47 @@ def test_a_nifti_comes_back_voxel_for_voxel(geometry, canonical, name, make_ct, 
     assert found["lesion 5"].tolist() == in_order_of(series, second & ~first).tolist()
 
 
+@pytest.mark.parametrize("label", [1, 2, 7])
+@pytest.mark.parametrize(("error", "read"), [(9e-4, True), (-9e-4, True), (1.1e-3, False), (-1.1e-3, False)])
+def test_labels_as_rounded_floats(label, error, read, make_ct, tmp_path):
+    """A label within 0.001 of a whole number is that number, in float32 and float64; a value farther off is none."""
+    _, series = make_ct(*AXIAL)
+    mask = drawn()[0]
+    for dtype in (np.float32, np.float64):
+        path = write_nifti(tmp_path / "organ.nii", (mask * (label + error)).astype(dtype), *AXIAL)
+        if read:
+            assert {roi: found.tolist() for roi, found in read_masks(path, series).items()} == {f"organ {label}": mask.tolist()}
+        else:
+            with pytest.raises(NotComparable, match="holds fractions or numbers below 0, expected labels: choose a threshold"):
+                read_masks(path, series)
+
+
+def test_a_background_just_below_zero_is_background(make_ct, tmp_path):
+    """Zeros that a scale and intercept made -0.0004 and 0.0004 are no label of their own."""
+    _, series = make_ct(*AXIAL)
+    values = np.where(drawn()[0], 3.0, np.random.default_rng(1).choice([-4e-4, 4e-4], SHAPE))
+    found = read_masks(write_nifti(tmp_path / "organ.nii", values, *AXIAL), series)
+    assert {roi: mask.tolist() for roi, mask in found.items()} == {"organ 3": drawn()[0].tolist()}
+
+
+@pytest.mark.parametrize("odd", [np.nan, np.inf, -np.inf, -1.0])
+def test_values_that_are_no_labels(odd, make_ct, tmp_path):
+    """Not a number, infinity, or below 0: refused."""
+    _, series = make_ct(*AXIAL)
+    values = drawn()[0].astype(np.float64)
+    values[0, 0, 0] = odd
+    with pytest.raises(NotComparable, match="holds fractions or numbers below 0"):
+        read_masks(write_nifti(tmp_path / "odd.nii", values, *AXIAL), series)
+
+
+def test_colours_are_no_labels(make_ct, tmp_path):
+    """A NIfTI of red, green and blue is refused as one of fractions is."""
+    _, series = make_ct(*AXIAL)
+    colours = np.zeros(SHAPE, [("R", "u1"), ("G", "u1"), ("B", "u1")])
+    with pytest.raises(NotComparable, match="expected labels"):
+        read_masks(write_nifti(tmp_path / "rgb.nii", colours, *AXIAL), series)
+
+
 def test_a_voxel_in_millimetres(make_ct, tmp_path):
     """Voxel (3, 1, 2) of a NIfTI file that begins in the hindmost corner: by hand, slice 2, row 3, column 3.
 

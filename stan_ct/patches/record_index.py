@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
@@ -11,7 +12,10 @@ from stan_ct.dicom.series import SeriesFiles
 from stan_ct.patches.cutting import Shard
 from stan_ct.patches.pairs import SeriesPair
 from stan_ct.patches.protocol import protocol_of
-from stan_ct.patches.record_folder import INDEX
+from stan_ct.patches.record_folder import INDEX, PLAN
+
+TRAINING_PARTS = ("train", "validation")
+"""Parts of the records that a training run depends on."""
 
 
 def read_index(folder: Path | str) -> dict:
@@ -30,6 +34,37 @@ def read_index(folder: Path | str) -> dict:
     if "images" not in index or "fingerprints" not in index:
         raise ValueError(f"{path} was written by an earlier version: make the records again with stan-ct make-patches")
     return index
+
+
+def training_identity(folder: Path | str) -> dict[str, str]:
+    """What tells the records of a training run from others: a value by name, equal wherever the folder and the DICOM lie.
+
+    Args:
+        folder: The folder, as `make_patches` wrote it.
+    Returns:
+        Digests of the series, and of their slices and patches, that train and validate, of the front end and of the protocols.
+    """
+    index, path = read_index(folder), Path(folder) / PLAN
+    planned = json.loads(path.read_text())["files"] if path.exists() else {}
+    found = {
+        "front end": _digest(index["images"], index.get("front_end")),
+        "protocols": _digest(index["fingerprints"]),
+    }
+    for part in TRAINING_PARTS:
+        pairs = [pair for pair in index["pairs"] if pair["split"] == part]
+        found[f"{part} series"] = _digest(sorted(_series_uids(pair) for pair in pairs))
+        files = {pair["shard"]: [pair.get("patches"), planned.get(pair["shard"])] for pair in pairs if pair["shard"]}
+        found[f"{part} slices"] = _digest(files, index["patches"][part], index["record_side"][part])
+    return found
+
+
+def _series_uids(pair: dict) -> tuple[str, str]:
+    source, target = (pair.get(side, {}).get("series_uid", "") for side in ("source", "target"))
+    return source, target
+
+
+def _digest(*values: object) -> str:
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
 def count_by_protocol(shards: Iterable[Shard], written: dict[Path, int]) -> dict[str, dict[str, int]]:

@@ -27,6 +27,7 @@ from stan_ct.training.history import TERMS
 from stan_ct.training.models import CLASSICAL, classical, competition, record
 from stan_ct.training.phases import Referee
 from stan_ct.training.referee import PhaseReferee
+from stan_ct.training.resume import check_same_run, run_identity
 from stan_ct.training.settings import TrainSettings
 from stan_ct.training.stopping import Signals
 from stan_ct.training.strategy import choose_strategy, is_chief, mean_over_workers
@@ -104,6 +105,7 @@ class _Run:
         self.settings, self.strategy, self.model, self.validation = settings, strategy, model, validation
         self.folder, self.chief = Path(settings.output_dir), is_chief(strategy)
         self.versions = Versions(settings, config, model, validation, self.chief)
+        self._identity = run_identity(settings)
         self.phases = PhaseReferee(settings.rules)
         self.phases.set_model(model)
         self.step, self.position, self.seconds = 0, 0, 0.0
@@ -221,13 +223,7 @@ class _Run:
         if counters is None:
             self.versions.keep_start()
             return
-        before, now = counters["settings"], self._fingerprint()
-        if before != now:
-            names = sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))
-            raise UsageError(
-                f"{self.folder} holds a run of other flags or records: repeat its flags, or choose another --output_dir "
-                f"(they differ in: {', '.join(names)})"
-            )
+        check_same_run(self.folder, counters["settings"], self._identity)
         snapshots = checkpoints.restore(self.folder / CHECKPOINT, self.phases.players)
         self.phases.resume(Referee.from_state(counters["referee"]), snapshots)
         self.step, self.position, self.seconds = (counters[name] for name in ("step", "position", "seconds"))
@@ -244,12 +240,7 @@ class _Run:
                 **self.versions.state(),
                 "referee": self.phases.referee.state(),
                 "rows": self.display.rows,
-                "settings": self._fingerprint(),
+                "settings": self._identity,
             }
             checkpoints.save(self.folder / CHECKPOINT, self.phases.players, self.phases.snapshots, counters)
         self._saved_at = time.monotonic()
-
-    def _fingerprint(self) -> dict[str, str]:
-        """Settings and records that a resumed run must share with the run it goes on with."""
-        flags = {name: repr(value) for name, value in self.settings.fixed().items()}
-        return flags | {"patches of the records": repr(read_index(self.settings.records_dir)["patches"])}

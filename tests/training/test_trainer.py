@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -18,12 +19,14 @@ from synthetic import STUDY_UID
 
 from stan_ct.ct.filters import FrontEnd
 from stan_ct.ct.hounsfield import HUWindow
+from stan_ct.errors import UsageError
 from stan_ct.models.folder import load_weights, read_config
 from stan_ct.networks.config import DiscriminatorConfig, GeneratorConfig, LossSettings
 from stan_ct.reconstruction.synthesis import load_synthesizer
 from stan_ct.training import checkpoints, trainer
 from stan_ct.training.phases import PhaseRules
 from stan_ct.training.quality import QUALITY, Quality
+from stan_ct.training.resume import run_identity
 from stan_ct.training.settings import TrainSettings
 from stan_ct.training.stopping import Stopped
 from stan_ct.training.trainer import train
@@ -409,10 +412,78 @@ def test_other_flags_are_refused(model, records):
         ({"generator": RESIDUAL, "phases": RULES}, "generator, phases"),
     ):
         same = {"name": "sharpener", "generator": NORMALIZED, "phases": replace(RULES, num_copies=2)}
-        expected = rf"run of other flags or records: repeat its flags, or choose .* \(they differ in: {names}\)"
+        expected = rf"run of other flags: repeat its flags, or choose .* \(they differ in: {names}\)"
         with pytest.raises(ValueError, match=expected):
             train(settings(records, model, **{**same, **changes}), flags="--b=2\n")
     assert {path: path.read_bytes() for path in model.rglob("*") if path.is_file()} == before
+
+
+def remade(records, folder, change):
+    """A copy of records whose index has been changed."""
+    shutil.copytree(records, folder)
+    index = json.loads((folder / "index.json").read_text())
+    change(index)
+    (folder / "index.json").write_text(json.dumps(index))
+    return folder
+
+
+def other_source(index, part):
+    for pair in index["pairs"]:
+        if pair["split"] == part:
+            pair["source"]["series_uid"] += ".1"
+
+
+@pytest.mark.parametrize(
+    ("change", "names"),
+    [
+        (lambda index: other_source(index, "train"), "train series"),
+        (lambda index: other_source(index, "validation"), "validation series"),
+        (lambda index: index["front_end"]["SOFT"]["gain"].__setitem__(3, 1.125), "front end"),
+        (lambda index: index["fingerprints"]["target"][0].update(spread=0.75), "protocols"),
+        (lambda index: index["pairs"][0].update(patches=7), "train slices"),
+    ],
+    ids=["train", "validation", "front end", "protocols", "patches"],
+)
+def test_other_records_are_refused(model, records, tmp_path, change, names):
+    """As many patches of other patients are other records: a run that went on would validate on what it has learnt."""
+    same = {"name": "sharpener", "generator": NORMALIZED, "phases": replace(RULES, num_copies=2)}
+    other = remade(records, tmp_path / "records", change)
+    with pytest.raises(UsageError, match=rf"run on other records: .* \(they differ in: {names}\)"):
+        train(settings(other, model, **same))
+
+
+def test_other_pixels_of_the_same_series_are_other_records(model, records, tmp_path):
+    """A simulation with other settings has the same UIDs; the plan holds digests of the pixels."""
+    same = {"name": "sharpener", "generator": NORMALIZED, "phases": replace(RULES, num_copies=2)}
+    other = remade(records, tmp_path / "records", lambda index: None)
+    plan = json.loads((other / "plan.json").read_text())
+    name = next(name for name in plan["files"] if name.startswith("validation"))
+    plan["files"][name]["slices"] = "0" * 64
+    (other / "plan.json").write_text(json.dumps(plan))
+    with pytest.raises(UsageError, match=r"\(they differ in: validation slices\)"):
+        train(settings(other, model, **same))
+
+
+def test_records_elsewhere_with_a_test_part_are_the_same(records, tmp_path):
+    """Where records lie, and what they hold beside training and validation, makes no other run."""
+
+    def change(index):
+        index["settings"].update(input_dir=["/elsewhere"], output_dir="moved")
+        index["patches"]["test"] = 3
+        index["refused"].append("truncated: IM1.dcm")
+
+    moved = remade(records, tmp_path / "moved", change)
+    assert run_identity(settings(moved, tmp_path)) == run_identity(settings(records, tmp_path))
+
+
+def test_a_run_is_one_of_the_model_it_started_from(records, model, tmp_path):
+    """A fine-tuned model's folder goes on if the model it came from was moved, and not if it was trained on meanwhile."""
+    shutil.copytree(model, tmp_path / "init")
+    started = run_identity(settings(records, tmp_path, init_model=str(model)))
+    assert run_identity(settings(records, tmp_path, init_model=str(tmp_path / "init"))) == started
+    config = tmp_path / "init/config.json"
+    config.write_text(config.read_text().replace('"qc_threshold": ', '"qc_threshold": 0'))
+    assert run_identity(settings(records, tmp_path, init_model=str(tmp_path / "init"))) != started
 
 
 def test_losses_that_are_not_finite(records, tmp_path):
@@ -634,6 +705,7 @@ from stan_ct.networks.config import GeneratorConfig
 from stan_ct.training import trainer
 from stan_ct.training.phases import PhaseRules
 from stan_ct.training.quality import QUALITY, Quality
+from stan_ct.training.resume import run_identity
 from stan_ct.training.settings import TrainSettings
 
 records, folder, epochs = sys.argv[1:]

@@ -1,0 +1,47 @@
+"""Comparison of a run with the checkpoint that it goes on from: settings, records, and the model that it started from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from stan_ct.errors import UsageError
+from stan_ct.models.folder import find_model, model_hash
+from stan_ct.patches.record_index import training_identity
+from stan_ct.training.settings import TrainSettings
+
+RECORDS = "records: "
+"""Begins the names of what is compared of the records."""
+
+
+def run_identity(settings: TrainSettings) -> dict[str, str]:
+    """Settings and records that a resumed run must share with the run it goes on with, by name."""
+    flags = {name: repr(value) for name, value in settings.fixed().items()}
+    if settings.init_model:
+        flags["init_model"] = model_hash(find_model(settings.init_model))
+    return flags | {f"{RECORDS}{name}": value for name, value in training_identity(settings.records_dir).items()}
+
+
+def check_same_run(folder: Path, before: Mapping[str, str], now: Mapping[str, str]) -> None:
+    """Compares a run with the one whose checkpoint lies in its folder.
+
+    Args:
+        folder: The model folder.
+        before: :func:`run_identity` of the run that left the checkpoint.
+        now: That of the run that is to go on.
+    Raises:
+        UsageError: If they differ, with the names of what differs.
+    """
+    names = sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))
+    records = [name.removeprefix(RECORDS) for name in names if name.startswith(RECORDS)]
+    flags = [name for name in names if not name.startswith(RECORDS)]
+    if flags:
+        raise UsageError(
+            f"{folder} holds a run of other flags: repeat its flags, or choose another --output_dir (they differ in: "
+            f"{', '.join(flags)})"
+        )
+    if records:
+        raise UsageError(
+            f"{folder} holds a run on other records: patients that it validated on may now train. Give the --records_dir "
+            f"that it was trained on, or choose another --output_dir (they differ in: {', '.join(records)})"
+        )

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from stan_ct.dicom.grouping import THICKNESS_TOLERANCE
 from stan_ct.dicom.series import SeriesFiles
-
-THICKNESS_TOLERANCE = 0.015
-"""Slice thicknesses that differ by no more than this are the same, mm: those of a `Protocol` are rounded to 0.01."""
 
 
 @dataclass(frozen=True, order=True)

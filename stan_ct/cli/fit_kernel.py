@@ -56,6 +56,8 @@ def _fit(input_dir: Path, known_kernel: str, fit_kernel: str, path: Path) -> int
         raise ValueError(f"{path.parent} does not exist: make it, or choose another --kernel_file")
     found = fit_kernel_to_series(find_series(input_dir).series, known, fit_kernel)
     kernel = found.kernel
+    for refusal in found.refusals:
+        print(f"refused: {', '.join(path.name for path in refusal.paths)}: {refusal.reason}: {refusal.found}. {refusal.advice}")
     print(
         f"{found.num_slices} pairs of slices, {known.name} -> {kernel.name}: f50 {kernel.f50:g}, f10 {kernel.f10:g} lp/cm, "
         f"overshoot {kernel.overshoot:g} at {kernel.overshoot_frequency:g} lp/cm; the measured ratio is met to "

@@ -29,6 +29,9 @@ GROUPS = {
 }
 """Title -> flags, the commonest first; the switch of the paper comes after them."""
 
+SHOWN = 3
+"""Number of refused files that the summary names."""
+
 
 def command() -> Command:
     """The command and its flags."""
@@ -76,4 +79,7 @@ def _summary(folder: str, index: dict) -> str:
         if index["patches"][part] < index["asked"][part]:
             missing = index["asked"][part] - index["patches"][part]
             lines.append(f"  {part:10} {missing} patches fewer than asked for: slices without enough soft tissue")
+    if refused := index["refused"]:
+        more = f" and {len(refused) - SHOWN} more, see index.json" if len(refused) > SHOWN else ""
+        lines.append(f"  refused    {len(refused)} files: {'; '.join(refused[:SHOWN])}{more}")
     return "\n".join(lines)

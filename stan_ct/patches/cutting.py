@@ -14,7 +14,7 @@ import numpy as np
 
 from stan_ct.ct.field_of_view import continue_smoothly, outside_field_of_view
 from stan_ct.ct.filters import RadialFilter
-from stan_ct.dicom.refusal import Refused
+from stan_ct.dicom.refusal import Refusal, Refused
 from stan_ct.dicom.series import Series, SeriesFiles, load_series
 from stan_ct.patches.fusion import extract, pad_to
 from stan_ct.patches.pairs import PairingError, SeriesPair
@@ -71,22 +71,40 @@ def load_slice(files: SeriesFiles, z: int) -> Series:
         ) from refused
 
 
-def survey(files: SeriesFiles, slices: Sequence[int], resized: bool) -> dict[int, tuple[str, int]]:
+@dataclass(frozen=True)
+class Survey:
+    """What is known of the slices of a series before anything is cut.
+
+    Attributes:
+        digests: Slice z -> digest of its pixels; "" if they are all equal.
+        capacities: Slice z -> number of patches that it can hold.
+        refused: Slice z -> why it cannot be read.
+    """
+
+    digests: dict[int, str]
+    capacities: dict[int, int]
+    refused: dict[int, Refusal]
+
+
+def survey(files: SeriesFiles, slices: Sequence[int], resized: bool) -> Survey:
     """Surveys slices before anything is cut.
 
     Args:
         files: A series.
         slices: Indices of the slices.
         resized: Whether sides are 100..256 pixels or 256.
-    Returns:
-        z -> digest of its pixels ("" if they are all equal), and its capacity, the number of patches it can hold.
     """
-    found = {}
+    found = Survey({}, {}, {})
     for z in slices:
-        series = load_slice(files, z)
+        instance = files.instances[z]
+        try:
+            series = load_series(SeriesFiles((instance,), files.grid), workers=1)
+        except Refused as refused:
+            found.refused[z] = Refusal(refused.reason, refused.found, (instance.path,), files.uid)
+            continue
         hu = series.volume[0]
-        digest = hashlib.sha256(np.rint(hu).astype("<i4")).hexdigest() if np.ptp(hu) else ""
-        found[z] = digest, capacity(_soft_tissue(series), resized)
+        found.digests[z] = hashlib.sha256(np.rint(hu).astype("<i4")).hexdigest() if np.ptp(hu) else ""
+        found.capacities[z] = capacity(_soft_tissue(series), resized)
     return found
 
 

@@ -13,7 +13,8 @@ import numpy as np
 from stan_ct.ct.filters import RadialFilter, fit_radial_filter
 from stan_ct.ct.kernels import Kernel
 from stan_ct.ct.mtf import certain_frequencies, kernel_from_ratio
-from stan_ct.dicom.series import SeriesFiles, load_series
+from stan_ct.dicom.refusal import Refusal, Refused
+from stan_ct.dicom.series import Series, SeriesFiles, load_series
 from stan_ct.patches.pairs import PairingRule, SeriesPair, pair_series
 
 SLICES = 128
@@ -32,12 +33,14 @@ class KernelFit:
         known: The known kernel.
         ratio: Measured ratio, from the known kernel to the fitted one.
         num_slices: Number of pairs of slices compared.
+        refusals: Slices, and their series, that could not be read and were left out.
     """
 
     kernel: Kernel
     known: Kernel
     ratio: RadialFilter
     num_slices: int
+    refusals: tuple[Refusal, ...] = ()
 
     @property
     def error(self) -> float:
@@ -67,20 +70,50 @@ def fit_kernel_to_series(series: Sequence[SeriesFiles], known: Kernel, name: str
         name: Convolution Kernel whose curve is fitted.
     Raises:
         PairingError: If there is no pair.
-        Refused: If a series cannot be read.
+        Refused: If no pair of slices can be read.
         ValueError: If the ratio gives no curve.
     """
     pairs = pair_series(series, PairingRule((known.name,), name))
-    slices = _spread_slices(pairs)
+    slices, refusals = _spread_slices(pairs)
+    if not slices:
+        raise Refused(refusals[0].reason, f"{refusals[0].paths[0]}: {refusals[0].found}")
     ratio = fit_radial_filter(slices, corners=False)  # the corners of the spectrum are aliased
-    return KernelFit(kernel_from_ratio(name, ratio, known), known, ratio, len(slices))
+    return KernelFit(kernel_from_ratio(name, ratio, known), known, ratio, len(slices), tuple(refusals))
 
 
-def _spread_slices(pairs: Sequence[SeriesPair]) -> list[tuple[np.ndarray, np.ndarray, tuple[float, float]]]:
-    """Source slice, target slice, (H, W) HU, and pixel spacing of evenly spread pairs of slices, about `SLICES` in all."""
-    slices, each = [], max(SLICES // len(pairs), 1)
+PairedSlices = list[tuple[np.ndarray, np.ndarray, tuple[float, float]]]
+"""Source slice, target slice, (H, W) HU each, and pixel spacing."""
+
+
+def _spread_slices(pairs: Sequence[SeriesPair]) -> tuple[PairedSlices, list[Refusal]]:
+    """Evenly spread pairs of slices, about `SLICES` in all, and the slices that could not be read."""
+    slices: PairedSlices = []
+    refusals: list[Refusal] = []
+    each = max(SLICES // len(pairs), 1)
     for pair in pairs[:SLICES]:
-        source, target = load_series(pair.source), load_series(pair.target)
-        chosen = pair.slices[:: max(len(pair.slices) // each, 1)]
+        source, target = _load(pair.source, refusals), _load(pair.target, refusals)
+        if source is None or target is None:
+            continue
+        sources, targets = _numbers(source), _numbers(target)  # a refused slice moves those above it
+        uids = [(pair.source.instances[z].uid, pair.target.instances[t].uid) for z, t in pair.slices]
+        both = [(sources[one], targets[other]) for one, other in uids if one in sources and other in targets]
+        chosen = both[:: max(len(both) // each, 1)]
         slices += [(source.volume[z], target.volume[t], pair.source.pixel_spacing) for z, t in chosen]
-    return slices
+    return slices, refusals
+
+
+def _load(files: SeriesFiles, refusals: list[Refusal]) -> Series | None:
+    """Loads a series, None if no slice of it can be read; adds what cannot be read to the refusals."""
+    try:
+        series = load_series(files)
+    except Refused as refused:
+        paths = tuple(instance.path for instance in files.instances)
+        refusals.append(Refusal(refused.reason, refused.found, paths, files.uid))
+        return None
+    refusals += series.refusals
+    return series
+
+
+def _numbers(series: Series) -> dict[str, int]:
+    """SOP Instance UID -> number of the slice in the volume."""
+    return {instance.uid: z for z, instance in enumerate(series.instances)}

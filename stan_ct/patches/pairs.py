@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Container, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from stan_ct.dicom.grouping import patient_key
@@ -41,6 +41,10 @@ class SeriesPair:
     source: SeriesFiles
     target: SeriesFiles
     slices: tuple[tuple[int, int], ...]
+
+    def without(self, sources: Container[int], targets: Container[int]) -> SeriesPair:
+        """The pair without some slices of the source, and of the target, by their numbers."""
+        return replace(self, slices=tuple((z, t) for z, t in self.slices if z not in sources and t not in targets))
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +22,7 @@ from stan_ct.dicom.characteristics import read_characteristics
 from stan_ct.dicom.series import SeriesFiles
 from stan_ct.files import write_together
 from stan_ct.parallel import Workers
-from stan_ct.patches.cutting import continued, load_slice, survey
+from stan_ct.patches.cutting import Survey, continued, load_slice, survey
 from stan_ct.patches.pairs import PairingError, PairingRule, SeriesPair, pair_series
 from stan_ct.patches.plan import PatchSettings, check_margin, make_shards, margin_of, num_requested, patches_per_pair, plan_text
 from stan_ct.patches.record_folder import INDEX, INSTANCES, cut_records, make_folder, start_folder
@@ -37,6 +37,8 @@ FIT_SLICES = 128
 def make_patches(settings: PatchSettings, workers: int = 1) -> dict:
     """Finds pairs, splits them, fits the front end, and writes the records.
 
+    A slice that cannot be read is left out, with its partners, and named in the index under `refused`.
+
     Files that an earlier run with the same settings and series has completed are kept; those of other settings or
     series are removed first. The bytes do not depend on the number of workers.
 
@@ -46,8 +48,8 @@ def make_patches(settings: PatchSettings, workers: int = 1) -> dict:
     Returns:
         The index, as written to `output_dir/index.json` when all else is.
     Raises:
-        PairingError: If there are no pairs, the split cannot be made or leaks, the margin does not fit, or a slice cannot
-            be read.
+        PairingError: If there are no pairs, the split cannot be made or leaks, the margin does not fit, or no slice of a part
+            can be read.
         OSError: If an input tree does not exist, `output_dir` cannot be written to, or the disk has too little space.
         BrokenProcessPool: If a worker was killed.
     """
@@ -60,14 +62,16 @@ def make_patches(settings: PatchSettings, workers: int = 1) -> dict:
     check_margin(parts["train"], settings.margin)
     with Workers(workers) as pool:
         surveyed = _survey(parts, settings.resized, pool)
-        digests = {key: {z: digest for z, (digest, _) in slices.items()} for key, slices in surveyed.items()}
+        parts = _readable(parts, surveyed)
+        refusals += [refusal for found in surveyed.values() for refusal in found.refused.values()]
+        digests = {key: found.digests for key, found in surveyed.items()}
         leakage = "blocks of one study on both sides" if settings.split in BLOCKS else check_leakage(parts, digests)
         counts = {}
         for part, pairs in parts.items():
-            capacities = [[surveyed[key_of(pair.source)][z][1] for z, _ in pair.slices] for pair in pairs]
+            capacities = [[surveyed[key_of(pair.source)].capacities[z] for z, _ in pair.slices] for pair in pairs]
             counts[part] = patches_per_pair(part, pairs, capacities, settings)
         front_end, sharpens = _fit(parts["train"], settings.front_end)
-        fingerprints = _fingerprints(parts, pool)
+        fingerprints = _fingerprints(parts, surveyed, pool)
         shards = {part: make_shards(part, parts[part], counts[part], front_end, settings) for part in parts}
         everything = [shard for part in parts for shard in shards[part]]
         start_folder(folder, plan_text(everything, digests, settings), everything)
@@ -108,7 +112,7 @@ def _split(found: dict[str, list[SeriesFiles]], rule: PairingRule, settings: Pat
     return by_patient(pairs, settings.validation_fraction, settings.test_fraction, settings.seed)
 
 
-def _survey(parts: Parts, resized: bool, pool: Workers) -> dict[Key, dict[int, tuple[str, int]]]:
+def _survey(parts: Parts, resized: bool, pool: Workers) -> dict[Key, Survey]:
     """Digest and capacity of every slice that is paired; each series is read once."""
     slices: dict[Key, set[int]] = defaultdict(set)
     series: dict[Key, SeriesFiles] = {}
@@ -118,6 +122,25 @@ def _survey(parts: Parts, resized: bool, pool: Workers) -> dict[Key, dict[int, t
             series[key_of(files)] = files
     tasks = [(series[key], sorted(slices[key]), resized) for key in series]
     return dict(zip(series, pool.map(survey, tasks, [len(t[1]) for t in tasks], "look at slices"), strict=True))
+
+
+def _readable(parts: Parts, surveyed: Mapping[Key, Survey]) -> Parts:
+    """The pairs without the slices that cannot be read.
+
+    Raises:
+        PairingError: If nothing is left of a part.
+    """
+    found: Parts = {}
+    for part, pairs in parts.items():
+        refused = [(surveyed[key_of(pair.source)].refused, surveyed[key_of(pair.target)].refused) for pair in pairs]
+        rest = [pair.without(*numbers) for pair, numbers in zip(pairs, refused, strict=True)]
+        found[part] = [pair for pair in rest if pair.slices]
+        if pairs and not found[part]:
+            first = next(refusal for both in refused for side in both for refusal in side.values())
+            raise PairingError(
+                f"no pair of {part} slices can be read, such as {first.paths[0]}: {first.reason}: {first.found}. {first.advice}"
+            )
+    return found
 
 
 def _fit(pairs: Sequence[SeriesPair], method: str) -> tuple[FrontEnd | None, bool]:
@@ -141,12 +164,13 @@ def _spread(pairs: Sequence[SeriesPair]) -> list[tuple[np.ndarray, np.ndarray, t
     ]
 
 
-def _fingerprints(parts: Parts, pool: Workers) -> dict[str, list[dict]]:
+def _fingerprints(parts: Parts, surveyed: Mapping[Key, Survey], pool: Workers) -> dict[str, list[dict]]:
     """Fingerprints of the series that a model of these records is made for: `sources`, one a kernel, and `target`."""
     chosen = [pair for part in ("train", "validation") for pair in parts[part]]
     sides = {"sources": [pair.source for pair in chosen], "target": [pair.target for pair in chosen]}
     series = {key_of(files): files for side in sides.values() for files in side}
-    measured = pool.map(read_characteristics, [(files,) for files in series.values()], [1] * len(series), "measure noise")
+    tasks = [(_without_refused(files, surveyed[key]),) for key, files in series.items()]
+    measured = pool.map(read_characteristics, tasks, [1] * len(series), "measure noise")
     characteristics = dict(zip(series, measured, strict=True))
     found = {}
     for side, members in sides.items():
@@ -155,3 +179,8 @@ def _fingerprints(parts: Parts, pool: Workers) -> dict[str, list[dict]]:
         fingerprints = [Fingerprint.from_series(kernel, [characteristics[key] for key in keys[kernel]]) for kernel in kernels]
         found[side] = [asdict(fingerprint) for fingerprint in fingerprints]
     return found
+
+
+def _without_refused(files: SeriesFiles, surveyed: Survey) -> SeriesFiles:
+    """The slices of a series but for those that cannot be read."""
+    return replace(files, instances=tuple(i for z, i in enumerate(files.instances) if z not in surveyed.refused))

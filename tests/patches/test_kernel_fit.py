@@ -3,11 +3,18 @@
 from dataclasses import replace
 
 import numpy as np
+import pydicom
 import pytest
+from scipy import ndimage
+from synthetic import write_ct
 
 from stan_ct.ct.filters import RadialFilter
 from stan_ct.ct.kernels import KERNELS, read_kernels, write_kernels
-from stan_ct.patches.kernel_fit import WORST_FIT, KernelFit
+from stan_ct.dicom.find import find_series
+from stan_ct.dicom.refusal import Refused
+from stan_ct.patches.kernel_fit import WORST_FIT, KernelFit, _spread_slices, fit_kernel_to_series
+from stan_ct.patches.pairs import PairingRule, pair_series
+from stan_ct.simulation.refilter import kernel_ratio
 
 FREQUENCY = np.linspace(0, 7, 96)
 KNOWN, OTHER = KERNELS["BL64"], KERNELS["BR40"]
@@ -50,3 +57,53 @@ def test_kernels_there_and_back(tmp_path):
     write_kernels(tmp_path / "kernels.json", KERNELS)
     assert read_kernels(tmp_path / "kernels.json") == KERNELS
     assert [path.name for path in tmp_path.iterdir()] == ["kernels.json"]
+
+
+@pytest.fixture
+def pair(tmp_path):
+    """Two series of one scan, BL64 and BR40: their folder, and the files of each."""
+    rng = np.random.default_rng(0)
+    sharp = ndimage.gaussian_filter(rng.normal(0, 300, (6, 128, 128)), (0, 0.5, 0.5))
+    ratio = kernel_ratio(KNOWN, OTHER, 1.0)
+    soft = np.stack([ratio(image, (0.7, 0.7)) for image in sharp])
+    volumes = {"BL64": (1, sharp), "BR40": (2, soft)}
+    return tmp_path, {
+        k: write_ct(tmp_path / k, np.rint(hu).astype(int) + 1024, kernel=k, series=n) for k, (n, hu) in volumes.items()
+    }
+
+
+def overflow(path):
+    """Gives a slice a value that Bits Stored cannot hold."""
+    dataset = pydicom.dcmread(path)
+    dataset.BitsStored, dataset.HighBit = 12, 11
+    pixels = np.frombuffer(dataset.PixelData, "<u2").copy()
+    pixels[0] = 60000
+    dataset.PixelData = pixels.tobytes()
+    dataset.save_as(path)
+
+
+@pytest.mark.parametrize("kernel", ["BL64", "BR40"])
+@pytest.mark.parametrize("number", [0, 3])
+def test_a_refused_slice_leaves_the_others_paired(pair, kernel, number):
+    """One slice cannot be read: it is named, and the other five are compared with the slices in their own places."""
+    folder, paths = pair
+    whole = fit_kernel_to_series(find_series(folder).series, KNOWN, "BR40")
+    assert (whole.num_slices, whole.refusals) == (6, ())
+    overflow(paths[kernel][number])
+    found = fit_kernel_to_series(find_series(folder).series, KNOWN, "BR40")
+    assert found.num_slices == 5
+    assert [(r.reason, r.paths) for r in found.refusals] == [("stored_value_overflow", (paths[kernel][number],))]
+    slices, _ = _spread_slices(pair_series(find_series(folder).series, PairingRule(("BL64",), "BR40")))
+    correlations = [np.corrcoef(source.ravel(), target.ravel())[0, 1] for source, target, _ in slices]
+    assert min(correlations) > 0.5  # slices of other places correlate by less than 0.05
+    assert found.kernel.f50 == pytest.approx(whole.kernel.f50, rel=0.02)
+
+
+def test_a_series_without_a_readable_slice(pair):
+    """A pair is left out if nothing of it can be read; if that was the only one, the first file is named."""
+    folder, paths = pair
+    for path in paths["BR40"]:
+        overflow(path)
+    with pytest.raises(Refused, match="stored_value_overflow") as error:
+        fit_kernel_to_series(find_series(folder).series, KNOWN, "BR40")
+    assert str(paths["BR40"][0]) in str(error.value)

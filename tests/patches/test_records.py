@@ -18,6 +18,7 @@ from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate
 from synthetic import STUDY_UID
 
+from stan_ct.cli.make_patches import _summary
 from stan_ct.ct.filters import FrontEnd, fit_radial_filter
 from stan_ct.dicom.series import Instance, SeriesFiles
 from stan_ct.patches import cutting
@@ -203,16 +204,47 @@ def test_resized_patches(tmp_path):
     assert 90 < sides.min() < sides.max() <= 256
 
 
-def test_unreadable_slice(tmp_path):
-    """A slice that cannot be decoded is named, and no records are written from the rest of its series."""
-    write_series(tmp_path / "ct", volume(3), "SOFT", 2)
-    path = write_series(tmp_path / "ct", volume(3), "SHARP", 1, syntax="RLE")[1]
+def damage(path):
+    """Makes a slice that no decoder reads."""
     dataset = pydicom.dcmread(path)
     dataset.PixelData = encapsulate([b"\xff" * 64])
     dataset.save_as(path)
-    with pytest.raises(
-        PairingError, match=r"^cannot read .* \(undecodable\): remove these slices or export the series again$"
-    ) as error:
+
+
+def test_unreadable_slice(tmp_path):
+    """A slice that cannot be decoded is left out with its partner and named; all others keep their partners."""
+    soft, sharp = volume(7, 258), volume(7, 258, seed=1)
+    write_series(tmp_path / "ct", soft, "SOFT", 2)
+    path = write_series(tmp_path / "ct", sharp, "SHARP", 1, syntax="RLE")[3]
+    damage(path)
+    index = make_patches(settings(tmp_path, front_end="amplitude"))
+    for part, slices in (("train", {0, 1, 4, 6}), ("validation", {2, 5})):
+        pairs = records(tmp_path, part, images=3)
+        assert {place(pair[0], sharp)[0] for pair in pairs} == slices
+        assert all(place(pair[0], sharp) == place(pair[2], soft) for pair in pairs)
+    assert index["refused"] == [f"undecodable: {path}"]
+    assert index["slices"] == {"train": 4, "validation": 2}
+
+
+def test_the_summary_names_refused_slices(tmp_path):
+    """The command prints up to three files that were refused, with the reason."""
+    write_pair(tmp_path / "ct", volume(6), volume(6, seed=1))
+    write_series(tmp_path / "ct", volume(8, seed=2), "SHARP", 3, syntax="RLE")
+    for path in sorted((tmp_path / "ct/3").iterdir())[:4]:
+        damage(path)
+    index = make_patches(settings(tmp_path))
+    lines = _summary("OUT", index).splitlines()
+    assert lines[-1].startswith("  refused    4 files: undecodable: ")
+    assert lines[-1].count("undecodable") == 3
+    assert lines[-1].endswith(" and 1 more, see index.json")
+
+
+def test_a_part_without_readable_slices(tmp_path):
+    """If all of a part is unreadable nothing is written, and the message names a file with what to do."""
+    write_series(tmp_path / "ct", volume(3), "SOFT", 2)
+    path = write_series(tmp_path / "ct", volume(3), "SHARP", 1, syntax="RLE")[2]
+    damage(path)
+    with pytest.raises(PairingError, match=r"^no pair of validation slices can be read, such as .*: undecodable: .*") as error:
         make_patches(settings(tmp_path))
     assert str(path) in str(error.value)
     assert contents(tmp_path / "records") == {}

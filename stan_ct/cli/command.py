@@ -156,9 +156,17 @@ class Command:
 
 def fail(name: str, error: object) -> int:
     """Says on standard error what went wrong; returns the exit code of bad usage."""
-    text = "".join(c if c.isprintable() or c in "\n\t" else f"\\x{ord(c):02x}" for c in str(error))
-    print(f"{name}: {text}", file=sys.stderr)
+    print(f"{name}: {_printable(error)}", file=sys.stderr)
     return 1
+
+
+def warn(name: str, warning: str) -> None:
+    """Says on standard error what must be known about a result."""
+    print(f"{name}: warning: {_printable(warning)}", file=sys.stderr)
+
+
+def _printable(text: object) -> str:
+    return "".join(c if c.isprintable() or c in "\n\t" else f"\\x{ord(c):02x}" for c in str(text))
 
 
 def _entry(form: str, text: str) -> list[str]:

@@ -33,7 +33,7 @@ from typing import TYPE_CHECKING
 from absl import flags
 from tqdm import tqdm
 
-from stan_ct.cli.command import Command, fail
+from stan_ct.cli.command import Command, fail, warn
 from stan_ct.errors import StanCTError, UsageError
 from stan_ct.parallel import usable_cores
 
@@ -156,6 +156,7 @@ def run(command: Command) -> int:
     """Evaluates, and returns the exit code."""
     from stan_ct.evaluation.readers.study import make_study, summarize_answers
     from stan_ct.evaluation.run import evaluate
+    from stan_ct.evaluation.sections import warnings_of
     from stan_ct.report.files import write_report
     from stan_ct.report.markdown import summary
 
@@ -169,6 +170,8 @@ def run(command: Command) -> int:
         else:
             report = evaluate(_evaluation(command), partial(tqdm, disable=None))
             write_report(report, output_dir, {"evaluate.flags": command.effective_flags()})
+            for warning in warnings_of(report):
+                warn("evaluate", warning)
             print(f"{summary(report)}\n\nAll of it: {output_dir / 'report.html'}")
     except (StanCTError, ValueError, OSError) as error:
         return fail("evaluate", error)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 from stan_ct.evaluation.measure.artefacts import ROWS, figure_4
 from stan_ct.evaluation.measure.pairs import read_headers
@@ -14,10 +15,11 @@ from stan_ct.evaluation.measure.series import measure_series
 from stan_ct.evaluation.measure.training_logs import read_history, read_validation
 from stan_ct.evaluation.methods import provenance
 from stan_ct.evaluation.methods.facts import KINDS
-from stan_ct.evaluation.sections import Sections, patch_sections, region_sections, series_sections
+from stan_ct.evaluation.sections import Sections, patch_sections, region_sections, series_sections, warning_sections
 from stan_ct.evaluation.settings import Evaluation
 from stan_ct.evaluation.table_1 import load_methods, model_sha256
 from stan_ct.evaluation.table_2 import reconstruct_table_2
+from stan_ct.evaluation.tables.regions import loss_sentence
 from stan_ct.evaluation.tables.training_plots import errors_by_version, latent_loss
 from stan_ct.report.sections import FigureSection, Provenance, Report
 
@@ -41,9 +43,10 @@ def evaluate(settings: Evaluation, progress: Callable[[Iterable], Iterable] = it
     if settings.table_2_model:
         hashes["Table 2"] = model_sha256(settings.table_2_model)
     patches = _test_patches(settings, methods)
-    series, real = _series(settings, progress) if settings.series else ([], settings.real)
+    series = _series(settings, progress)
     title = f"STAN-CT: {settings.data}"
-    return Report(title, (*patches, *series, *training), _provenance(replace(settings, real=real), hashes))
+    sections = (*warning_sections(series.warnings), *patches, *series.sections, *training)
+    return Report(title, sections, _provenance(replace(settings, real=series.real), hashes))
 
 
 def _test_patches(settings: Evaluation, methods: list[Method]) -> Sections:
@@ -62,23 +65,33 @@ def _subjects(tests: list[PatchSet]) -> list[str]:
     return [f"{name}, records {names[: i + 1].count(name)}" if names.count(name) > 1 else name for i, name in enumerate(names)]
 
 
-def _series(settings: Evaluation, progress: Callable[[Iterable], Iterable]) -> tuple[Sections, bool | None]:
-    """Sections of DICOM series, with Table 2, Fig. 4 and regions of interest; and whether the images are of people."""
+class _SeriesReport(NamedTuple):
+    """Sections of DICOM series, whether the images are of people, and what must be read before the results."""
+
+    sections: Sections
+    real: bool | None
+    warnings: list[str]
+
+
+def _series(settings: Evaluation, progress: Callable[[Iterable], Iterable]) -> _SeriesReport:
+    """Sections of DICOM series, with Table 2, Fig. 4 and regions of interest."""
     series = settings.series
     if series is None:
-        return [], settings.real
+        return _SeriesReport([], settings.real, [])
     if settings.table_2_model:
         series = reconstruct_table_2(series, settings.table_2_model, settings.output_dir / "table_2", settings.command)
     headers = {name: read_headers(folder, name, progress) for name, folder in series.directories.items()}
     measured = measure_series(series, headers, settings.workers)
     real = False if measured.simulated else settings.real
-    sections = series_sections(measured, replace(settings, real=real))
+    found = _SeriesReport(series_sections(measured, replace(settings, real=real)), real, [])
     if settings.table_2_model:
         figure = figure_4(headers["source"], {name: headers[row] for name, row in ROWS.items()}, series.only_instances)
-        sections += [figure] if figure else []
+        found.sections.extend([figure] if figure else [])
     if settings.regions:
-        sections += region_sections(measure_regions(headers, settings.regions), settings.regions, settings)
-    return sections, real
+        rows = measure_regions(headers, settings.regions, series.only_instances)
+        found.sections.extend(region_sections(rows, settings.regions, settings))
+        found.warnings.extend(loss_sentence(rows, roi) for roi in rows.lost)
+    return found
 
 
 def _training_figures(histories: Mapping[str, Path]) -> Sections:

@@ -19,20 +19,34 @@ from stan_ct.evaluation.tables.agreement import concordance_table, feature_agree
 from stan_ct.evaluation.tables.errors import change_table, comparison_table, error_table
 from stan_ct.evaluation.tables.hu import hu_table
 from stan_ct.evaluation.tables.image_quality import quality_table
-from stan_ct.evaluation.tables.regions import roi_tables
+from stan_ct.evaluation.tables.regions import roi_tables, voxel_table
 from stan_ct.evaluation.tables.rows import REFERENCE, TARGET, Rows, compared_rows
 from stan_ct.features.glcm import ALL_FEATURES
 from stan_ct.features.glcm_region import AGGREGATIONS
 from stan_ct.features.mirp import FAMILIES
 from stan_ct.reconstruction.settings import DEFAULT
-from stan_ct.report.blocks import Text
+from stan_ct.report.blocks import Group, Notice, Text
 from stan_ct.report.plots import concordance_plot, forest
-from stan_ct.report.sections import FigureSection, Section, Table
+from stan_ct.report.sections import FigureSection, Report, Section, Table
 
 Sections = list[Section]
 
+WARNINGS = "Warnings"
+"""Heading of what must be read before the results."""
+
 WRITTEN = "written DICOM"
 """Subject of the tables of series."""
+
+
+def warning_sections(warnings: Sequence[str]) -> Sections:
+    """A group of notices before the results; nothing if there are none."""
+    return [Group(WARNINGS, tuple(Notice("caution", warning) for warning in warnings))] if warnings else []
+
+
+def warnings_of(report: Report) -> list[str]:
+    """The warnings of a report, for a terminal."""
+    groups = [section for section in report.sections if isinstance(section, Group) and section.heading == WARNINGS]
+    return [block.text for group in groups for block in group.blocks if isinstance(block, Notice)]
 
 
 def patch_sections(test: PatchSet, name: str, rows: Rows, settings: Evaluation) -> Sections:
@@ -63,12 +77,14 @@ def region_sections(rows: RoiRows, regions: RoiSettings, settings: Evaluation) -
     """Features of regions of interest."""
     low, high = regions.hu_range
     text = (
-        f"{len(rows.rois)} regions of the masks given; voxels outside [{low:g}, {high:g}] HU do not count. Gray levels of "
+        f"{len(rows.rois)} regions of the masks given, with the same voxels in every image: those on slices that all images "
+        f"have, and within [{low:g}, {high:g}] HU in all of them. Gray levels of "
         f"{regions.bin_width:g} HU from {low:g} HU on (IBSI Q3RU); co-occurrence at distance 1, {regions.aggregation} "
         f"(IBSI {AGGREGATIONS[regions.aggregation].code}). No image was interpolated."
     )
     text += f" {', '.join(FAMILIES)}: by MIRP, from the same gray levels." if regions.mirp else ""
-    return [Text("Regions of interest", text), *roi_tables(rows, "Regions", settings.resamples, settings.seed)]
+    tables = roi_tables(rows, "Regions", settings.resamples, settings.seed)
+    return [Text("Regions of interest", text), *tables, voxel_table(rows, "Regions")]
 
 
 def _comparison(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from stan_ct.dicom import header as dicom
@@ -22,10 +22,12 @@ class Pairing:
         stacks: Runs of neighbouring slices of one source series; of each place the slice of every image, by name, `source`
             first.
         excluded: Reason -> number of slices or files excluded for it.
+        without: SOP Instance UID of a source slice -> names of the images that have no slice in its place.
     """
 
     stacks: tuple[tuple[Mapping[str, Instance], ...], ...]
     excluded: Counter[str]
+    without: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def together(self) -> tuple[Mapping[str, Instance], ...]:
@@ -116,20 +118,22 @@ def find_pairs(
     sources = _restrict(headers["source"], only_instances, excluded)
     places = {name: _Places(read.root, read.instances) for name, read in headers.items()}
     places["source"] = _Places(headers["source"].root, sources)  # refuses two in one place, who would share their partners
-    together = list(_complete(sources, places, excluded))
+    without: dict[str, tuple[str, ...]] = {}
+    together = list(_complete(sources, places, without))
+    excluded.update(f"source slices without {' and '.join(names)} in their place" for names in without.values())
     if not together:
         raise NotComparable(_why_none(sources, *(places[name] for name in others)))
-    return Pairing(_stacks(together, [number[found["source"].uid] for found in together]), excluded)
+    return Pairing(_stacks(together, [number[found["source"].uid] for found in together]), excluded, without)
 
 
 def _complete(
-    sources: Iterable[Instance], places: Mapping[str, _Places], excluded: Counter[str]
+    sources: Iterable[Instance], places: Mapping[str, _Places], without: dict[str, tuple[str, ...]]
 ) -> Iterator[Mapping[str, Instance]]:
-    """The slice of every directory in the place of each source slice; where one is missing the place is excluded."""
+    """The slice of every directory in the place of each source slice; where one is missing, `without` tells which."""
     for source in sources:
         found = {name: directory.partner(source) for name, directory in places.items()}
         if missing := [name for name, instance in found.items() if instance is None]:
-            excluded[f"source slices without {' and '.join(missing)} in their place"] += 1
+            without[source.uid] = tuple(missing)
         else:
             yield {name: instance for name, instance in found.items() if instance is not None}
 

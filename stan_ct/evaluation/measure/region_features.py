@@ -11,8 +11,7 @@ rows = measure_rois(
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import product
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
@@ -29,6 +28,9 @@ NO_STATISTIC = {
 }
 """Statistic -> why it is undefined."""
 
+EMPTY = "the mask has no voxel on the slices that are measured"
+"""Why a ROI without voxels has no features."""
+
 ToLevels = Callable[[np.ndarray, np.ndarray], np.ndarray]
 """Function of HU and mask, (Z, H, W) each, that returns gray levels, integers; a ValueError says why a ROI has none."""
 
@@ -44,6 +46,14 @@ Found = dict[Measure, tuple[float, str]]
 """Measure -> value, and a note, which may be empty."""
 
 
+class Loss(NamedTuple):
+    """Voxels of a ROI that no image is measured in, for want of a slice: location along the normal, mm; number; and why."""
+
+    location: float
+    voxels: int
+    reason: str
+
+
 @dataclass(frozen=True)
 class RoiRows:
     """Measurements of R ROIs in I images, M measures each.
@@ -53,8 +63,10 @@ class RoiRows:
         images: Names of the images.
         measures: Measures.
         values: Values of the measures, (R, I, M) float64, NaN if undefined.
-        voxels: Number of voxels measured, after re-segmentation, (R, I).
+        voxels: Number of voxels measured, after re-segmentation, the same in every image, (R,) int.
+        drawn: Number of voxels of each mask, (R,) int.
         notes: (ROI, image, measure) -> why it is undefined, or what is excluded from its mean.
+        lost: ROI -> its voxels on slices that not all images have; without ROIs that lost none.
         patients: Patient of each ROI, (R,); empty if all are of one patient.
     Raises:
         ValueError: If two ROIs have the same name, a value is undefined without a note, or the number of patients differs.
@@ -65,7 +77,9 @@ class RoiRows:
     measures: tuple[Measure, ...]
     values: np.ndarray
     voxels: np.ndarray
+    drawn: np.ndarray
     notes: Mapping[tuple[str, str, Measure], str]
+    lost: Mapping[str, tuple[Loss, ...]] = field(default_factory=dict)
     patients: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -103,7 +117,7 @@ def measure_rois(
         discretizations: Name -> map from HU and mask to gray levels, such as
             `partial(fixed_bin_size, bin_width=25, low=-1000)`.
         aggregations: Keys of :data:`~stan_ct.features.glcm_region.AGGREGATIONS`.
-        hu_range: Re-segmentation, HU: voxels outside [low, high] leave the ROI (IBSI); None for none.
+        hu_range: Re-segmentation, HU: voxels outside [low, high] in any image leave the ROI in all of them; None for none.
         mirp: Whether to measure the texture families of :mod:`~stan_ct.features.mirp` too.
     Returns:
         All measures; NaN and a note for a ROI that is empty, or has HU that a discretization does not accept.
@@ -111,7 +125,7 @@ def measure_rois(
         ValueError: If images and masks are not of one shape, an aggregation is unknown, or a voxel in a ROI is NaN.
         NotComparable: If `mirp` is set and MIRP is not installed.
     Note:
-        Each image is re-segmented by its own HU, as in a study that has no other image; `voxels` shows what that changes.
+        IBSI re-segments an image by its own HU. Here all images are: features of other voxels could not be compared.
     """
     shapes = {name: np.shape(array) for name, array in (*images.items(), *masks.items())}
     if len(set(shapes.values())) != 1 or not (images and masks) or any(mask.dtype != bool for mask in masks.values()):
@@ -121,18 +135,22 @@ def measure_rois(
     if mirp:
         load_mirp()
     low, high = hu_range or (-np.inf, np.inf)
-    empty = f"no voxel of the ROI lies in [{low:g}, {high:g}] HU" if hu_range else "the mask is empty"
-    found, voxels = {}, {}
-    for (roi, mask), (image, hu) in product(masks.items(), images.items()):
+    outside = f"no voxel of the ROI lies in [{low:g}, {high:g}] HU in every image"
+    found, voxels = {}, []
+    for roi, mask in masks.items():
         box = _box(mask)
-        kept = mask[box] & ~((hu[box] < low) | (hu[box] > high))  # so a NaN is kept, and refused
-        found[roi, image] = _measure(hu[box], kept, mask[box] if mirp else None, discretizations, aggregations, empty)
-        voxels[roi, image] = kept.sum()
+        kept = mask[box].copy()
+        for hu in images.values():
+            kept &= ~((hu[box] < low) | (hu[box] > high))  # so a NaN is kept, and refused
+        empty, outline = outside if mask.any() else EMPTY, mask[box] if mirp else None
+        for image, hu in images.items():
+            found[roi, image] = _measure(hu[box], kept, outline, discretizations, aggregations, empty)
+        voxels.append(int(kept.sum()))
     measures = tuple(next(iter(found.values())))
     values = np.array([[[found[roi, image][m][0] for m in measures] for image in images] for roi in masks])
     notes = {(*key, measure): note for key, of in found.items() for measure, (_, note) in of.items() if note}
-    counts = np.array([[voxels[roi, image] for image in images] for roi in masks])
-    return RoiRows(tuple(masks), tuple(images), measures, values, counts, notes)
+    drawn = np.array([int(mask.sum()) for mask in masks.values()])
+    return RoiRows(tuple(masks), tuple(images), measures, values, np.array(voxels), drawn, notes)
 
 
 def _box(mask: np.ndarray) -> tuple[slice, ...]:
@@ -214,6 +232,8 @@ def join(parts: Mapping[str, RoiRows], patients: Mapping[str, str]) -> RoiRows:
         first.measures,
         np.concatenate([part.values for part in parts.values()]),
         np.concatenate([part.voxels for part in parts.values()]),
+        np.concatenate([part.drawn for part in parts.values()]),
         {(f"{s}, {roi}", image, m): note for s, part in parts.items() for (roi, image, m), note in part.notes.items()},
+        {f"{series}, {roi}": losses for series, part in parts.items() for roi, losses in part.lost.items()},
         tuple(patients[series] for series, part in parts.items() for _ in part.rois),
     )

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from stan_ct.ct.hounsfield import SOFT_TISSUE
-from stan_ct.dicom.series import Instance, Series, SeriesFiles, load_series
+from stan_ct.dicom.refusal import Refused
+from stan_ct.dicom.series import Instance, SeriesFiles, load_series
 from stan_ct.errors import NotComparable
-from stan_ct.evaluation.measure.masks import read_masks
-from stan_ct.evaluation.measure.pairs import Headers, find_pairs
-from stan_ct.evaluation.measure.region_features import RoiRows, join, measure_rois
+from stan_ct.evaluation.measure.mask_grid import Roi
+from stan_ct.evaluation.measure.masks import read_rois
+from stan_ct.evaluation.measure.pairs import Headers, find_pairs, read_headers
+from stan_ct.evaluation.measure.region_features import Loss, RoiRows, join, measure_rois
 from stan_ct.features.glcm_region import fixed_bin_size
+
+Place = Mapping[str, Instance]
+"""The slice of every image in one place, by the image's name."""
 
 
 @dataclass(frozen=True)
@@ -38,45 +43,97 @@ class RoiSettings:
     mirp: bool = False
 
 
-def measure_regions(directories: Mapping[str, Path | Headers], settings: RoiSettings) -> RoiRows:
-    """Measures every region in every image of every series.
+def measure_regions(
+    directories: Mapping[str, Path | Headers], settings: RoiSettings, only_instances: Iterable[str] | None = None
+) -> RoiRows:
+    """Measures every region in every image of every series, on the slices that all images have.
 
     Args:
         directories: Name -> directory of series, or its headers if they have been read; `source` is among the names.
         settings: Regions, and how their features are computed.
+        only_instances: SOP Instance UIDs of the source slices to compare; None for all.
+    Returns:
+        The measurements; `lost` has the voxels on other slices.
     Raises:
-        NotComparable: If there are no pairs, a slice cannot be read, a mask fits no series, or MIRP is needed and missing.
+        NotComparable: If there are no pairs, a mask fits no series, or MIRP is needed and missing.
     """
-    bins = {f"{settings.bin_width:g} HU": partial(fixed_bin_size, bin_width=settings.bin_width, low=settings.hu_range[0])}
-    series: dict[str, list[Mapping[str, Instance]]] = {}
-    others = {name: directory for name, directory in directories.items() if name != "source"}
-    for place in find_pairs(directories["source"], others).together:
-        series.setdefault(str(place["source"].header.SeriesInstanceUID), []).append(place)
-    parts, patients = {}, {}
-    for number, places in enumerate(series.values(), 1):
-        images = {name: load_series(SeriesFiles(tuple(place[name] for place in places))) for name in places[0]}
-        unreadable = [refusal for image in images.values() for refusal in image.refusals]
-        if unreadable:
-            raise NotComparable(f"{unreadable[0].paths[0]}: {unreadable[0].reason}. Regions need every slice: export it again")
-        volumes = {name: image.volume for name, image in images.items()}
-        found = _masks(settings.masks, images["source"])
-        patients[f"series {number}"] = images["source"].files.patient
-        ways = [settings.aggregation]
-        parts[f"series {number}"] = measure_rois(volumes, found, bins, ways, settings.hu_range, settings.mirp)
+    headers = {name: d if isinstance(d, Headers) else read_headers(d, name) for name, d in directories.items()}
+    others = {name: read for name, read in headers.items() if name != "source"}
+    pairing = find_pairs(headers["source"], others, only_instances)
+    places = {place["source"].uid: place for place in pairing.together}
+    parts: dict[str, RoiRows] = {}
+    patients: dict[str, str] = {}
+    for files in headers["source"].series:
+        if any(instance.uid in places for instance in files.instances):
+            name = f"series {len(parts) + 1}"
+            parts[name], patients[name] = _measure_series(files, places, pairing.without, settings), files.patient
     return join(parts, patients) if len(parts) > 1 else next(iter(parts.values()))
 
 
-def _masks(paths: Sequence[Path], source: Series) -> dict[str, np.ndarray]:
-    """Masks of one series: name -> (Z, H, W) bool.
+def _measure_series(
+    files: SeriesFiles, places: Mapping[str, Place], without: Mapping[str, tuple[str, ...]], settings: RoiSettings
+) -> RoiRows:
+    """Measures the regions of one source series; `places` and `without` by the SOP Instance UID of its slices."""
+    rois = _rois(settings.masks, files)
+    drawn = np.any([roi.mask.any(axis=(1, 2)) for roi in rois.values()], axis=0)  # (Z,)
+    reasons = {z: _why_missing(files.instances[z].uid, places, without) for z in np.flatnonzero(drawn).tolist()}
+    needed = {z: places[files.instances[z].uid] for z, reason in reasons.items() if not reason}
+    volumes, unreadable = _load(files, needed, tuple(next(iter(places.values()))))
+    missing = {z: reason for z, reason in reasons.items() if reason} | unreadable
+    masks = {name: roi.mask & ~np.isin(np.arange(len(drawn)), list(missing))[:, None, None] for name, roi in rois.items()}
+    bins = {f"{settings.bin_width:g} HU": partial(fixed_bin_size, bin_width=settings.bin_width, low=settings.hu_range[0])}
+    rows = measure_rois(volumes, masks, bins, [settings.aggregation], settings.hu_range, settings.mirp)
+    lost = {name: losses for name, roi in rois.items() if (losses := _losses(roi, missing, files))}
+    return replace(rows, drawn=np.array([roi.drawn for roi in rois.values()]), lost=lost)
+
+
+def _why_missing(uid: str, places: Mapping[str, Place], without: Mapping[str, tuple[str, ...]]) -> str:
+    """Why a source slice is not measured; empty if it is."""
+    if uid in places:
+        return ""
+    names = without.get(uid, ())
+    return f"{' and '.join(names)} {'has' if len(names) == 1 else 'have'} no slice" if names else "the slice is not to compare"
+
+
+def _load(
+    files: SeriesFiles, places: Mapping[int, Place], names: Sequence[str]
+) -> tuple[dict[str, np.ndarray], dict[int, str]]:
+    """Volume of every image, (Z, H, W) HU, 0 where it is not needed; and slice -> why it cannot be read."""
+    volumes = {name: np.zeros(files.shape, np.float32) for name in names}
+    unreadable: dict[int, str] = {}
+    for name, volume in volumes.items():
+        slices = {place[name].path: z for z, place in places.items()}
+        try:
+            series = load_series(SeriesFiles(tuple(place[name] for place in places.values()))) if places else None
+        except Refused as refused:  # none of them
+            unreadable |= dict.fromkeys(places, f"{name} is unreadable ({refused.reason})")
+            continue
+        if series is None:
+            continue
+        volume[[slices[instance.path] for instance in series.instances]] = series.volume
+        unreadable |= {slices[r.paths[0]]: f"{name} is unreadable ({r.reason})" for r in series.refusals}
+    return volumes, unreadable
+
+
+def _losses(roi: Roi, missing: Mapping[int, str], files: SeriesFiles) -> tuple[Loss, ...]:
+    """Voxels of a ROI on slices that are not measured, in the order of their location."""
+    counts = {z: int(roi.mask[z].sum()) for z in missing}
+    found = [Loss(round(files.instances[z].location, 3), counts[z], reason) for z, reason in missing.items() if counts[z]]
+    found += [Loss(location, voxels, "source has no slice") for location, voxels in roi.elsewhere.items()]
+    return tuple(sorted(found))
+
+
+def _rois(paths: Sequence[Path], files: SeriesFiles) -> dict[str, Roi]:
+    """Regions of one series by name.
 
     Raises:
         NotComparable: If two have the same name.
     """
-    own = [path / source.files.patient for path in paths if (path / source.files.patient).is_dir()]
-    found: dict[str, np.ndarray] = {}
+    own = [path / files.patient for path in paths if (path / files.patient).is_dir()]
+    found: dict[str, Roi] = {}
     for path in own or paths:
-        regions = read_masks(path, source)
-        if twice := sorted(found.keys() & regions.keys()):
+        rois = read_rois(path, files)
+        if twice := sorted(found.keys() & rois.keys()):
             raise NotComparable(f"two regions are called {twice[0]!r}: give them different names")
-        found |= regions
+        found |= rois
     return found

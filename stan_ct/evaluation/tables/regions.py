@@ -5,13 +5,13 @@ tables = roi_tables(measure_rois(...))
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import product
 
 import numpy as np
 
-from stan_ct.evaluation.measure.region_features import Measure, RoiRows
+from stan_ct.evaluation.measure.region_features import Loss, Measure, RoiRows
 from stan_ct.evaluation.statistics.agreement import bootstrap_interval, concordance
 from stan_ct.evaluation.tables.rows import SOURCE, TARGET, ZERO_TARGET
 from stan_ct.features.errors import relative_error, summarize
@@ -50,6 +50,38 @@ def roi_tables(rows: RoiRows, title: str = "ROIs", resamples: int = 10_000, seed
         agreement = f"{title}, concordance"
         tables += [_compared(rows, group, agreement, CONCORDANCE, _concordance, better="higher") for group in groups]
     return [*tables, *(_values(rows, group, f"{title}, values") for group in groups)]
+
+
+def voxel_table(rows: RoiRows, title: str = "ROIs") -> Table:
+    """Voxels of every ROI: drawn, on slices that not all images have, outside the HU range, and measured."""
+    cells, notes = {}, []
+    for roi, drawn, measured in zip(rows.rois, rows.drawn.tolist(), rows.voxels.tolist(), strict=True):
+        lost = sum(loss.voxels for loss in rows.lost.get(roi, ()))
+        cells[roi] = tuple(Cell(float(number)) for number in (drawn, lost, drawn - lost - measured, measured))
+        notes += [loss_sentence(rows, roi)] if lost else []
+    columns = ("drawn", "on missing slices", "outside the HU range", "measured")
+    caption = "Voxels of every ROI, the same in every image."
+    return Table(
+        f"{title}, voxels", caption, columns, cells, "neither", decimals=0, notes=tuple(notes), key=slug(f"{title} voxels")
+    )
+
+
+def loss_sentence(rows: RoiRows, roi: str) -> str:
+    """Says of a ROI how many voxels lie on missing slices, why, and where along the normal."""
+    reasons: dict[str, list[Loss]] = {}
+    for loss in rows.lost[roi]:
+        reasons.setdefault(loss.reason, []).append(loss)
+    parts = [
+        f"{reason} at {', '.join(f'{loss.location:g}' for loss in losses)} mm ({_voxels(losses)})"
+        for reason, losses in reasons.items()
+    ]
+    lost, drawn = sum(loss.voxels for loss in rows.lost[roi]), rows.drawn[rows.rois.index(roi)]
+    return f"{roi}: {lost:,} of {drawn:,} voxels are measured in no image: {'; '.join(parts)}"
+
+
+def _voxels(losses: Sequence[Loss]) -> str:
+    count = sum(loss.voxels for loss in losses)
+    return f"{count:,} voxel{'s' if count != 1 else ''}"
 
 
 def _compared(
@@ -101,10 +133,10 @@ def _why(rows: RoiRows, image: str, measure: Measure, undefined: np.ndarray) -> 
 def _values(rows: RoiRows, group: str, title: str) -> Table:
     measures = [m for m in rows.measures if m.group == group]
     cells = {}
-    for (r, roi), (i, image) in product(enumerate(rows.rois), enumerate(rows.images)):
+    for (r, roi), image in product(enumerate(rows.rois), rows.images):
         values = rows.of(roi, image)
         numbers = [Cell(values[m], reason=rows.notes.get((roi, image, m), "")) for m in measures]
-        cells[f"{roi}, {image}"] = (Cell(float(rows.voxels[r, i])), *numbers)
+        cells[f"{roi}, {image}"] = (Cell(float(rows.voxels[r])), *numbers)
     caption = f"Features of every ROI in every image ({group}), and the voxels that were measured."
     columns = ("voxels", *(m.feature for m in measures))
     title = f"{title}, {group}"

@@ -7,9 +7,10 @@ import pydicom
 import pytest
 
 from stan_ct.dicom.find import find_series
-from stan_ct.dicom.series import load_series
+from stan_ct.dicom.series import Series, SeriesFiles, load_series
 from stan_ct.errors import NotComparable
-from stan_ct.evaluation.measure.masks import read_masks
+from stan_ct.evaluation.measure.mask_grid import step_of
+from stan_ct.evaluation.measure.masks import read_masks, read_rois
 
 SHAPE, SPACING = (4, 5, 7), (0.7, 0.9)  # slices, rows, columns; mm between rows and between columns
 NEEDED = {"StudyID": "", "StudyDate": "", "StudyTime": "", "AccessionNumber": "", "ReferringPhysicianName": ""}
@@ -343,6 +344,93 @@ def test_tolerance_of_the_step_of_a_mask(step, fits, make_ct, tmp_path):
     else:
         with pytest.raises(NotComparable, match=rf"planes {step:g} mm apart"):
             read_masks(path, series)
+
+
+def write_mask(form, folder, headers, mask):
+    """A SEG or NIfTI of one ROI on the axial series of `headers`."""
+    if form == "SEG":
+        return write_seg(folder / "mask", headers, mask[None], labels=("mask 1",))
+    return write_nifti(folder / "mask.nii", mask.astype(np.uint8), *AXIAL)
+
+
+def without(folder, *missing):
+    """The series of a folder without some of its slices, as files."""
+    (files,) = find_series(folder).series
+    return SeriesFiles(tuple(i for z, i in enumerate(files.instances) if z not in missing))
+
+
+def one_roi():
+    """A ROI on all of six slices, more voxels on each than on the one before: (6, 5, 7)."""
+    mask = np.zeros((6, 5, 7), bool)
+    for z in range(6):
+        mask[z, 2, : z + 1] = True
+    return mask
+
+
+@pytest.mark.parametrize("missing", [(1,), (0,), (5,), (2, 3), (0, 2, 5), (1, 3)])
+@pytest.mark.parametrize("form", ["SEG", "NIfTI"])
+def test_what_is_drawn_on_a_missing_slice_is_counted(form, missing, make_ct, tmp_path):
+    """The series lacks slices of the mask, anywhere: the rest is as drawn, their voxels are counted."""
+    headers, series = make_ct(*AXIAL, shape=(6, 5, 7))
+    path, files = write_mask(form, tmp_path, headers, one_roi()), without(tmp_path / "ct", *missing)
+    kept = [z for z in range(6) if z not in missing]
+    (roi,) = read_rois(path, files).values()
+    assert roi.mask.tolist() == one_roi()[kept].tolist()
+    assert roi.elsewhere == {30 + 2.0 * z: z + 1 for z in missing}
+    assert roi.drawn == 21
+    with pytest.raises(
+        NotComparable, match=r"'mask 1' at .* mm along the normal, where series .* has no slice: give the whole"
+    ):
+        read_masks(path, Series(files, series.volume[kept], series.padding[kept]))
+
+
+@pytest.mark.parametrize(("marked", "counted"), [((2,), True), ((1, 2), True), ((0, 1), True), ((0,), False)])
+@pytest.mark.parametrize("form", ["SEG", "NIfTI"])
+def test_a_mask_that_only_continues_a_series_is_refused(form, marked, counted, make_ct, tmp_path):
+    """The series lacks slices 0 and 2: a ROI on slice 2, among its own, is counted; one on slice 0 alone may be of another."""
+    headers, _ = make_ct(*AXIAL, shape=(6, 5, 7))
+    mask = one_roi()
+    mask[[z for z in range(6) if z not in marked]] = False
+    path, files = write_mask(form, tmp_path, headers, mask), without(tmp_path / "ct", 0, 2)
+    if counted:
+        (roi,) = read_rois(path, files).values()
+        assert roi.elsewhere == {30 + 2.0 * z: z + 1 for z in marked if z != 1}
+    else:
+        with pytest.raises(NotComparable, match=r"not on the grid of series .*Came: planes at 30 mm along the normal"):
+            read_rois(path, files)
+
+
+@pytest.mark.parametrize(("shift", "fits"), [(0.099, True), (0.101, False)])
+def test_tolerance_of_a_missing_slice(shift, fits, make_ct, tmp_path):
+    """A plane 0.099 mm from where the missing slice would be is on it, one 0.101 mm from it on another grid."""
+    headers, _ = make_ct(*AXIAL, shape=(6, 5, 7))
+    mask = one_roi()
+    mask[[0, 1, 3, 4, 5]] = False
+    headers[2].ImagePositionPatient = [-50, -40, 34 + shift]
+    path = write_seg(tmp_path / "mask", headers, mask[None], labels=("core",))
+    if fits:
+        assert read_rois(path, without(tmp_path / "ct", 2))["core"].elsewhere == {34 + shift: 3}
+    else:
+        with pytest.raises(NotComparable, match="not on the grid"):
+            read_rois(path, without(tmp_path / "ct", 2))
+
+
+@pytest.mark.parametrize(
+    ("locations", "step"),
+    [
+        ([5], np.nan),
+        ([0, 2], 2),
+        ([0, 4, 6], 2),
+        ([0, 2, 3], 1),
+        ([0, 2, 3.5], 1.75),
+        ([0, 2, 6.099], 2),
+        ([0, 2, 6.101, 8.101], 2),
+        ([0, 2, 6.101, 10.202], 4.101),
+    ],
+)
+def test_distance_of_slices(locations, step):
+    """The smallest one, of which all are multiples within 0.1 mm; else the median."""
+    assert step_of(np.array(locations, np.float64)) == pytest.approx(step, nan_ok=True)
 
 
 def refused_files(headers, folder):

@@ -5,14 +5,16 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pydicom
 import pytest
 
 from stan_ct.dicom.find import find_series
 from stan_ct.dicom.series import load_series
 from stan_ct.errors import NotComparable
+from stan_ct.evaluation.measure.region_features import EMPTY, Loss, Measure
 from stan_ct.evaluation.measure.regions import RoiSettings, measure_regions
 from stan_ct.evaluation.measure.series import SeriesSettings
-from stan_ct.evaluation.tables.regions import roi_tables
+from stan_ct.evaluation.tables.regions import loss_sentence, roi_tables
 from stan_ct.features.glcm_region import fixed_bin_size, roi_features
 
 nibabel = pytest.importorskip("nibabel", reason="nibabel is not installed: pip install 'stan-ct[masks]'")
@@ -78,6 +80,78 @@ def test_two_regions_of_one_name(scan):
         measure_regions(compared.directories, RoiSettings((masks, masks)))
 
 
+@pytest.fixture
+def three(scan, write_series):
+    """`scan` with a synthesized series of its own: directories by name, and the masks' folder."""
+    compared, masks = scan
+    made = compared.source_dir.parent / "made"
+    write_series(made, np.random.default_rng(3).normal(0, 50, (4, 20, 24)).round(), series=3, SliceThickness=2.0)
+    return compared.directories | {"copy": made}, masks
+
+
+def spoil(path):
+    """A pixel above what its bits hold: found when the pixels are read."""
+    slice_ = pydicom.dcmread(path)
+    slice_.BitsStored, slice_.HighBit = 12, 11
+    slice_.PixelData = np.full((20, 24), 60000, "<u2").tobytes()
+    slice_.save_as(path)
+
+
+@pytest.mark.parametrize("image", ["source", "copy", "target"])
+@pytest.mark.parametrize("how", ["missing", "unreadable"])
+def test_regions_are_measured_on_the_slices_that_all_images_have(three, image, how):
+    """Slice 2 of one image is not there, or unreadable: of every image the others are measured; what is lost is said."""
+    directories, masks = three
+    (path,) = directories[image].glob("*-2.dcm")
+    path.unlink() if how == "missing" else spoil(path)
+    rows = measure_regions(directories, RoiSettings((masks,)))
+    lost = Loss(4.0, 63, f"{image} has no slice" if how == "missing" else f"{image} is unreadable (stored_value_overflow)")
+    assert rows.drawn.tolist() == [2 * 63, 4 * 80]
+    assert rows.voxels.tolist() == [63, 3 * 80]
+    assert rows.lost == {rows.rois[0]: (lost,), rows.rois[1]: (lost._replace(voxels=80),)}
+    volume = load_series(find_series(directories["copy"], accept_standardized=True).series[0]).volume
+    copy = rows.of(rows.rois[0], "copy")
+    assert copy[Measure("first-order", "mean")] == pytest.approx(volume[1, 3:12, 2:9].mean(dtype=np.float64))
+
+
+def test_a_region_all_of_whose_slices_are_missing(three):
+    """It has no features, in any image, with the reason; the other region has its own."""
+    directories, masks = three
+    (directories["copy"] / "3-1.dcm").unlink()
+    spoil(directories["target"] / "2-2.dcm")
+    rows = measure_regions(directories, RoiSettings((masks,)))
+    assert rows.voxels.tolist() == [0, 2 * 80]
+    assert {note for (roi, _, _), note in rows.notes.items() if roi == rows.rois[0]} == {EMPTY}
+    assert [loss.reason for loss in rows.lost[rows.rois[0]]] == [
+        "copy has no slice",
+        "target is unreadable (stored_value_overflow)",
+    ]
+    sentence = loss_sentence(rows, rows.rois[0])
+    assert sentence.startswith(
+        f"{rows.rois[0]}: 126 of 126 voxels are measured in no image: copy has no slice at 2 mm (63 voxels)"
+    )
+    assert not np.isnan(rows.column("target", Measure("first-order", "mean"))[1])
+
+
+def test_no_slice_of_an_image_is_readable(three):
+    """All regions are lost, and the reason is that of the image."""
+    directories, masks = three
+    for path in directories["target"].iterdir():
+        spoil(path)
+    rows = measure_regions(directories, RoiSettings((masks,)))
+    assert rows.voxels.tolist() == [0, 0]
+    assert {loss.reason for losses in rows.lost.values() for loss in losses} == {"target is unreadable (stored_value_overflow)"}
+
+
+def test_regions_on_the_slices_to_compare(three):
+    """Slices of the training do not count, and are named as such."""
+    directories, masks = three
+    series = find_series(directories["source"]).series[0]
+    rows = measure_regions(directories, RoiSettings((masks,)), [i.uid for i in series.instances[2:]])
+    assert rows.voxels.tolist() == [63, 2 * 80]
+    assert rows.lost[rows.rois[0]] == (Loss(2.0, 63, "the slice is not to compare"),)
+
+
 def run_script(compared, masks, out, **more):
     """`evaluate.py` on the scan."""
     flags = {"source_dir": compared.source_dir, "synthesized_dir": f"copy={compared.target_dir}", "masks": masks}
@@ -92,6 +166,19 @@ def test_script(scan, tmp_path):
     assert done.returncode == 0, done.stderr
     assert "2 regions of the masks given" in (tmp_path / "out/report.md").read_text()
     assert list((tmp_path / "out").glob("*regions*.csv"))
+
+
+def test_script_says_what_regions_lost(scan, tmp_path):
+    """A slice of the target is missing: on standard error, at the top of the report, and in a table."""
+    (scan[0].target_dir / "2-2.dcm").unlink()
+    done = run_script(*scan, tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    said = "lesions 1: 63 of 126 voxels are measured in no image: copy and target have no slice at 4 mm (63 voxels)"
+    assert f"evaluate: warning: {said}\n" in done.stderr
+    report = (tmp_path / "out/report.md").read_text()
+    assert report.index("## Warnings") < report.index(f"> {said}") < report.index("## DICOM series")
+    table = (tmp_path / "out/table_regions_voxels.csv").read_text()
+    assert '"Regions, voxels",lesions 1,on missing slices,63.0,' in table
 
 
 def test_script_with_mirp(scan, tmp_path):

@@ -7,8 +7,8 @@ from functools import partial
 import numpy as np
 import pytest
 
-from stan_ct.evaluation.measure.region_features import Measure, RoiRows, join, measure_rois
-from stan_ct.evaluation.tables.regions import roi_tables
+from stan_ct.evaluation.measure.region_features import Loss, Measure, RoiRows, join, measure_rois
+from stan_ct.evaluation.tables.regions import roi_tables, voxel_table
 from stan_ct.features.first_order import STATISTICS, histogram_features, statistics
 from stan_ct.features.glcm import ALL_FEATURES
 from stan_ct.features.glcm_region import AGGREGATIONS, fixed_bin_number, fixed_bin_size, roi_features
@@ -48,7 +48,7 @@ def test_a_roi_worked_out_by_hand():
     assert (source[CONTRAST], target[CONTRAST]) == pytest.approx((2 / 3, 4 / 3))
     assert source[Measure(LEVELS, "entropy")] == 1.5  # 2 * 0.25 * 2 bits + 0.5 * 1 bit
     assert source[Measure(LEVELS, "uniformity")] == 0.375
-    assert rows.voxels.tolist() == [[4, 4]]
+    assert (rows.voxels.tolist(), rows.drawn.tolist()) == ([4], [4])
     assert rows.notes == {}
     errors = cells(roi_tables(rows), f"ROIs, errors, {TEXTURE}")
     assert errors["source"]["contrast"].mean == pytest.approx(0.5)  # (4/3 - 2/3) / (4/3)
@@ -89,7 +89,7 @@ def test_concordance_leaves_out_a_roi_that_has_no_value_and_says_so():
     rows = measured([[1, 1], [2, 2], [9, 9], [3, 3]], [[2, 2], [3, 3], [-9, -9], [4, 4]], hu_range=(0, 100))
     found = cells(roi_tables(rows), "ROIs, concordance, first-order")["source"]["mean"]
     assert (found.mean, found.n, found.undefined) == pytest.approx((4 / 7, 3, 1))
-    assert found.reason == "no voxel of the ROI lies in [0, 100] HU"
+    assert found.reason == "no voxel of the ROI lies in [0, 100] HU in every image"
 
 
 @pytest.mark.parametrize("aggregation", AGGREGATIONS)
@@ -109,7 +109,7 @@ def test_features_are_those_of_the_volume(aggregation):
             expected |= {Measure(f"{name}, {aggregation}", f): texture[f] for f in ALL_FEATURES}
         assert rows.of(roi, "source") == expected
         assert len(expected) == len(STATISTICS) + 2 * (2 + len(ALL_FEATURES))
-    assert rows.voxels[:, 0].tolist() == [masks["a"].sum(), masks["b"].sum()]
+    assert rows.voxels.tolist() == [masks["a"].sum(), masks["b"].sum()]
 
 
 def test_the_target_agrees_with_itself():
@@ -130,26 +130,47 @@ def test_the_target_agrees_with_itself():
         assert list(table.rows) == ["source", "twin"]
 
 
-def test_resegmentation_goes_by_each_image():
-    """In [0, 60] HU the source loses 100 HU and the target 61 and -1 HU; what is left is measured."""
-    rows = measured([[0, 25, 60, 100]], [[-1, 25, 61, 60]], hu_range=(0, 60))
-    assert rows.voxels.tolist() == [[3, 2]]
-    assert rows.of("roi 1", "source")[MEAN] == pytest.approx(85 / 3)
-    assert rows.of("roi 1", "target")[MEAN] == 42.5
-    assert rows.of("roi 1", "source")[CONTRAST] == 1  # levels 1 2 3
-    texture = {note for (_, image, m), note in rows.notes.items() if (image, m.group) == ("target", TEXTURE)}
-    assert texture == {"no two voxels of the ROI are neighbours"}  # 25 and 60 HU, with 61 HU between them
+def test_resegmentation_keeps_the_same_voxels_in_every_image():
+    """In [0, 60] HU, 100 HU of the source, and 61 and -1 HU of the target, take their voxels out of both."""
+    rows = measured([[0, 60, 100, 0, 50]], [[-1, 61, 60, 50, 60]], hu_range=(0, 60))
+    assert (rows.voxels.tolist(), rows.drawn.tolist()) == ([2], [5])
+    assert rows.of("roi 1", "source")[MEAN] == 25  # of 0 and 50
+    assert rows.of("roi 1", "target")[MEAN] == 55  # of 50 and 60
+    assert rows.of("roi 1", "source")[CONTRAST] == 4  # levels 1 and 3
+    assert rows.of("roi 1", "target")[CONTRAST] == 0  # both level 3
+
+
+def test_a_range_has_its_ends():
+    """0 and 60 HU are in [0, 60] HU; what is a hair outside is not."""
+    rows = measured([[0, 60, -1e-9, 60 + 1e-9]], [[30, 30, 30, 30]], hu_range=(0, 60))
+    assert rows.voxels.tolist() == [2]
 
 
 def test_a_roi_outside_the_range():
-    """A ROI that re-segmentation empties in the target has no measure there, says so, and is counted in every table."""
+    """A ROI that re-segmentation empties has no measure, says so, and is counted in every table."""
     rows = measured([[10, 20], [30, 60]], [[-50, -60], [30, 60]], hu_range=(0, 300))
-    notes = {note for (roi, image, _), note in rows.notes.items() if (roi, image) == ("roi 1", "target")}
-    assert notes == {"no voxel of the ROI lies in [0, 300] HU"}
-    assert all(map(math.isnan, rows.of("roi 1", "target").values()))
+    assert rows.voxels.tolist() == [0, 2]
+    for name in ("source", "target"):
+        notes = {note for (roi, image, _), note in rows.notes.items() if (roi, image) == ("roi 1", name)}
+        assert notes == {"no voxel of the ROI lies in [0, 300] HU in every image"}
+        assert all(map(math.isnan, rows.of("roi 1", name).values()))
     mean = cells(roi_tables(rows), "ROIs, errors, first-order")["source"]["mean"]
     assert (mean.mean, mean.n, mean.undefined) == (0, 1, 1)
-    assert mean.reason == "no voxel of the ROI lies in [0, 300] HU"
+    assert mean.reason == "no voxel of the ROI lies in [0, 300] HU in every image"
+
+
+def test_where_voxels_went():
+    """Of 9 voxels 4 were on missing slices, 2 outside the range; 3 are measured; the note says why and where."""
+    rows = measured([[0, 25, 50, 100, -5], [1, 2]], [[0, 25, 50, 60, 50], [1, 2]], hu_range=(0, 60))
+    lost = {"roi 1": (Loss(-4.0, 1, "source has no slice"), Loss(6.5, 2, "b has no slice"), Loss(8, 1, "b has no slice"))}
+    table = voxel_table(replace(rows, drawn=np.add(rows.drawn, [4, 0]), lost=lost))
+    assert table.columns == ("drawn", "on missing slices", "outside the HU range", "measured")
+    assert {roi: [cell.mean for cell in row] for roi, row in table.rows.items()} == {
+        "roi 1": [9, 4, 2, 3],
+        "roi 2": [2, 0, 0, 2],
+    }
+    why = "source has no slice at -4 mm (1 voxel); b has no slice at 6.5, 8 mm (3 voxels)"
+    assert table.notes == (f"roi 1: 4 of 9 voxels are measured in no image: {why}",)
 
 
 def test_hu_below_the_levels():
@@ -171,7 +192,7 @@ def test_an_empty_roi_is_reported():
     tables = roi_tables(rows)
     assert [t.title for t in tables] == [f"ROIs, values, {g}" for g in ("first-order", LEVELS, "25 HU, 3D merged")]
     mean = cells(tables, "ROIs, values, first-order")["roi 2, source"]["mean"]
-    assert (math.isnan(mean.mean), mean.reason) == (True, "the mask is empty")
+    assert (math.isnan(mean.mean), mean.reason) == (True, "the mask has no voxel on the slices that are measured")
     assert rows.of("roi 1", "source")[MEAN] == 15
 
 
@@ -202,7 +223,7 @@ def test_rois_of_two_patients():
     assert both.patients == ("a", "b", "b")
     assert both.rois == ("P1, roi 1", "P2, roi 1", "P2, roi 2")
     assert both.column("source", MEAN).tolist() == [1, 0, 3]
-    assert both.voxels.tolist() == [[3, 3], [2, 2], [2, 2]]
+    assert (both.voxels.tolist(), both.drawn.tolist()) == ([3, 2, 2], [3, 2, 2])
     assert both.notes["P2, roi 1", "source", Measure("first-order", "coefficient_of_variation")] == "the mean is 0 HU"
     found = cells(roi_tables(both), "ROIs, concordance, first-order")["source"]["mean"]
     assert found.mean == pytest.approx(4 / 15)  # 2 * 2/3 / (14/9 + 2/3 + (4/3 - 3)**2)
@@ -266,6 +287,6 @@ def test_nothing_is_undefined_without_a_reason():
     """Rows with a NaN and no note, or two ROIs of one name, cannot be made."""
     one = (MEAN,)
     with pytest.raises(ValueError, match="say why"):
-        RoiRows(("a",), ("source",), one, np.full((1, 1, 1), np.nan), np.ones((1, 1)), {})
+        RoiRows(("a",), ("source",), one, np.full((1, 1, 1), np.nan), np.ones(1), np.ones(1), {})
     with pytest.raises(ValueError, match="different names, got a, a"):
-        RoiRows(("a", "a"), ("source",), one, np.ones((2, 1, 1)), np.ones((2, 1)), {})
+        RoiRows(("a", "a"), ("source",), one, np.ones((2, 1, 1)), np.ones(2), np.ones(2), {})

@@ -79,7 +79,8 @@ def check(cohort: Cohort) -> None:
     """Checks that the output directory can hold this cohort; changes nothing.
 
     Raises:
-        CohortError: If there is a cohort of other settings, a patient in another split, no patient, or too little space.
+        CohortError: If there is a cohort of other or unknown settings, a patient in another split, one that lacks files, no
+            patient, or too little space.
     """
     if not cohort.folders() or max(cohort.folders()) > LAST_SEED:
         raise CohortError(f"expected one patient or more, with seeds up to {LAST_SEED}; got {sum(cohort.patients)}")
@@ -91,6 +92,7 @@ def check(cohort: Cohort) -> None:
                     f"patient {folder.name} is in {split} already and would now be in {folder.parent.name} too: keep the "
                     f"number of patients, or choose another --output_dir or a --first_seed other than {seed}"
                 )
+        _check_files(cohort, folder)
     there = next(path for path in (cohort.output_dir, *cohort.output_dir.absolute().parents) if path.exists())
     need, free = _bytes(cohort), shutil.disk_usage(there).free
     if need > free:
@@ -100,8 +102,14 @@ def check(cohort: Cohort) -> None:
 def _check_settings(cohort: Cohort) -> None:
     """Refuses a folder that holds patients of other settings."""
     path, out = cohort.output_dir / SETTINGS, cohort.output_dir
-    if not path.exists() or not any((out / name).exists() for name in (*SPLITS, INCOMPLETE)):
+    holds = [name for name in (*SPLITS, INCOMPLETE) if (out / name).exists()]
+    if not holds:
         return
+    if not path.exists():
+        raise CohortError(
+            f"{out} holds {', '.join(holds)} but no {SETTINGS}, so that nobody knows how they were made: choose another "
+            "--output_dir"
+        )
     try:
         there = dict(json.loads(path.read_text()))
     except (TypeError, ValueError) as error:
@@ -113,6 +121,16 @@ def _check_settings(cohort: Cohort) -> None:
             f"{out} holds a simulation with other settings ({other}): repeat its flags to go on with it, or choose another "
             "--output_dir"
         )
+
+
+def _check_files(cohort: Cohort, folder: Path) -> None:
+    """Refuses a patient that was complete once and has lost files."""
+    if not folder.exists():
+        return
+    names = {f"IM{index + 1:04d}.dcm" for index in range(cohort.scan.slices)}
+    lost = sum(len(names - {path.name for path in (folder / name).glob("*")}) for name in cohort.scan.folders)
+    if lost or not folder.with_suffix(".json").exists():
+        raise CohortError(f"{folder} lacks {lost or 1} of its files: remove it and its .json, and it will be made again")
 
 
 def _settings(cohort: Cohort) -> dict:

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 
+from stan_ct import __version__
 from stan_ct.ct.filters import RadialFilter
 from stan_ct.ct.kernels import Kernel
 from stan_ct.dicom.derived import Derivation
-from stan_ct.dicom.find import find_series
+from stan_ct.dicom.find import Inventory, find_series
 from stan_ct.dicom.header import stored_range
-from stan_ct.dicom.identity import creation_time, free_series_number
+from stan_ct.dicom.identity import creation_time, derived_series_uid, free_series_number
 from stan_ct.dicom.refusal import Refused
 from stan_ct.dicom.series import Series, SeriesFiles, load_series
 from stan_ct.dicom.write import write_series
+from stan_ct.simulation.kept_series import KeptSeries, is_kept, output_hashes, read_kept, source_hashes, write_kept
 
 NO_CT_NUMBER = -1100.0
 """HU below this are padding, declared as such or not."""
@@ -68,6 +71,9 @@ def refilter_tree(
 ) -> list[Path]:
     """Writes every CT series of a tree in other kernels, OUT/series/<name>_<kernel>/IM0001.dcm.
 
+    A series that an earlier run made of the same files with the same curves is kept, and one that is made again keeps its
+    Series Number, which belongs to its Series Instance UID.
+
     Args:
         input_dir: Tree of DICOM.
         output_dir: OUT; left out of the search.
@@ -78,7 +84,7 @@ def refilter_tree(
         say: Told what happens to each series.
         dry_run: Only say it.
     Returns:
-        The folders written (or that would be).
+        The folders written or kept (or that would be).
     Raises:
         FileNotFoundError: If `input_dir` does not exist.
         ValueError: If `source` is to stand for series of several kernels.
@@ -90,11 +96,7 @@ def refilter_tree(
             f"{input_dir} holds series of kernels {', '.join(found)}, and --input_kernel is the curve of one: choose a folder "
             "with one kernel"
         )
-    taken = {study: set(numbers) for study, numbers in inventory.series_numbers.items()}
-    if output_dir.exists():
-        for study, numbers in find_series(output_dir).series_numbers.items():
-            taken.setdefault(study, set()).update(numbers)
-    folders = []
+    output, folders = _Output(output_dir, inventory, say), []
     for files in inventory.series:
         kernel = source or table.get(files.kernel)
         if kernel is None:
@@ -103,36 +105,72 @@ def refilter_tree(
         for target in kernels:
             if (target.f50, target.f10, target.overshoot) == (kernel.f50, kernel.f10, kernel.overshoot):
                 continue
-            folder = output_dir / "series" / f"{files.name}_{target.name.replace('/', '-')}"
             say(f"  {files.name}: {files.kernel}, taken for {_curve(kernel)} -> {_curve(target)}")
-            if dry_run or _write(files, kernel, target, folder, max_gain, taken.setdefault(files.study_uid, set()), say):
+            folder = output.folder_of(files, target)
+            if dry_run or output.make(files, kernel, target, max_gain):
                 folders.append(folder)
     return folders
 
 
-def _write(
-    files: SeriesFiles,
-    kernel: Kernel,
-    target: Kernel,
-    folder: Path,
-    max_gain: float,
-    taken: set[int],
-    say: Callable[[str], None],
-) -> bool:
-    """Writes one series; False if no slice of the source can be read."""
-    try:
+class _Output:
+    """The output directory: what it holds of earlier runs, and which Series Numbers are taken.
+
+    Args:
+        output_dir: OUT.
+        inventory: What is to be re-filtered.
+        say: Told what happens to each series.
+    """
+
+    def __init__(self, output_dir: Path, inventory: Inventory, say: Callable[[str], None]) -> None:
+        self._output_dir, self._say = output_dir, say
+        written = find_series(output_dir) if output_dir.exists() else Inventory()
+        self._numbers = {series.uid: series.number for series in (*inventory.series, *written.series)}
+        self._taken: dict[str, set[int]] = defaultdict(set)
+        for study, numbers in (*inventory.series_numbers.items(), *written.series_numbers.items()):
+            self._taken[study].update(numbers)
+        self._kept = read_kept(output_dir)
+
+    def folder_of(self, files: SeriesFiles, target: Kernel) -> Path:
+        """Folder of a series in another kernel."""
+        return self._output_dir / "series" / f"{files.name}_{target.name.replace('/', '-')}"
+
+    def make(self, files: SeriesFiles, kernel: Kernel, target: Kernel, max_gain: float) -> bool:
+        """Writes a series, or keeps it; False if it cannot be read, or written."""
+        folder, derived = self.folder_of(files, target), derivation(files.kernel, kernel, target, max_gain)
+        kept, key = self._kept.get(folder.name), f"{__version__} {derived.key}"
+        if is_kept(kept, key, files, folder):
+            self._say("    kept: an earlier run made it")
+            return True
+        if kept is not None and kept.key != key and folder.exists():
+            self._say(
+                f"    refused: {folder} was made with another curve, gain or version: remove it, or choose another --output_dir"
+            )
+            return False
+        try:
+            sources = source_hashes(files)
+            self._write(files, kernel, target, max_gain, derived)
+        except Refused as refused:
+            self._say(f"    refused: {files.name}: {refused}")
+            return False
+        self._kept[folder.name] = KeptSeries(key, sources, output_hashes(folder))
+        write_kept(self._output_dir, self._kept)
+        return True
+
+    def _write(self, files: SeriesFiles, kernel: Kernel, target: Kernel, max_gain: float, derived: Derivation) -> None:
         series = load_series(files)
-    except Refused as refused:
-        say(f"  refused: {files.name}: {refused}")
-        return False
-    for refusal in series.refusals:
-        say(f"  refused: {', '.join(path.name for path in refusal.paths)}: {refusal.reason}: {refusal.found}")
-    volume = refilter(series, kernel, target, max_gain)
-    _tell_clipped(series, volume, say)
-    number = free_series_number(files.number, taken)
-    taken.add(number)
-    write_series(series, volume, folder, derivation(files.kernel, kernel, target, max_gain), number)
-    return True
+        for refusal in series.refusals:
+            self._say(f"    refused: {', '.join(path.name for path in refusal.paths)}: {refusal.reason}: {refusal.found}")
+        volume = refilter(series, kernel, target, max_gain)
+        _tell_clipped(series, volume, self._say)
+        number = self._series_number(files, derived.key)
+        write_series(series, volume, self.folder_of(files, target), derived, number)
+
+    def _series_number(self, files: SeriesFiles, key: str) -> int:
+        """The number that the series has already, here or among the sources, or else a free one."""
+        taken = self._taken[files.study_uid]
+        number = self._numbers.get(derived_series_uid(files, key)) or free_series_number(files.number, taken)
+        taken.add(number)
+        return number
 
 
 def _tell_clipped(series: Series, volume: np.ndarray, say: Callable[[str], None]) -> None:

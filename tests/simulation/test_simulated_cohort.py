@@ -18,7 +18,7 @@ from stan_ct.dicom.find import find_series
 from stan_ct.dicom.series import load_series
 from stan_ct.simulation import cohort as cohorts
 from stan_ct.simulation.cohort import Cohort, CohortError, check, cost, simulate
-from stan_ct.simulation.refilter import kernel_ratio
+from stan_ct.simulation.refilter import kernel_ratio, refilter_tree
 from stan_ct.simulation.study import Scan
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -111,6 +111,24 @@ def test_other_settings_do_not_mix(made):
     """A folder holds one simulation: other flags are refused by name."""
     with pytest.raises(CohortError, match=r"other settings \(thicknesses\).*another --output_dir"):
         check(Cohort(Scan(SCAN.kernels, (3.0,), slices=3), made[0], (1, 0, 1)))
+
+
+def test_patients_of_unknown_settings_do_not_mix(made, tmp_path):
+    """Without the record of its settings, a folder with patients is not added to."""
+    shutil.copytree(made[0], tmp_path / "out")
+    (tmp_path / "out/simulation.json").unlink()
+    with pytest.raises(CohortError, match=r"holds train, test but no simulation\.json.*another --output_dir"):
+        check(Cohort(SCAN, tmp_path / "out", (1, 0, 1)))
+
+
+@pytest.mark.parametrize("lost", ["BR40_1mm/IM0002.dcm", "BL64_1mm", "../SIM000001.json"])
+def test_a_patient_that_lost_files_is_not_taken_for_complete(made, tmp_path, lost):
+    """A slice, a series or the truth that was removed is missed, and the message says how it comes back."""
+    shutil.copytree(made[0], tmp_path / "out")
+    path = tmp_path / "out/train/SIM000001" / lost
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+    with pytest.raises(CohortError, match=r"SIM000001 lacks [13] of its files: remove it"):
+        check(Cohort(SCAN, tmp_path / "out", (1, 0, 1)))
 
 
 def test_a_patient_stays_in_its_split(made):
@@ -253,6 +271,65 @@ def test_refiltered_series_get_numbers_of_their_own(made, tmp_path):
         assert run(f"--input_dir={source}", f"--output_dir={tmp_path / 'out'}", f"--kernels={kernel}").returncode == 0
     numbers = [series.number for series in find_series(tmp_path / "out").series]
     assert len(set(numbers)) == len(numbers) == 2
+
+
+def refiltered(folder):
+    """Last digits of the Series Instance UID -> kernel and Series Number, of every series of a run."""
+    return {series.uid[-8:]: (series.kernel, series.number) for series in find_series(folder).series}
+
+
+def test_refiltering_again_keeps_what_is_there(made, tmp_path):
+    """A second run with the same flags changes no byte; a series that was lost comes back with its Series Number."""
+    source, out = made[0] / "train/SIM000001/BL64_1mm", tmp_path / "out"
+    flags = (f"--input_dir={source}", f"--output_dir={out}", "--kernels=BR40,BR44,BL57")
+    assert run(*flags).returncode == 0
+    numbers, before = refiltered(out), tree(out)
+    assert len({number for _, number in numbers.values()}) == 3
+    again = run(*flags)
+    assert again.returncode == 0
+    assert again.stdout.count("kept: an earlier run made it") == 3
+    assert tree(out) == before
+    first = next(path for path in sorted((out / "series").iterdir()) if path.name.endswith("BR40"))
+    shutil.rmtree(first)
+    assert run(*flags).stdout.count("kept") == 2
+    assert refiltered(out) == numbers
+
+
+def test_a_damaged_or_outdated_series_is_made_again(made, tmp_path):
+    """A file that was changed, and a source that was, make a series again: same UID, same number."""
+    source, out = tmp_path / "in", tmp_path / "out"
+    shutil.copytree(made[0] / "train/SIM000001/BL64_1mm", source)
+    say, kernels = [], [KERNELS["BR40"]]
+
+    def once():
+        say.clear()
+        return refilter_tree(source, out, kernels, None, KERNELS, say=say.append)
+
+    (folder,) = once()
+    numbers, whole = refiltered(out), sorted(tree(folder))
+    (folder / whole[1]).write_bytes(b"")
+    once()
+    assert not any("kept" in line for line in say)
+    assert load_series(find_series(out).series[0]).volume.shape[0] == len(whole) == 3
+    dataset = pydicom.dcmread(source / whole[0])
+    dataset.PixelData = bytes(len(dataset.PixelData))
+    dataset.save_as(source / whole[0])
+    once()
+    assert not any("kept" in line for line in say)
+    assert refiltered(out) == numbers
+    assert np.ptp(load_series(find_series(out).series[0]).volume[0]) < 1
+    once()
+    assert any("kept" in line for line in say)
+
+
+def test_another_curve_of_the_same_name_replaces_nothing(made, tmp_path):
+    """A kernel's name is that of its folder: one with another curve is refused, and what is there stays."""
+    source, out, say = made[0] / "train/SIM000001/BL64_1mm", tmp_path / "out", []
+    refilter_tree(source, out, [Kernel("K", 4.0, 7.0)], None, KERNELS, say=say.append)
+    before = tree(out)
+    assert refilter_tree(source, out, [Kernel("K", 4.5, 7.0)], None, KERNELS, say=say.append) == []
+    assert "was made with another curve, gain or version" in say[-1]
+    assert tree(out) == before
 
 
 def test_workers_end_with_the_script(tmp_path):

@@ -30,6 +30,7 @@ ADVICE = {
     "out_of_protocol": "The model was not made for this series: choose one that was; --allow_out_of_protocol goes on anyway.",
     "standard_protocol": "It needs no standardization: use it as it is; --allow_out_of_protocol goes on anyway.",
     "unwritable": "The output could not be written: free space, or choose another --output_dir.",
+    "out_of_memory": "This machine has too little memory for the series: use one with more, or close other programs.",
     "failed": "This is a fault of STAN-CT, not of your data: please report it with the message.",
 }
 """Reason -> what the user can do. The names appear in the summary, `manifest.json` and the tests."""

@@ -5,21 +5,25 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from stan_ct.dicom.find import Inventory
+from stan_ct.dicom.grouping import patient_key
+from stan_ct.dicom.refusal import Refusal
 from stan_ct.dicom.series import SeriesFiles
 from stan_ct.files import write_together
-from stan_ct.reconstruction.manifest import refusal_entry, run_entry
+from stan_ct.reconstruction.manifest import printable, refusal_entry, run_entry, with_files
 from stan_ct.reconstruction.panels import FOLDER, Panel
 from stan_ct.reconstruction.report import has_pages, report_page
 from stan_ct.reconstruction.selection import ModelSet
 from stan_ct.reconstruction.series_section import page_file, series_page, traffic_light
 from stan_ct.reconstruction.throttle import Throttle
+from stan_ct.reconstruction.wording import in_words
 
 MANIFEST, REPORT, TABLE = "manifest.json", "report.html", "series.csv"
 INTERVAL = 1.0
@@ -42,6 +46,9 @@ class Record:
         entry: Entry of the manifest.
         panels: Images of some slices.
         refused: Whether the series, or some of its slices, could not be standardized.
+        folder: Folder of the derived series, relative to the output directory; empty if there is none.
+        refusal: Why it was not written.
+        earlier: Folder of an output of an earlier run that stays, although this one could not write the series.
     """
 
     files: SeriesFiles
@@ -49,15 +56,18 @@ class Record:
     entry: dict[str, Any]
     panels: Sequence[Panel] = field(default_factory=list)
     refused: bool = False
+    folder: str = ""
+    refusal: Refusal | None = None
+    earlier: str = ""
 
     def summary(self) -> str:
         """What became of the series, in a line."""
-        entry = self.entry
+        entry, refusal = self.entry, self.refusal
         if self.status == "left_alone":
             return f"left alone: kernel {entry['kernel']} is the standard one"
-        if self.status != "written":
-            earlier = f"; the earlier result {entry['earlier_result']} is kept" if "earlier_result" in entry else ""
-            return f"{self.status}, {entry['refusal']['reason']}: {entry['refusal']['found']}{earlier}"
+        if refusal is not None:
+            earlier = f"; the earlier result {printable(Path(self.earlier))} is kept" if self.earlier else ""
+            return f"{self.status}, {refusal.reason}: {refusal.found}{earlier}"
         findings = ", ".join(f"{name} x {count}" for name, count in entry["findings"].items()) or "no findings"
         slices = f"{len(entry['slices'])} slices"
         if entry["refused_slices"]:
@@ -73,6 +83,7 @@ class Accounts:
     """Manifest, table and report of a run; written at most once a second, and at the end.
 
     Args:
+        input_dir: Directory, or file, of the sources.
         output_dir: Directory that they are written to.
         inventory: Series to standardize.
         models: Models to choose from.
@@ -83,6 +94,7 @@ class Accounts:
 
     def __init__(
         self,
+        input_dir: Path,
         output_dir: Path,
         inventory: Inventory,
         models: ModelSet,
@@ -93,9 +105,12 @@ class Accounts:
         self.records: list[Record] = []
         self._output_dir, self._inventory, self._show = output_dir, inventory, show_identifiers
         self._head = run_entry(models, command if show_identifiers else "", created.isoformat())
+        self._entries: list[dict[str, Any]] = []
         self._rows: list[dict[str, Any]] = []
-        self._patients = {patient: f"P{n:04d}" for n, patient in enumerate(sorted({s.patient for s in inventory.series}), 1)}
-        self._throttle = Throttle(INTERVAL)
+        self._refused_rows = refused_rows(inventory.refusals, input_dir)
+        patients = sorted({_patient(series) for series in inventory.series})
+        self._patients = {patient: f"P{n:04d}" for n, patient in enumerate(patients, 1)}
+        self._throttle, self._behind, self._num_pages = Throttle(INTERVAL), False, 0
 
     def add(self, record: Record, source_folder: Path) -> None:
         """Accounts for a series.
@@ -105,51 +120,120 @@ class Accounts:
             source_folder: Folder of its slices relative to the input.
         """
         self.records.append(record)
+        entry = self._entry(record)
+        self._entries.append(entry)
         self._rows.append(self._row(record, source_folder))
-        if record.status == "written" and has_pages(len(self._inventory.series)):
-            html = series_page(self._head, record.entry, record.panels)
-            write_together(self._output_dir / FOLDER, {Path(page_file(record.entry)).name: html})
-        if self._throttle.due():
-            self.write()
+        self._behind = True
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Replaces manifest, table and report if they are behind, and a second old.
+
+        What cannot be written now does not stop the run: :meth:`write` tries again.
+        """
+        if self._behind and self._throttle.due():
+            with suppress(OSError):
+                self.write()
 
     def write(self) -> None:
-        """Replaces manifest, table and report."""
+        """Replaces manifest, table and report.
+
+        Raises:
+            OSError: If they cannot be written.
+        """
         done, series = len(self.records), self._inventory.series
         manifest = {
             **self._head,
             "skipped": dict(sorted(self._inventory.skipped.items())),
             "refusals": [refusal_entry(r, self._show) for r in self._inventory.refusals],
-            "series": [r.entry for r in self.records],
+            "series": self._entries,
             "not_yet_done": [s.name for s in series[done:]],
         }
+        self._write_pages()
         table = io.StringIO(newline="")
         writer = csv.DictWriter(table, COLUMNS, lineterminator="\n")
         writer.writeheader()
-        writer.writerows(self._rows)
+        writer.writerows([*self._rows, *self._refused_rows])
         files = {
             MANIFEST: json.dumps(manifest, indent=1, allow_nan=False) + "\n",
             TABLE: table.getvalue(),
             REPORT: report_page(manifest, [r.panels for r in self.records]),
         }
         write_together(self._output_dir, files)
+        self._behind = False
+
+    def _write_pages(self) -> None:
+        """Writes the pages of series that have one and lack it."""
+        if not has_pages(len(self._inventory.series)):
+            return
+        while self._num_pages < len(self.records):
+            record, entry = self.records[self._num_pages], self._entries[self._num_pages]
+            if record.status == "written":
+                html = series_page(self._head, entry, record.panels)
+                write_together(self._output_dir / FOLDER, {Path(page_file(entry)).name: html})
+            self._num_pages += 1
+
+    def _entry(self, record: Record) -> dict[str, Any]:
+        """Entry of the manifest, with or without identifiers."""
+        entry = record.entry
+        if self._show:
+            entry = with_files(entry, record.files)
+            entry |= {"refusal": refusal_entry(record.refusal, show=True)} if record.refusal else {}
+        places = {"folder": record.folder, "earlier_result": record.earlier}
+        return entry | {key: self._place(folder) for key, folder in places.items() if folder}
+
+    def _place(self, folder: str) -> str:
+        """The folder of an output; without the folders of the input in between, which may name a patient, unless shown."""
+        root, *between, name = folder.split("/")
+        return printable(Path(folder)) if self._show or not between else f"{root}/.../{name}"
 
     def _row(self, record: Record, source_folder: Path) -> dict[str, Any]:
-        entry, files = record.entry, record.files
-        reason = entry["refusal"]["reason"] if "refusal" in entry else "; ".join(entry.get("out_of_protocol", ()))
+        entry, files, refusal = record.entry, record.files, record.refusal
+        reason = refusal.reason if refusal else "; ".join(entry.get("out_of_protocol", ()))
         return {
-            "source_folder": str(source_folder),
-            "patient": files.patient if self._show else self._patients[files.patient],
+            "source_folder": printable(source_folder),
+            "patient": files.patient if self._show else self._patients[_patient(files)],
             "study_uid": files.study_uid,
             "series_uid": files.uid,
             "kernel": files.kernel,
             "slice_thickness": entry["slice_thickness"],
             "slices": len(files.instances),
             "model": entry.get("model", ""),
-            "verdict": traffic_light(entry).words,
+            "verdict": traffic_light(self._entries[-1]).words,
             "reason": reason,
-            "output_folder": entry.get("folder", ""),
+            "output_folder": printable(Path(record.folder)) if record.folder else "",
             "findings": "; ".join(f"{name} x {count}" for name, count in entry.get("findings", {}).items()),
             "seconds": entry.get("seconds", ""),
-            "what_to_do": entry["refusal"]["advice"] if "refusal" in entry else "",
-            "earlier_output": entry.get("earlier_result", ""),
+            "what_to_do": refusal.advice if refusal else "",
+            "earlier_output": printable(Path(record.earlier)) if record.earlier else "",
         }
+
+
+def _patient(files: SeriesFiles) -> str:
+    """What tells patients apart: the Patient ID as people compare it, else the study."""
+    return patient_key(files.first) or files.study_uid
+
+
+def refused_rows(refusals: Iterable[Refusal], input_dir: Path) -> list[dict[str, Any]]:
+    """Lines of `series.csv` for slices that were refused before they could be a series: one per folder, series and reason.
+
+    Args:
+        refusals: Refused slices.
+        input_dir: Directory, or file, of the sources.
+    """
+    groups: dict[tuple[str, str, str], list[Refusal]] = {}
+    for refusal in refusals:
+        folder = refusal.paths[0].parent
+        relative = folder.relative_to(input_dir) if folder.is_relative_to(input_dir) else Path()
+        groups.setdefault((printable(relative), refusal.series_uid, refusal.reason), []).append(refusal)
+    return [
+        {
+            "source_folder": folder,
+            "series_uid": series_uid,
+            "slices": sum(len(refusal.paths) for refusal in group),
+            "verdict": f"refused: {in_words(reason)}",
+            "reason": reason,
+            "what_to_do": group[0].advice,
+        }
+        for (folder, series_uid, reason), group in sorted(groups.items())
+    ]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+import re
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from stan_ct.files import write_together
 from stan_ct.reconstruction.lock import STATE
 
 RECORDS = f"{STATE}/records"
+SLICE_FILE = re.compile(r"IM\d{4,}\.dcm")
+"""Names of the files of a derived series; no other file in its folder is ours."""
 
 
 @dataclass(frozen=True)
@@ -20,26 +23,27 @@ class FinishedSeries:
     """A derived series that was written.
 
     Attributes:
-        key: Key of the run that made it: models, switches and version, see :attr:`Run.key`.
+        key: Key of the run that made it: models, switches and version, see :attr:`ModelSet.key`.
+        input_id: Input that it was made of, see :attr:`Run.input_id`.
         folder: Folder of the derived series, relative to the output directory, with "/".
-        sources: SOP Instance UID of each source slice -> SHA-256 of its file.
+        sources: SOP Instance UID of each source slice, refused ones included -> SHA-256 of its file.
         outputs: Name of each written file -> SHA-256.
         panels: Caption, file and shape of the images in the report.
-        entry: Entry of the manifest.
+        entry: Entry of the manifest, without identifiers.
     """
 
     key: str
+    input_id: str
     folder: str
     sources: dict[str, str]
     outputs: dict[str, str]
     panels: list[dict[str, Any]]
     entry: dict[str, Any]
 
-    def is_whole(self, output_dir: Path) -> bool:
-        """Whether every file that was written is there, with the bytes that were written, and no other file beside them."""
-        folder = output_dir / self.folder
+    def is_whole(self, folder: Path) -> bool:
+        """Whether every file that was written is in a folder, with the bytes that were written, and no other slice."""
         try:
-            present = {path.name for path in folder.iterdir()}
+            present = {path.name for path in folder.iterdir() if is_slice_file(path.name)}
             return present == set(self.outputs) and all(sha256(folder / name) == h for name, h in self.outputs.items())
         except OSError:
             return False
@@ -47,17 +51,21 @@ class FinishedSeries:
     def is_made_of(self, files: SeriesFiles) -> bool:
         """Whether the source files are, byte for byte, those that it was made of."""
         paths = {instance.uid: instance.path for instance in files.instances}
-        try:
-            return set(paths) == set(self.sources) and all(sha256(paths[uid]) == h for uid, h in self.sources.items())
-        except OSError:
-            return False
+        return set(paths) == set(self.sources) and all(file_digest(paths[uid]) == h for uid, h in self.sources.items())
+
+
+def is_slice_file(name: str) -> bool:
+    """Whether a file in the folder of a derived series has the name of one of its slices."""
+    return SLICE_FILE.fullmatch(name) is not None
 
 
 def read_record(output_dir: Path, name: str) -> FinishedSeries | None:
-    """Record of the series of this name, None if there is none that can be read."""
+    """Record of the series of this name; None if there is none, or if it is not, byte for byte, what was written."""
     try:
-        return FinishedSeries(**json.loads((output_dir / RECORDS / f"{name}.json").read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
+        content = json.loads((output_dir / RECORDS / f"{name}.json").read_text(encoding="utf-8"))
+        values, digest = content["record"], content["sha256"]
+        return FinishedSeries(**values) if digest == _digest(values) and _is_record(values) else None
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
         return None
 
 
@@ -70,10 +78,28 @@ def read_records(output_dir: Path) -> dict[str, FinishedSeries]:
 
 def write_record(output_dir: Path, name: str, finished: FinishedSeries) -> None:
     """Writes the record of a series, before its folder takes its place: a record without its files counts for nothing."""
-    write_together(output_dir / RECORDS, {f"{name}.json": json.dumps(asdict(finished), allow_nan=False) + "\n"})
+    values = asdict(finished)
+    text = json.dumps({"sha256": _digest(values), "record": values}, allow_nan=False)
+    write_together(output_dir / RECORDS, {f"{name}.json": f"{text}\n"})
 
 
 def sha256(path: Path) -> str:
     """SHA-256 of a file, hexadecimal."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file, empty if it cannot be read."""
+    try:
+        return sha256(path)
+    except OSError:
+        return ""
+
+
+def _digest(values: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+
+
+def _is_record(values: dict[str, Any]) -> bool:
+    return values.keys() == {field.name for field in fields(FinishedSeries)}

@@ -6,6 +6,7 @@ import os
 import platform
 import re
 import sys
+import traceback
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict
@@ -52,16 +53,17 @@ def source_entry(files: SeriesFiles) -> dict:
     }
 
 
-def result_entry(result: Standardized, series_number: int, uids: Iterable[str], seconds: float, show: bool) -> dict:
-    """A written series: patches, findings, HU, and every slice.
+def result_entry(files: SeriesFiles, result: Standardized, series_number: int, uids: Iterable[str], seconds: float) -> dict:
+    """A written series, without names of files: patches, findings, HU, and every slice.
 
     Args:
+        files: Source series, with the slices that were refused.
         result: Standardized series.
         series_number: Series Number of the derived series.
         uids: SOP Instance UIDs of the derived slices.
         seconds: Time that it took.
-        show: Whether to name source files.
     """
+    source_uids = {instance.path: instance.uid for instance in files.instances}
     slices, fidelity = result.slices, result.fidelity
     mean_change, rms_change = _hu_change(result.source, result.volume)
     synthesized, qualified = sum(s.patches for s in slices), sum(s.qualified for s in slices)
@@ -82,16 +84,17 @@ def result_entry(result: Standardized, series_number: int, uids: Iterable[str], 
         "tissue_hu_change": fidelity.tissues,
         "structure_hu": fidelity.structure,
         "strongest_structure": fidelity.strongest,
-        "slices": _slice_entries(result, uids, show),
-        "refused_slices": [refusal_entry(r, show) for r in result.source.refusals],
+        "slices": _slice_entries(result, uids),
+        "refused_slices": [
+            refusal_entry(r) | {"source_uids": [source_uids[path] for path in r.paths]} for r in result.source.refusals
+        ],
         "seconds": round(seconds, 2),
     }
 
 
-def _slice_entries(result: Standardized, uids: Iterable[str], show: bool) -> list[dict]:
+def _slice_entries(result: Standardized, uids: Iterable[str]) -> list[dict]:
     return [
         {
-            **({"source_file": str(instance.path)} if show else {}),
             "sha256": instance.sha256,
             "source_uid": instance.uid,
             "derived_uid": uid,
@@ -107,7 +110,26 @@ def _slice_entries(result: Standardized, uids: Iterable[str], show: bool) -> lis
     ]
 
 
-def refusal_entry(refusal: Refusal, show: bool) -> dict:
+def with_files(entry: dict, files: SeriesFiles) -> dict:
+    """The entry of a series, naming the source files of its slices.
+
+    Args:
+        entry: Entry without names of files.
+        files: Source series.
+    """
+    paths = {instance.uid: printable(instance.path) for instance in files.instances}
+    slices = [{"source_file": paths.get(s["source_uid"], ""), **s} for s in entry.get("slices", [])]
+    refused = [r | {"files": [paths.get(uid, "") for uid in r["source_uids"]]} for r in entry.get("refused_slices", [])]
+    return entry | ({"slices": slices, "refused_slices": refused} if slices else {})
+
+
+def fault_entry(error: Exception, files: SeriesFiles) -> dict:
+    """The traceback of an error, naming neither source files nor folders of this machine."""
+    text = without_paths("".join(traceback.format_exception(error)), (instance.path for instance in files.instances))
+    return {"traceback": re.sub(r'File "[^"]*?([^"/\\]+[/\\][^"/\\]+)"', r'File "\1"', text)}
+
+
+def refusal_entry(refusal: Refusal, show: bool = False) -> dict:
     """A refused slice or series.
 
     Args:

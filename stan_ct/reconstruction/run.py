@@ -18,9 +18,11 @@ from stan_ct.errors import UsageError
 from stan_ct.networks.precision import Precision
 from stan_ct.quiet import quiet_start
 from stan_ct.reconstruction.accounts import REPORT
-from stan_ct.reconstruction.cohort import Run, check_output, finished_series, standardize_cohort
+from stan_ct.reconstruction.cohort import standardize_cohort
 from stan_ct.reconstruction.loading import load_models
 from stan_ct.reconstruction.manifest import printable
+from stan_ct.reconstruction.request import Run
+from stan_ct.reconstruction.rerun import check_output, finished_series
 from stan_ct.reconstruction.settings import FusionMethod
 
 ALL_GOOD, SOME_REFUSED, NOTHING = 0, 2, 3
@@ -96,9 +98,8 @@ def reconstruct(settings: ReconstructSettings) -> int:
         outcome = standardize_cohort(inventory, run, _bar, tqdm.write)
     except OSError as error:
         raise UsageError(f"{error}. Free space, or choose another --output_dir") from error
-    kept = sum(bool(record.entry.get("kept")) for record in outcome.records)
     counts = [f"{outcome.count('written')} of {len(outcome.records)} series written"]
-    counts += [f"{kept} of them kept from an earlier run"] if kept else []
+    counts += [f"{outcome.kept} of them kept from an earlier run"] if outcome.kept else []
     counts += [f"{outcome.count('left_alone')} left alone"] if outcome.count("left_alone") else []
     print(f"{', '.join(counts)}. Report: {printable(run.output_dir / REPORT)}")
     return outcome.exit_code

@@ -663,7 +663,7 @@ def test_standardized_series_on_request(tmp_path):
 def test_every_reason_has_advice_and_a_case():
     """No reason of `ADVICE` goes untested, and each says what to do; those of `other_tests` are raised elsewhere."""
     other_tests = {"unreadable", "undecodable", "conflicting_instances", "out_of_protocol", "standard_protocol"}
-    other_tests |= {"unwritable", "failed", "several_phases", "unwritable_header", "not_axial"}
+    other_tests |= {"unwritable", "out_of_memory", "failed", "several_phases", "unwritable_header", "not_axial"}
     assert {reason for reason, _ in REFUSED.values()} | other_tests == set(ADVICE)
     message = str(Refused("no_rescale", "slope 0"))
     assert message == f"no_rescale: slope 0. {ADVICE['no_rescale']}"

@@ -10,14 +10,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from types import MappingProxyType
 
 import numpy as np
 import pydicom
 import pytest
+from cohorts import files_of, run_cohort
 from synthesizers import Scripted, scripted_model
 from synthetic import random_stored, write_ct
 
@@ -27,25 +26,8 @@ from stan_ct.reconstruction import accounts, panels, report, standardize
 from stan_ct.reconstruction.cohort import OutputError, Run, check_output, standardize_cohort
 from stan_ct.reconstruction.selection import ModelSet
 
-NO_OPTIONS: Mapping = MappingProxyType({})
 CONTENT = [".stan_ct", "manifest.json", "report.html", "report_files", "series", "series.csv"]
 """Of an output directory."""
-
-
-def run_cohort(
-    source: Path, output: Path, synthesizer: object | None = None, options: Mapping = MappingProxyType({}), **switches
-):
-    """Standardizes a tree with a scripted synthesizer; `options` are those of the run, `switches` those of the pipeline."""
-    inventory = find_series(source, exclude=[output])
-    run = Run(source, output, ModelSet((scripted_model(synthesizer, **switches),)), "test", **options)
-    check_output(run, inventory)
-    return standardize_cohort(inventory, run, lambda s, _: s, lambda line: None)
-
-
-def files_of(folder: Path) -> dict[str, bytes]:
-    """Every file below a folder with its bytes, but for the accounts, which name seconds."""
-    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*.dcm"))}
-
 
 FORMATS = {
     "12-bit unsigned": {},
@@ -226,12 +208,10 @@ def test_outputs_and_other_data_never_mix(tmp_path):
 
 KILLED = """
 import sys
-from dataclasses import replace
-from collections.abc import Mapping
 from pathlib import Path
-from types import MappingProxyType
 sys.path[:0] = [{tests!r}, {synthetic!r}]
-from test_cohort import run_cohort, Scripted
+from cohorts import run_cohort
+from synthesizers import Scripted
 run_cohort(Path({source!r}), Path({output!r}), Scripted(25.0))
 """
 
@@ -385,3 +365,21 @@ def test_the_tool_fails_with_its_own_word(tmp_path):
     (entry,) = json.loads((tmp_path / "out" / "manifest.json").read_text())["series"]
     assert entry["refusal"]["reason"] == "failed"
     assert "ZeroDivisionError" in entry["traceback"]
+
+
+def test_too_little_memory_is_no_fault_of_the_tool(tmp_path):
+    """It has a word of its own, and the other series are tried."""
+    for series in (1, 2):
+        write_ct(tmp_path / "in" / str(series), random_stored((1, 40, 40)), series=series)
+    calls = []
+
+    def once(patches):
+        calls.append(1)
+        if len(calls) == 1:
+            raise MemoryError
+        return 0.0
+
+    outcome = run_cohort(tmp_path / "in", tmp_path / "out", Scripted(once))
+    assert [record.status for record in outcome.records] == ["failed", "written"]
+    assert outcome.records[0].entry["refusal"]["reason"] == "out_of_memory"
+    assert "traceback" not in outcome.records[0].entry

@@ -3,10 +3,10 @@
 python benchmarks/ibsi_ct.py DIR
 
 DIR holds IBSI's lung cancer CT, patient 1: a CT series and an RT Structure Set (doi:10.17195/candat.2016.08.1; CC BY-NC, so it
-is no part of this repository). The series is read, the contour GTV-1 becomes a mask of voxel centres, and for IBSI's
-configurations A - E the co-occurrence features of `stan_ct.features.glcm_region` and the statistics of
-`stan_ct.features.first_order` are printed beside the published values. Resampling, which is no part of the package, is here
-and as IBSI wants it: both grids have one centre, HU are rounded, a voxel half of which is in the mask is in it.
+is no part of this repository). The series and the contour GTV-1 are read, and for IBSI's configurations A - E the co-occurrence
+features of `stan_ct.features.glcm_region` and the statistics of `stan_ct.features.first_order` are printed beside the published
+values. Resampling, which is no part of the package, is here and as IBSI wants it: both grids have one centre, HU are rounded, a
+voxel half of which is in the mask is in it.
 
 A value is within if its first three digits, which IBSI publishes, are. Ends with 1 if any is not.
 
@@ -16,20 +16,18 @@ theibsi.github.io (CC BY 4.0).
 
 import argparse
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import pydicom
 from scipy.ndimage import affine_transform
-from skimage.draw import polygon2mask
 
 from stan_ct.dicom.find import find_series
-from stan_ct.dicom.positions import POSITION_TOLERANCE
 from stan_ct.dicom.series import Series, load_series
+from stan_ct.evaluation.measure.masks import read_masks
 from stan_ct.features.first_order import HISTOGRAM, STATISTICS, histogram_features, statistics
 from stan_ct.features.glcm import IBSI
 from stan_ct.features.glcm_region import fixed_bin_number, fixed_bin_size, roi_features
@@ -179,30 +177,7 @@ def load(folder: Path) -> tuple[Series, np.ndarray]:
     """The series of a folder and the mask of its tumour, (Z, H, W)."""
     (files,) = find_series(folder).series
     series = load_series(files)
-    headers = (pydicom.dcmread(path, stop_before_pixels=True) for path in sorted(folder.rglob("*.dcm")))
-    (structures,) = (header for header in headers if header.Modality == "RTSTRUCT")
-    return series, rasterize(contours(structures), series)
-
-
-def contours(structures: pydicom.Dataset) -> Iterator[np.ndarray]:
-    """The contours of the tumour, (points, 3) mm each."""
-    (number,) = (roi.ROINumber for roi in structures.StructureSetROISequence if roi.ROIName == ROI)
-    for roi in structures.ROIContourSequence:
-        if roi.ReferencedROINumber == number:
-            yield from (np.array(contour.ContourData, np.float64).reshape(-1, 3) for contour in roi.ContourSequence)
-
-
-def rasterize(polygons: Iterable[np.ndarray], series: Series) -> np.ndarray:
-    """(Z, H, W) bool, True for voxels whose centre is in a polygon; a polygon in another is a hole."""
-    right, down = np.reshape(series.files.first.ImageOrientationPatient, (2, 3)).astype(np.float64)
-    in_plane, mask = np.stack([down, right]).T / series.files.pixel_spacing, np.zeros(series.volume.shape, bool)
-    for points in polygons:
-        offsets = np.stack([points - instance.position for instance in series.instances])  # (Z, points, 3) mm
-        above = np.abs(offsets @ np.cross(right, down)).max(axis=1)
-        if above.min() > POSITION_TOLERANCE:
-            raise ValueError(f"expected contours in the slices, got one {above.min():g} mm from the next")
-        mask[above.argmin()] ^= polygon2mask(mask.shape[1:], offsets[above.argmin()] @ in_plane)  # rows, columns
-    return mask
+    return series, read_masks(folder, series)[ROI]
 
 
 def compare(name: str, series: Series, mask: np.ndarray) -> int:

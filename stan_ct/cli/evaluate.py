@@ -4,7 +4,7 @@ Any of these, or several, go into one report:
 
 stan-ct evaluate --records_dir=R --models=NAME=MODEL,NAME=MODEL --output_dir=OUT     Table 1: test patches through every model
 stan-ct evaluate --source_dir=S --synthesized_dir=NAME=DIR --target_dir=T --output_dir=OUT     series that were written
-stan-ct evaluate --source_dir=S --synthesized_dir=DIR --target_dir=T --masks=SEG_OR_NIFTI --output_dir=OUT     regions too
+stan-ct evaluate --source_dir=S --synthesized_dir=DIR --target_dir=T --masks=MASKS --output_dir=OUT     regions too
 stan-ct evaluate --source_dir=S --synthesized_dir=DIR --output_dir=OUT     before and after, without a target
 stan-ct evaluate --source_dir=S --target_dir=T --table_2_model=MODEL --output_dir=OUT     Table 2: reconstructs S in each way
 stan-ct evaluate --histories=NAME=MODEL,NAME=MODEL --output_dir=OUT     Figs. 3 and 5: how models were trained
@@ -62,7 +62,7 @@ def command() -> Command:
         flags.DEFINE_list(
             "masks",
             [],
-            "DICOM SEG or NIfTI, files or folders (of patients' folders): features of their regions.",
+            "DICOM SEG, RTSTRUCT or NIfTI, files or folders (of patients' folders): features of their regions.",
             flag_values=of,
         )
         flags.DEFINE_multi_string(

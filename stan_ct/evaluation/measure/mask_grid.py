@@ -5,6 +5,7 @@ DICOM counts millimetres to the patient's left, posterior and head (LPS), and so
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -12,7 +13,6 @@ from pathlib import Path
 from types import ModuleType
 
 import numpy as np
-from pydicom.dataset import Dataset
 
 from stan_ct.dicom import header as dicom
 from stan_ct.dicom.positions import POSITION_TOLERANCE, same_position
@@ -101,14 +101,36 @@ class Grid:
 
     def _gap_at(self, corners: np.ndarray | None, shape: tuple[int, ...]) -> float | None:
         """Location, mm, if a slice with these corners would continue the grid: whole steps from the nearest slice."""
-        if shape != self.shape[1:] or corners is None or len(self.corners) < 2:
+        if shape != self.shape[1:] or corners is None:
             return None
         location = float(corners[0] @ self.axes[2])
-        nearest = int(np.abs(self.locations - location).argmin())
-        steps = round((location - self.locations[nearest]) / self.step)
-        one_step = (self.corners[-1] - self.corners[0]) * self.step / (self.locations[-1] - self.locations[0])
-        continues = steps != 0 and same_position(corners, self.corners[nearest] + steps * one_step).all()
+        nearest, steps = self._steps_to(location)
+        continues = steps != 0 and same_position(corners, self.corners[nearest] + steps * self._one_step).all()
         return round(location, 3) if continues else None
+
+    def origin_of(self, points: np.ndarray) -> np.ndarray | None:
+        """Centre of the first pixel of the slice in whose plane points lie, or would lie if the series did not lack it.
+
+        Args:
+            points: (n, 3) mm.
+        Returns:
+            (3,) mm; None if they lie in no such plane.
+        """
+        nearest, steps = self._steps_to(float(np.median(points @ self.axes[2])))
+        origin = self.corners[nearest, 0] + steps * self._one_step
+        return origin if (np.abs((points - origin) @ self.axes[2]) <= POSITION_TOLERANCE).all() else None
+
+    def _steps_to(self, location: float) -> tuple[int, int]:
+        """The nearest slice, and how many steps lie from there to a location; 0 of a single slice."""
+        nearest = int(np.abs(self.locations - location).argmin())
+        return nearest, 0 if np.isnan(self.step) else round((location - self.locations[nearest]) / self.step)
+
+    @property
+    def _one_step(self) -> np.ndarray:
+        """From a slice to the next, (3,) mm."""
+        if np.isnan(self.step):
+            return np.zeros(3)
+        return (self.corners[-1, 0] - self.corners[0, 0]) * self.step / (self.locations[-1] - self.locations[0])
 
     def _spans(self, location: float) -> bool:
         return bool(self.locations[0] < location < self.locations[-1])
@@ -126,12 +148,24 @@ class Grid:
             came = f"planes {step:.4g} mm apart (nan: it does not say)"
             raise NotComparable(f"{path} has {came}, expected {self.step:.4g} mm as the slices of {self.name}. {ADVICE}")
 
-    def check_neighbours(self, rois: Collection[Roi], step: float, path: Path) -> None:
-        """Refuses planes of an unknown step, as :meth:`check_step`, unless marked neighbours show that the steps are equal."""
+    def check_neighbours(self, rois: Collection[Roi], step: float | None, path: Path) -> None:
+        """Refuses planes as :meth:`check_step`, unless marked neighbours show that they follow each other as the slices do.
+
+        Args:
+            rois: The ROIs of a file.
+            step: Distance of its planes that the file states, mm; NaN if it should and does not, None if it never does.
+            path: The file.
+        """
         slices = np.any([roi.mask.any(axis=(1, 2)) for roi in rois], axis=0)
         marked = sorted({*self.locations[slices].tolist(), *(location for roi in rois for location in roi.elsewhere)})
-        neighbours = bool((np.diff(marked) <= self.step + POSITION_TOLERANCE).any())
-        if not neighbours and (len(marked) > 1 or step > 0):
+        steps = np.diff(marked)
+        if (steps <= self.step + POSITION_TOLERANCE).any():
+            return
+        if step is None:
+            if not len(steps) or np.ptp(steps) > POSITION_TOLERANCE:  # single slices here and there, not every second one
+                return
+            step = float(steps[0])
+        if len(marked) > 1 or step > 0:
             self.check_step(step, path)
 
 
@@ -180,13 +214,28 @@ def extra(name: str) -> ModuleType:
         raise NotComparable(f"reading masks needs {name}: pip install 'stan-ct[masks]'") from error
 
 
-def check_origin(mask: Dataset, files: SeriesFiles, path: Path) -> None:
-    """Refuses a SEG or RTSTRUCT of another study or Frame of Reference than the series, where both state it.
+def check_scan(study: str, frames: set[str], files: SeriesFiles, path: Path) -> None:
+    """Refuses a mask of another scan than the series.
 
+    Args:
+        study: Study Instance UID of the mask.
+        frames: Frame of Reference UIDs of the mask.
+        files: The slices of the series; anonymizing may have given each a frame of its own, which then say nothing.
+        path: File of the mask, for the message.
     Raises:
-        NotComparable: If one differs.
+        NotComparable: If study or frame differ, where both state it.
     """
-    for keyword in ("StudyInstanceUID", "FrameOfReferenceUID"):
-        theirs, ours = mask.get(keyword), {instance.header.get(keyword) for instance in files.instances} - {None, ""}
-        if theirs and len(ours) == 1 and theirs not in ours:  # anonymizing may have given each slice a frame of its own
-            raise NotComparable(f"{path} has {keyword} {theirs}, expected {ours.pop()}: give a mask drawn on this scan")
+    frames_here = {str(instance.header.get("FrameOfReferenceUID") or "") for instance in files.instances} - {""}
+    stated = [("StudyInstanceUID", {study} - {""}, {files.study_uid})]
+    stated += [("FrameOfReferenceUID", frames, frames_here)] if len(frames_here) == 1 else []
+    for keyword, theirs, ours in stated:
+        if theirs and not theirs & ours:
+            raise NotComparable(
+                f"{path} has {keyword} {', '.join(sorted(theirs))}, expected {min(ours)}: give a mask drawn on this scan"
+            )
+
+
+def numbered_names(names: Mapping[int, str]) -> dict[int, str]:
+    """Number -> name of a ROI, with the number where several have one name."""
+    counts = Counter(names.values())
+    return {number: f"{name} ({number})" if counts[name] > 1 else name for number, name in names.items()}

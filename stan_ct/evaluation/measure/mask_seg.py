@@ -13,7 +13,7 @@ from stan_ct.dicom import header as dicom
 from stan_ct.dicom.series import SeriesFiles
 from stan_ct.dicom.tolerance import tolerant
 from stan_ct.errors import NotComparable
-from stan_ct.evaluation.measure.mask_grid import Grid, Plane, Roi, check_origin, corners_of, extra, pixel_steps
+from stan_ct.evaluation.measure.mask_grid import Grid, Plane, Roi, check_scan, corners_of, extra, numbered_names, pixel_steps
 
 SEGMENTATIONS = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")
 """SOP Classes: Segmentation Storage and Label Map Segmentation Storage."""
@@ -26,8 +26,10 @@ def read_seg(path: Path, files: SeriesFiles) -> dict[str, Roi]:
         try:
             seg = highdicom.seg.segread(path)
         except Exception as error:
-            raise NotComparable(f"{path} is neither .nii or .nii.gz nor a DICOM SEG: {dicom.first_line(error)}") from error
-        check_origin(seg, files, path)
+            raise NotComparable(
+                f"{path} is neither .nii or .nii.gz nor a DICOM SEG or RTSTRUCT: {dicom.first_line(error)}"
+            ) from error
+        check_scan(str(seg.get("StudyInstanceUID") or ""), {str(seg.get("FrameOfReferenceUID") or "")} - {""}, files, path)
         rois = grid.place(_seg_planes(seg, names := _segment_names(seg), path), names.values(), path)
         step = abs(float(_group(seg, 0, "PixelMeasuresSequence").get("SpacingBetweenSlices") or "nan"))
     grid.check_neighbours(rois.values(), step, path)
@@ -36,9 +38,7 @@ def read_seg(path: Path, files: SeriesFiles) -> dict[str, Roi]:
 
 def _segment_names(seg: Dataset) -> dict[int, str]:
     """Segment Number -> Segment Label, with the number where several have one label."""
-    labels = {number: str(seg.get_segment_description(number).SegmentLabel) for number in seg.segment_numbers}
-    several = {label for label in labels.values() if list(labels.values()).count(label) > 1}
-    return {number: f"{label} ({number})" if label in several else label for number, label in labels.items()}
+    return numbered_names({number: str(seg.get_segment_description(number).SegmentLabel) for number in seg.segment_numbers})
 
 
 def _seg_planes(seg: Dataset, names: dict[int, str], path: Path) -> Iterator[Plane]:

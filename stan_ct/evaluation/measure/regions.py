@@ -28,8 +28,8 @@ class RoiSettings:
     """Regions, and how their features are computed.
 
     Attributes:
-        masks: DICOM SEG or NIfTI files, or folders of them; of a folder with a subfolder named by the patient's ID, only that
-            subfolder is read.
+        masks: DICOM SEG, RTSTRUCT or NIfTI files, or folders of them; of a folder with a subfolder named by the patient's ID,
+            only that subfolder is read.
         bin_width: Width of a gray level, HU, from the lower end of `hu_range` on (IBSI Q3RU).
         hu_range: Range of voxels that count, HU (re-segmentation).
         aggregation: Aggregation of co-occurrence matrices, a key of `AGGREGATIONS`.

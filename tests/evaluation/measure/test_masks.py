@@ -455,7 +455,7 @@ def refused_files(headers, folder):
         folder / "ct": "neither .nii or .nii.gz nor a DICOM SEG",
         folder / "text": "neither .nii or .nii.gz nor a DICOM SEG",
         folder / "text.nii": "cannot be read as NIfTI",
-        folder / "folder": "holds neither .nii or .nii.gz files nor a DICOM SEG of study 1.2.826",
+        folder / "folder": "holds neither .nii or .nii.gz files nor a DICOM SEG or RTSTRUCT of study 1.2.826",
         write_seg(folder / "part", headers, drawn() * 0.5, "FRACTIONAL"): "fractions, expected 0 or 255: choose a threshold",
         write_seg(folder / "empty", headers, 0 * drawn(), omit_empty_frames=False): "empty marks no voxel",
         write_nifti(folder / "empty.nii", 0 * labels, *AXIAL): "empty.nii marks no voxel: draw at least one ROI",

@@ -108,8 +108,9 @@ def run(command: Command) -> int:
     try:
         return reconstruct(settings)
     except KeyboardInterrupt:
-        print("reconstruct: stopped; finished series are kept, run the same command again for the rest", file=sys.stderr)
-        return STOPPED
+        return _stopped("stopped", STOPPED)
+    except Terminated:
+        return _stopped("terminated", TERMINATED)
 
 
 def beside(input_dir: Path) -> Path:
@@ -118,5 +119,14 @@ def beside(input_dir: Path) -> Path:
     return absolute.with_name(f"{absolute.name}_standardized")
 
 
+class Terminated(BaseException):
+    """SIGTERM was received."""
+
+
 def _terminate(number: int, frame: FrameType | None) -> NoReturn:
-    raise SystemExit(TERMINATED)
+    raise Terminated
+
+
+def _stopped(word: str, exit_code: int) -> int:
+    print(f"reconstruct: {word}; finished series are kept, run the same command again for the rest", file=sys.stderr)
+    return exit_code

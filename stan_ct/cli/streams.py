@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
+from contextlib import suppress
 from typing import TextIO
 
 
-class PlainText:
-    """A text stream that writes control characters as escapes, and swallows text when nobody reads any more.
+class Unbreakable:
+    """A text stream that swallows text when nobody reads any more, or when the disk that it goes to is full.
 
     Args:
         stream: Stream that is written to.
@@ -19,21 +21,13 @@ class PlainText:
         self._closed = False
 
     def write(self, text: str) -> int:
-        """Writes text; a terminal takes no orders from it."""
-        if not self._closed:
-            try:
-                self._stream.write("".join(c if c.isprintable() or c in "\n\t" else _escaped(c) for c in text))
-            except (OSError, ValueError):  # a broken pipe, a closed stream: the run goes on
-                self._closed = True
+        """Writes text, if it can be written."""
+        self._attempt(lambda: self._stream.write(text))
         return len(text)
 
     def flush(self) -> None:
         """Flushes the stream, if anybody reads it."""
-        if not self._closed:
-            try:
-                self._stream.flush()
-            except (OSError, ValueError):
-                self._closed = True
+        self._attempt(self._stream.flush)
 
     def isatty(self) -> bool:
         """Whether it is a terminal."""
@@ -47,6 +41,33 @@ class PlainText:
     def fileno(self) -> int:
         """File descriptor of the stream."""
         return self._stream.fileno()
+
+    def close(self) -> None:
+        """Leaves the stream open, which is the caller's; a handler of log messages may want to close it."""
+
+    def release(self) -> TextIO:
+        """The stream, flushed; where nobody reads it, it leads nowhere, so that the interpreter does not fail at its end."""
+        self.flush()
+        if self._closed:
+            with suppress(OSError, ValueError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
+        return self._stream
+
+    def _attempt(self, action: Callable[[], object]) -> None:
+        if not self._closed:
+            try:
+                action()
+            except (OSError, ValueError):  # a broken pipe, a closed stream: the run goes on
+                self._closed = True
+
+
+class PlainText(Unbreakable):
+    """An unbreakable stream that writes control characters as escapes: a terminal takes no orders from file names."""
+
+    def write(self, text: str) -> int:
+        """Writes text, if it can be written."""
+        super().write("".join(c if c.isprintable() or c in "\n\t" else _escaped(c) for c in text))
+        return len(text)
 
 
 def _escaped(character: str) -> str:
@@ -69,17 +90,12 @@ def prepare_streams() -> None:
             stream.reconfigure(errors="backslashreplace")
         setattr(sys, name, stream)
     sys.stdout = PlainText(sys.stdout)  # as much of a stream as print and tqdm need
+    sys.stderr = Unbreakable(sys.stderr)  # progress bars move the cursor
 
 
 def release_streams() -> None:
-    """Flushes what is left; where nobody reads it, the interpreter must not fail at its end."""
-    sys.stdout.flush()
-    try:
-        sys.stderr.flush()
-    except (OSError, ValueError):
-        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
-    if isinstance(sys.stdout, PlainText):
-        stream = sys.stdout._stream
-        if sys.stdout._closed:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        sys.stdout = stream
+    """Flushes what is left, and puts the streams back."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if isinstance(stream, Unbreakable):
+            setattr(sys, name, stream.release())

@@ -12,6 +12,7 @@ from tqdm import tqdm
 from stan_ct.dicom.acceptance import check_axial
 from stan_ct.dicom.characteristics import read_characteristics
 from stan_ct.dicom.find import Inventory, find_series
+from stan_ct.dicom.identity import creation_time
 from stan_ct.dicom.refusal import Refused
 from stan_ct.dicom.series import SeriesFiles
 from stan_ct.errors import UsageError
@@ -86,7 +87,13 @@ def reconstruct(settings: ReconstructSettings) -> int:
         settings.show_identifiers,
     )
     try:
-        inventory = find_series(run.input_dir, exclude=[run.output_dir], progress=lambda p: _bar(p, "reading headers", "file"))
+        creation_time()
+    except ValueError as error:  # SOURCE_DATE_EPOCH is no time
+        raise UsageError(str(error)) from error
+    if not run.input_dir.exists():
+        raise UsageError(f"{run.input_dir} does not exist: expected a folder or a file with CT slices")
+    inventory = find_series(run.input_dir, exclude=[run.output_dir], progress=lambda p: _bar(p, "reading headers", "file"))
+    try:
         check_output(run, inventory)
         print(f"{printable(run.input_dir)}: {len(inventory.series)} CT series, {inventory.slices} slices")
         _print_skipped(inventory)
@@ -96,8 +103,9 @@ def reconstruct(settings: ReconstructSettings) -> int:
             print("nothing was written: expected single-frame CT slices (DICOM) in this folder, or in folders below it")
             return NOTHING
         outcome = standardize_cohort(inventory, run, _bar, tqdm.write)
-    except OSError as error:
-        raise UsageError(f"{error}. Free space, or choose another --output_dir") from error
+    except OSError as error:  # of one series it would concern that series alone
+        reason = f"the output could not be written: {error}"
+        raise UsageError(f"{reason}. Finished series are kept; free space, or choose another --output_dir") from error
     counts = [f"{outcome.count('written')} of {len(outcome.records)} series written"]
     counts += [f"{outcome.kept} of them kept from an earlier run"] if outcome.kept else []
     counts += [f"{outcome.count('left_alone')} left alone"] if outcome.count("left_alone") else []

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -16,7 +18,7 @@ import stan_ct
 from stan_ct.cli.command import Command
 from stan_ct.cli.main import COMMANDS, main
 from stan_ct.cli.preset_files import expand, preset_names
-from stan_ct.cli.streams import PlainText
+from stan_ct.cli.streams import PlainText, Unbreakable, prepare_streams, release_streams
 from stan_ct.errors import UsageError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -288,7 +290,8 @@ def test_a_terminal_takes_no_orders_from_a_file_name(tmp_path):
     assert "Traceback" not in done.stderr
 
 
-def test_plain_text_swallows_what_nobody_reads():
+@pytest.mark.parametrize("kind", [PlainText, Unbreakable])
+def test_streams_swallow_what_nobody_reads(kind):
     """A stream that fails once is not written to again, and nothing is raised."""
 
     class Broken:
@@ -303,8 +306,47 @@ def test_plain_text_swallows_what_nobody_reads():
             raise BrokenPipeError
 
     broken = Broken()
-    stream = PlainText(broken)
+    stream = kind(broken)
     for _ in range(3):
         assert stream.write("word") == 4
         stream.flush()
     assert broken.calls == 1
+
+
+def test_progress_bars_may_move_the_cursor_but_names_may_not():
+    """Standard output escapes control characters, standard error does not; both are put back in the end."""
+    with pytest.MonkeyPatch.context() as patch:
+        streams = io.StringIO(), io.StringIO()
+        patch.setattr(sys, "stdout", streams[0])
+        patch.setattr(sys, "stderr", streams[1])
+        prepare_streams()
+        print("\x1b[2J\r")
+        print("\x1b[A\r", file=sys.stderr)
+        release_streams()
+        assert (sys.stdout, sys.stderr) == streams
+    assert [stream.getvalue() for stream in streams] == ["\\x1b[2J\\x0d\n", "\x1b[A\r\n"]
+
+
+@pytest.mark.parametrize(("number", "code", "word"), [(signal.SIGTERM, 143, "terminated"), (signal.SIGINT, 130, "stopped")])
+def test_signals_end_a_run_with_their_word_and_code(tmp_path, monkeypatch, capsys, number, code, word):
+    """What is finished stays; the user is told how to go on. Nobody needs to read it."""
+    from stan_ct.reconstruction import run as module
+
+    monkeypatch.setattr(module, "reconstruct", lambda settings: os.kill(os.getpid(), number))
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        assert main(["reconstruct", str(tmp_path)]) == code
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert f"reconstruct: {word}; finished series are kept" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("redirection", ["> /dev/full", "2> /dev/full", "> /dev/full 2>&1"])
+def test_a_full_disk_under_the_streams_changes_no_exit_code(redirection):
+    """Neither a success nor a usage error ends in another way because its words cannot be written."""
+    for arguments, code in (("--version", 0), ("reconstruct nowhere", 1)):
+        command = f"{sys.executable} -m stan_ct {arguments} {redirection}"
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False, env=environment)
+        assert done.returncode == code
+        assert "Traceback" not in done.stderr

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from stan_ct import __version__
 from stan_ct.errors import NotComparable
 from stan_ct.evaluation.measure.series import SeriesSettings
-from stan_ct.evaluation.table_1 import model_sha256
 from stan_ct.reconstruction.run import ReconstructSettings, reconstruct
 from stan_ct.reconstruction.settings import TABLE_2
 
@@ -40,27 +37,21 @@ def reconstruct_table_2(series: SeriesSettings, model: Path, folder: Path, comma
 def reconstruct_row(source: Path, model: Path, switches: Mapping[str, Any], folder: Path, command: str = "") -> Path:
     """Reconstructs the source by one row of Table 2; returns the folder of the series.
 
-    What the folder holds is kept if `made_of.json` says that it was made of the same source by the same model, switches and
-    version.
+    Series that the folder holds are kept if they were made of the same files by the same model, switches and version.
     """
-    note = folder / "made_of.json"
-    made_of = json.dumps([__version__, str(source.resolve()), model_sha256(model), dict(switches)])
-    if not (note.exists() and note.read_text() == made_of):
-        note.unlink(missing_ok=True)
-        fusion, others = switches["fusion"], {name: value for name, value in switches.items() if name != "fusion"}
-        request = ReconstructSettings(
-            source,
-            folder,
-            (str(model),),
-            fusion=fusion,
-            switches=others,
-            allow_out_of_protocol=True,
-            overwrite=True,
-            command=command,
-        )
-        if reconstruct(request) == 3:
-            raise NotComparable(f"nothing was standardized, see {folder / 'report.html'}")
-        note.write_text(made_of)
+    fusion, others = switches["fusion"], {name: value for name, value in switches.items() if name != "fusion"}
+    request = ReconstructSettings(
+        source,
+        folder,
+        (str(model),),
+        fusion=fusion,
+        switches=others,
+        allow_out_of_protocol=True,
+        overwrite=True,
+        command=command,
+    )
+    if reconstruct(request) == 3:
+        raise NotComparable(f"nothing was standardized, see {folder / 'report.html'}")
     return folder / "series"
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from patch_folders import write_folder
+from synthetic import write_ct
 
 from stan_ct.errors import NotComparable
 from stan_ct.evaluation import run, table_2
@@ -15,6 +16,8 @@ from stan_ct.evaluation.methods.provenance import settings_of, versions
 from stan_ct.evaluation.run import evaluate
 from stan_ct.evaluation.settings import Evaluation, named_directories
 from stan_ct.features.glcm import Discretization
+from stan_ct.models.config import ModelConfig
+from stan_ct.models.folder import save_model
 from stan_ct.reconstruction.settings import DEFAULT, PAPER_ROWS, TABLE_2
 from stan_ct.report.sections import FigureSection, Table, Text
 
@@ -163,29 +166,41 @@ def test_table_2_reconstructs_every_row(series, tmp_path, monkeypatch):
     assert report.provenance.models == {"Table 2": "hash of model"}
 
 
-@pytest.mark.parametrize("changed", ["source", "model", "switches", "version", None])
-def test_a_reconstruction_is_kept_until_what_it_was_made_of_changes(tmp_path, monkeypatch, changed):
-    """Another source, model, switch or version of STAN-CT: made again; the same: not."""
+def test_a_row_asks_for_its_switches(tmp_path, monkeypatch):
+    """Every row is requested whatever its folder holds: what is kept is decided series by series, by their files."""
     calls = []
-    monkeypatch.setattr(table_2, "reconstruct", lambda request: calls.append(request) or folder.mkdir(exist_ok=True) or 0)
-    monkeypatch.setattr(table_2, "model_sha256", str)
-    given = {"source": Path("a"), "model": Path("m"), "switches": {"fusion": "stan_ct", "mask": "pixel"}}
-    folder = tmp_path / "row"
-    assert table_2.reconstruct_row(**given, folder=folder) == folder / "series"
-    (request,) = calls
-    assert (request.input_dir, request.output_dir, request.models) == (Path("a"), folder, ("m",))
+    monkeypatch.setattr(table_2, "reconstruct", lambda request: calls.append(request) or 0)
+    for _ in range(2):
+        given = {"fusion": "stan_ct", "mask": "pixel"}
+        assert table_2.reconstruct_row(Path("a"), Path("m"), given, tmp_path / "row") == tmp_path / "row/series"
+    request, again = calls
+    assert request == again
+    assert (request.input_dir, request.output_dir, request.models) == (Path("a"), tmp_path / "row", ("m",))
     assert (request.fusion, request.switches, request.allow_out_of_protocol) == ("stan_ct", {"mask": "pixel"}, True)
-    other = {"source": Path("b"), "model": Path("n"), "switches": {"fusion": "overlap"}}
-    if changed == "version":
-        monkeypatch.setattr(table_2, "__version__", "another")
-    table_2.reconstruct_row(**given | ({changed: other[changed]} if changed in other else {}), folder=folder)
-    assert len(calls) == (2 if changed else 1)
+    assert request.overwrite
+
+
+def test_a_row_is_made_again_when_a_source_file_changes(tmp_path):
+    """The same folder with other pixels gives another row; the same pixels leave every file as it is."""
+    config = ModelConfig("m", "histogram", "A", "B", False, histogram=(-1000.0, -100.0, 50.0, 900.0), qc_threshold=0.0)
+    save_model(tmp_path / "model", config)
+    hu = np.random.default_rng(0).integers(-300, 300, (2, 64, 64))
+
+    def once(hu):
+        write_ct(tmp_path / "ct", hu + 1024, kernel="A")
+        table_2.reconstruct_row(tmp_path / "ct", tmp_path / "model", {"fusion": "straightforward"}, tmp_path / "row")
+        return {path.name: (path.stat().st_mtime_ns, path.read_bytes()) for path in (tmp_path / "row").rglob("*.dcm")}
+
+    first = once(hu)
+    assert len(first) == 2
+    assert once(hu) == first
+    changed = once(hu + np.array([0, 40])[:, None, None])
+    assert all(changed[name][1] != first[name][1] for name in first)
 
 
 def test_nothing_that_was_standardized_is_no_row(tmp_path, monkeypatch):
     """The message names the report that says why."""
     monkeypatch.setattr(table_2, "reconstruct", lambda request: 3)
-    monkeypatch.setattr(table_2, "model_sha256", str)
     with pytest.raises(NotComparable, match=r"nothing was standardized, see .*report\.html"):
         table_2.reconstruct_row(Path("a"), Path("m"), {"fusion": "overlap"}, tmp_path)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -167,12 +168,14 @@ def measure_methods(
             *((m.name, m.sha256, "filtered" if m.front_end else "source", m.load) for m in methods),
         ):
             path = cache / f"{_digest(__version__, test.digest, str(discretization), sha256, image, *MEASURES)[:32]}.npz"
-            if not path.exists():
-                made = _measure(test.chunks(image), load() if load else None, discretization, pool, f"{name}, {test.kernel}")
-                _keep(path, made)
+            measured = _kept(path, len(test.patients))
+            if measured is None:
+                measured = _measure(
+                    test.chunks(image), load() if load else None, discretization, pool, f"{name}, {test.kernel}"
+                )
+                _keep(path, measured)
                 say(f"{test.kernel}: {name} measured")
-            with np.load(path) as kept:
-                rows[name] = Measured(**kept)
+            rows[name] = measured
     return rows
 
 
@@ -219,6 +222,16 @@ def _keep(path: Path, measured: Measured) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with open_atomically(path) as file:
         np.savez(file, features=measured.features, hu=measured.hu)
+
+
+def _kept(path: Path, num_patches: int) -> Measured | None:
+    """A row that an earlier run has written; None if there is none, or it is damaged."""
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            measured = Measured(features=stored["features"], hu=stored["hu"])
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return None
+    return measured if len(measured.features) == len(measured.hu) == num_patches else None
 
 
 def _digest(*parts: object) -> str:

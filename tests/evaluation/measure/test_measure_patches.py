@@ -146,6 +146,19 @@ def test_a_row_that_cannot_be_written_is_not_there(folder, tmp_path, monkeypatch
     assert list(measured(test, [plain()], tmp_path / "cache")) == ["target", "source", "ours"]
 
 
+@pytest.mark.parametrize("damage", [lambda data: b"", lambda data: data[:-40], lambda data: data[:600] + b"\0" + data[601:]])
+def test_a_damaged_row_is_measured_again(folder, tmp_path, damage):
+    """A measurement that was emptied, cut off or changed on the disk counts as none."""
+    calls, cache = [], tmp_path / "cache"
+    test, _ = read_test_patches(folder)
+    first = measured(test, [plain(calls=calls)], cache)
+    for path in cache.iterdir():
+        path.write_bytes(damage(path.read_bytes()))
+    again = measured(test, [plain(calls=calls)], cache)
+    assert calls == ["ours", "ours"]
+    np.testing.assert_array_equal(again["ours"].features, first["ours"].features)
+
+
 def test_a_method_with_a_front_end_gets_filtered_patches(tmp_path):
     """Only the method whose filter made them; the others get the source."""
     (test,) = read_test_patches(write_folder(tmp_path / "r", {("A", 1): PATCHES}, filtered=FILTER))

@@ -38,8 +38,9 @@ with quiet_start():
     import tensorflow as tf
 
     from stan_ct.networks.config import DiscriminatorConfig, GeneratorConfig, LossSettings
-    from stan_ct.networks.discriminator import HIDDEN_FILTERS, HIDDEN_STRIDES, Discriminator, build_discriminator
-    from stan_ct.networks.generator import BOTTLENECK_FILTERS, ENCODER_FILTERS, Generator, build_generator
+    from stan_ct.networks.discriminator import HIDDEN_STRIDES, Discriminator, build_discriminator
+    from stan_ct.networks.generator import Generator, build_generator
+    from stan_ct.networks.shapes import BOTTLENECK_FILTERS, ENCODER_FILTERS, HIDDEN_FILTERS
     from stan_ct.training.competition import Competition
     from stan_ct.training.phases import Phase
     from stan_ct.training.strategy import choose_strategy

@@ -8,8 +8,8 @@ import keras
 from keras import layers, ops
 
 from stan_ct.networks.config import Initialization, Normalization, Upsampling
+from stan_ct.networks.shapes import KERNEL_SIZE
 
-KERNEL_SIZE = 4
 LEAK = 0.2
 
 

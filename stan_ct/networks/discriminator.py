@@ -7,11 +7,10 @@ from typing import Any
 import keras
 from keras import layers, ops
 
-from stan_ct.networks.blocks import KERNEL_SIZE, HiddenLayer, initializer
+from stan_ct.networks.blocks import HiddenLayer, initializer
 from stan_ct.networks.config import DiscriminatorConfig, Initialization
+from stan_ct.networks.shapes import HIDDEN_FILTERS, KERNEL_SIZE
 
-HIDDEN_FILTERS = (1, 2, 4, 8, 8)
-"""Filters of the five hidden layers, in units of `base_filters`."""
 HIDDEN_STRIDES = (2, 2, 2, 1, 1)
 
 DETAIL_SIZE, DETAIL_GAIN = 3, 30.0

@@ -7,12 +7,10 @@ from typing import Any
 import keras
 from keras import layers, ops
 
-from stan_ct.networks.blocks import KERNEL_SIZE, HiddenLayer, initializer, upsampling_layer
+from stan_ct.networks.blocks import HiddenLayer, initializer, upsampling_layer
 from stan_ct.networks.config import GeneratorConfig, Initialization, Normalization
+from stan_ct.networks.shapes import BOTTLENECK_FILTERS, ENCODER_FILTERS, KERNEL_SIZE
 
-ENCODER_FILTERS = (1, 2, 4, 8, 8, 8, 8)
-"""Filters of the seven encoder layers, in units of `base_filters`; the decoder mirrors them."""
-BOTTLENECK_FILTERS = 8
 STRIDE = 256
 """Height and width of an input must be multiples of this: eight halvings."""
 

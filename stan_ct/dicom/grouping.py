@@ -61,11 +61,13 @@ def split_phases(instances: Sequence[Instance]) -> list[list[Instance]] | None:
 
 
 def patient_key(header: Dataset) -> str:
-    """Patient ID (0010,0020) as people compare it, empty where it is not stated.
+    """Patient ID (0010,0020) as people compare it, empty where it is not stated."""
+    return comparable_id(_text(header, "PatientID"))
 
-    Case, spaces, padding and the leading zeros of a number make no other patient.
-    """
-    text = re.sub(r"[\s\0]+", " ", _text(header, "PatientID")).strip().casefold()
+
+def comparable_id(patient_id: str) -> str:
+    """A Patient ID without case, spaces, padding and the leading zeros of a number, which make no other patient."""
+    text = re.sub(r"[\s\0]+", " ", patient_id).strip().casefold()
     return text.lstrip("0") or "0" if text.isdigit() else text
 
 

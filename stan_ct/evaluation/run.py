@@ -19,6 +19,7 @@ from stan_ct.evaluation.sections import Sections, patch_sections, region_section
 from stan_ct.evaluation.settings import Evaluation
 from stan_ct.evaluation.table_1 import load_methods, model_sha256
 from stan_ct.evaluation.table_2 import reconstruct_table_2
+from stan_ct.evaluation.tables import features_csv
 from stan_ct.evaluation.tables.regions import loss_sentence
 from stan_ct.evaluation.tables.training_plots import errors_by_version, latent_loss
 from stan_ct.report.sections import FigureSection, Provenance, Report
@@ -46,7 +47,7 @@ def evaluate(settings: Evaluation, progress: Callable[[Iterable], Iterable] = it
     series = _series(settings, progress)
     title = f"STAN-CT: {settings.data}"
     sections = (*warning_sections(series.warnings), *patches, *series.sections, *training)
-    return Report(title, sections, _provenance(replace(settings, real=series.real), hashes))
+    return Report(title, sections, _provenance(replace(settings, real=series.real), hashes), beside=series.beside)
 
 
 def _test_patches(settings: Evaluation, methods: list[Method]) -> Sections:
@@ -66,31 +67,34 @@ def _subjects(tests: list[PatchSet]) -> list[str]:
 
 
 class _SeriesReport(NamedTuple):
-    """Sections of DICOM series, whether the images are of people, and what must be read before the results."""
+    """Sections of DICOM series, whether they are of people, what must be read before the results, and further files."""
 
     sections: Sections
     real: bool | None
     warnings: list[str]
+    beside: dict[str, str]
 
 
 def _series(settings: Evaluation, progress: Callable[[Iterable], Iterable]) -> _SeriesReport:
     """Sections of DICOM series, with Table 2, Fig. 4 and regions of interest."""
     series = settings.series
     if series is None:
-        return _SeriesReport([], settings.real, [])
+        return _SeriesReport([], settings.real, [], {})
     if settings.table_2_model:
         series = reconstruct_table_2(series, settings.table_2_model, settings.output_dir / "table_2", settings.command)
     headers = {name: read_headers(folder, name, progress) for name, folder in series.directories.items()}
     measured = measure_series(series, headers, settings.workers)
     real = False if measured.simulated else settings.real
-    found = _SeriesReport(series_sections(measured, replace(settings, real=real)), real, [])
+    found = _SeriesReport(series_sections(measured, replace(settings, real=real)), real, [], {})
     if settings.table_2_model:
         figure = figure_4(headers["source"], {name: headers[row] for name, row in ROWS.items()}, series.only_instances)
         found.sections.extend([figure] if figure else [])
     if settings.regions:
         rows = measure_regions(headers, settings.regions, series.only_instances)
         found.sections.extend(region_sections(rows, settings.regions, settings))
+        found.warnings.extend(f"{name} has no regions: {reason}" for name, reason in rows.skipped.items())
         found.warnings.extend(loss_sentence(rows, roi) for roi in rows.lost)
+        found.beside[features_csv.NAME] = features_csv.features_csv(rows)
     return found
 
 

@@ -17,6 +17,7 @@ from stan_ct.evaluation.settings import Evaluation
 from stan_ct.evaluation.statistics.agreement import REPRODUCIBLE
 from stan_ct.evaluation.tables.agreement import concordance_table, feature_agreement, feature_table
 from stan_ct.evaluation.tables.errors import change_table, comparison_table, error_table
+from stan_ct.evaluation.tables.features_csv import NAME
 from stan_ct.evaluation.tables.hu import hu_table
 from stan_ct.evaluation.tables.image_quality import quality_table
 from stan_ct.evaluation.tables.regions import roi_tables, voxel_table
@@ -82,6 +83,7 @@ def region_sections(rows: RoiRows, regions: RoiSettings, settings: Evaluation) -
         f"{regions.bin_width:g} HU from {low:g} HU on (IBSI Q3RU); co-occurrence at distance 1, {regions.aggregation} "
         f"(IBSI {AGGREGATIONS[regions.aggregation].code}). No image was interpolated."
     )
+    text += f" All numbers are in {NAME} too, with a line for each patient, region and image, and a column for each feature."
     text += f" {', '.join(FAMILIES)}: by MIRP, from the same gray levels." if regions.mirp else ""
     tables = roi_tables(rows, "Regions", settings.resamples, settings.seed)
     return [Text("Regions of interest", text), *tables, voxel_table(rows, "Regions")]

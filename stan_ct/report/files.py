@@ -45,7 +45,7 @@ def write_report(report: Report, output_dir: Path, beside: Mapping[str, str] | N
         files |= image_files
     files |= {"report.md": to_markdown(report, images), "report.json": to_json(report, images)}
     files["report.html"] = page(report, images)
-    files |= beside or {}
+    files |= {**report.beside, **(beside or {})}
     write_together(output_dir, files)
     return [output_dir / name for name in files]
 

@@ -205,6 +205,7 @@ class Report:
         provenance: How the report came about.
         note: Last line of the page: where to find more.
         back: Link above the title to the page that this one belongs to, or None.
+        beside: File name -> text of further files that are written with the report.
     Raises:
         ValueError: If two tables or figures would be written to the same file.
     """
@@ -214,6 +215,7 @@ class Report:
     provenance: Provenance
     note: str = "The numbers in full precision are in the CSV files and in report.json beside this page."
     back: Link | None = None
+    beside: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         names = [file_name(s) for s in self.sections if isinstance(s, Table | FigureSection)]

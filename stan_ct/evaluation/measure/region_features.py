@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
+from pydicom.dataset import Dataset
 
 from stan_ct.features.first_order import HISTOGRAM, STATISTICS, histogram_features, statistics
 from stan_ct.features.glcm import ALL_FEATURES
@@ -54,6 +55,15 @@ class Loss(NamedTuple):
     reason: str
 
 
+class Origin(NamedTuple):
+    """Where a ROI comes from: its name, its patient and study, and of each image the header of its first slice."""
+
+    roi: str
+    patient: str
+    study_uid: str
+    headers: Mapping[str, Dataset]
+
+
 @dataclass(frozen=True)
 class RoiRows:
     """Measurements of R ROIs in I images, M measures each.
@@ -68,6 +78,8 @@ class RoiRows:
         notes: (ROI, image, measure) -> why it is undefined, or what is excluded from its mean.
         lost: ROI -> its voxels on slices that not all images have; without ROIs that lost none.
         patients: Patient of each ROI, (R,); empty if all are of one patient.
+        origins: Origin of each ROI, (R,); empty if it is not known.
+        skipped: Series -> why no ROI of it is measured.
     Raises:
         ValueError: If two ROIs have the same name, a value is undefined without a note, or the number of patients differs.
     """
@@ -81,6 +93,8 @@ class RoiRows:
     notes: Mapping[tuple[str, str, Measure], str]
     lost: Mapping[str, tuple[Loss, ...]] = field(default_factory=dict)
     patients: tuple[str, ...] = ()
+    origins: tuple[Origin, ...] = ()
+    skipped: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.patients and len(self.patients) != len(self.rois):
@@ -236,4 +250,5 @@ def join(parts: Mapping[str, RoiRows], patients: Mapping[str, str]) -> RoiRows:
         {(f"{s}, {roi}", image, m): note for s, part in parts.items() for (roi, image, m), note in part.notes.items()},
         {f"{series}, {roi}": losses for series, part in parts.items() for roi, losses in part.lost.items()},
         tuple(patients[series] for series, part in parts.items() for _ in part.rois),
+        tuple(origin for part in parts.values() for origin in part.origins),
     )

@@ -10,13 +10,14 @@ from pathlib import Path
 import numpy as np
 
 from stan_ct.ct.hounsfield import SOFT_TISSUE
+from stan_ct.dicom.grouping import comparable_id
 from stan_ct.dicom.refusal import Refused
 from stan_ct.dicom.series import Instance, SeriesFiles, load_series
 from stan_ct.errors import NotComparable
 from stan_ct.evaluation.measure.mask_grid import Roi
 from stan_ct.evaluation.measure.masks import read_rois
 from stan_ct.evaluation.measure.pairs import Headers, find_pairs, read_headers
-from stan_ct.evaluation.measure.region_features import Loss, RoiRows, join, measure_rois
+from stan_ct.evaluation.measure.region_features import Loss, Origin, RoiRows, join, measure_rois
 from stan_ct.features.glcm_region import fixed_bin_size
 
 Place = Mapping[str, Instance]
@@ -53,38 +54,58 @@ def measure_regions(
         settings: Regions, and how their features are computed.
         only_instances: SOP Instance UIDs of the source slices to compare; None for all.
     Returns:
-        The measurements; `lost` has the voxels on other slices.
+        The measurements; `lost` has the voxels on other slices, `skipped` the series without masks that fit.
     Raises:
-        NotComparable: If there are no pairs, a mask fits no series, or MIRP is needed and missing.
+        FileNotFoundError: If a path of a mask does not exist.
+        NotComparable: If there are no pairs, the masks fit no series, or MIRP is needed and missing.
     """
     headers = {name: d if isinstance(d, Headers) else read_headers(d, name) for name, d in directories.items()}
     others = {name: read for name, read in headers.items() if name != "source"}
     pairing = find_pairs(headers["source"], others, only_instances)
     places = {place["source"].uid: place for place in pairing.together}
+    compared = [f for f in headers["source"].series if any(instance.uid in places for instance in f.instances)]
     parts: dict[str, RoiRows] = {}
-    patients: dict[str, str] = {}
-    for files in headers["source"].series:
-        if any(instance.uid in places for instance in files.instances):
-            name = f"series {len(parts) + 1}"
-            parts[name], patients[name] = _measure_series(files, places, pairing.without, settings), files.patient
-    return join(parts, patients) if len(parts) > 1 else next(iter(parts.values()))
+    skipped: dict[str, str] = {}
+    for number, files in enumerate(compared, 1):
+        try:
+            rois = _rois(settings.masks, files)
+        except NotComparable as error:
+            if len(compared) == 1:
+                raise
+            skipped[f"series {number}"] = str(error)
+        else:
+            parts[f"series {number}"] = _measure_series(files, rois, places, pairing.without, settings)
+    if not parts:
+        raise NotComparable(next(iter(skipped.values())))
+    if len(compared) == 1:
+        return parts["series 1"]
+    return replace(join(parts, {name: part.origins[0].patient for name, part in parts.items()}), skipped=skipped)
 
 
 def _measure_series(
-    files: SeriesFiles, places: Mapping[str, Place], without: Mapping[str, tuple[str, ...]], settings: RoiSettings
+    files: SeriesFiles,
+    rois: Mapping[str, Roi],
+    places: Mapping[str, Place],
+    without: Mapping[str, tuple[str, ...]],
+    settings: RoiSettings,
 ) -> RoiRows:
     """Measures the regions of one source series; `places` and `without` by the SOP Instance UID of its slices."""
-    rois = _rois(settings.masks, files)
     drawn = np.any([roi.mask.any(axis=(1, 2)) for roi in rois.values()], axis=0)  # (Z,)
     reasons = {z: _why_missing(files.instances[z].uid, places, without) for z in np.flatnonzero(drawn).tolist()}
     needed = {z: places[files.instances[z].uid] for z, reason in reasons.items() if not reason}
-    volumes, unreadable = _load(files, needed, tuple(next(iter(places.values()))))
+    own = next(places[instance.uid] for instance in files.instances if instance.uid in places)
+    volumes, unreadable = _load(files, needed, tuple(own))
     missing = {z: reason for z, reason in reasons.items() if reason} | unreadable
     masks = {name: roi.mask & ~np.isin(np.arange(len(drawn)), list(missing))[:, None, None] for name, roi in rois.items()}
     bins = {f"{settings.bin_width:g} HU": partial(fixed_bin_size, bin_width=settings.bin_width, low=settings.hu_range[0])}
     rows = measure_rois(volumes, masks, bins, [settings.aggregation], settings.hu_range, settings.mirp)
-    lost = {name: losses for name, roi in rois.items() if (losses := _losses(roi, missing, files))}
-    return replace(rows, drawn=np.array([roi.drawn for roi in rois.values()]), lost=lost)
+    headers = {image: instance.header for image, instance in own.items()}
+    return replace(
+        rows,
+        drawn=np.array([roi.drawn for roi in rois.values()]),
+        lost={name: losses for name, roi in rois.items() if (losses := _losses(roi, missing, files))},
+        origins=tuple(Origin(name, files.patient, files.study_uid, headers) for name in rois),
+    )
 
 
 def _why_missing(uid: str, places: Mapping[str, Place], without: Mapping[str, tuple[str, ...]]) -> str:
@@ -129,7 +150,7 @@ def _rois(paths: Sequence[Path], files: SeriesFiles) -> dict[str, Roi]:
     Raises:
         NotComparable: If two have the same name.
     """
-    own = [path / files.patient for path in paths if (path / files.patient).is_dir()]
+    own = [folder for path in paths for folder in _folders_of(files, path)]
     found: dict[str, Roi] = {}
     for path in own or paths:
         rois = read_rois(path, files)
@@ -137,3 +158,9 @@ def _rois(paths: Sequence[Path], files: SeriesFiles) -> dict[str, Roi]:
             raise NotComparable(f"two regions are called {twice[0]!r}: give them different names")
         found |= rois
     return found
+
+
+def _folders_of(files: SeriesFiles, path: Path) -> list[Path]:
+    """Subfolders of a folder of masks that are named by the patient of a series."""
+    patient = comparable_id(files.patient)
+    return [f for f in sorted(path.iterdir()) if f.is_dir() and comparable_id(f.name) == patient] if path.is_dir() else []

@@ -1,5 +1,6 @@
 """From masks on disk to the tables of regions."""
 
+import csv
 import subprocess
 import sys
 from pathlib import Path
@@ -166,6 +167,70 @@ def test_script(scan, tmp_path):
     assert done.returncode == 0, done.stderr
     assert "2 regions of the masks given" in (tmp_path / "out/report.md").read_text()
     assert list((tmp_path / "out").glob("*regions*.csv"))
+
+
+def test_script_writes_features_for_other_software(scan, tmp_path):
+    """A line for each of 2 regions in each of 3 images, with the IDs of the headers and the features of the report."""
+    done = run_script(*scan, tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    with open(tmp_path / "out/features.csv") as file:
+        lines = list(csv.DictReader(file))
+    assert [(line["patient_id"], line["region"], line["image"]) for line in lines] == [
+        ("TEST", region, image) for region in ("lesions 1", "lesions 2") for image in ("source", "copy", "target")
+    ]
+    study = "1.2.826.0.1.3680043.8.498.1"
+    assert {(line["study_instance_uid"], line["source_series_instance_uid"]) for line in lines} == {(study, f"{study}.1")}
+    assert [line["series_instance_uid"] for line in lines[:3]] == [f"{study}.1", f"{study}.2", f"{study}.2"]
+    assert {line["voxels"] for line in lines[:3]} == {"126"}
+    volume = load_series(find_series(scan[0].source_dir).series[0]).volume
+    assert float(lines[0]["first_order_mean"]) == pytest.approx(volume[1:3, 3:12, 2:9].mean(dtype=np.float64))
+    assert "features.csv" in (tmp_path / "out/report.md").read_text()
+
+
+def two_patients(tmp_path, write_series):
+    """Source and target of patients 007 and 8, on grids of their own."""
+    rng = np.random.default_rng(1)
+    for side in (1, 2):
+        for number, patient in enumerate(("007", "8"), 1):
+            hu, study = rng.normal(0, 60, (3, 20, 24)).round(), f"1.2.826.0.1.3680043.8.498.{number}"
+            folder = tmp_path / ("source" if side == 1 else "target") / str(number)
+            write_series(folder, hu, side, study, (10.0 * number, 0, 0), PatientID=patient, SliceThickness=2.0)
+    return {"source": tmp_path / "source", "target": tmp_path / "target"}
+
+
+def draw(path, x):
+    """A NIfTI of one region on a series of `two_patients` that begins at x mm."""
+    labels = np.zeros((24, 20, 3), np.uint8)
+    labels[2:9, 3:12] = 1
+    affine = np.diag([-0.7, -0.7, 2.0, 1.0])
+    affine[:3, 3] = [-x, 50.0, 0.0]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nibabel.save(nibabel.Nifti1Image(labels, affine), path)
+
+
+def test_masks_in_folders_of_patients(tmp_path, write_series):
+    """Folder 7 is patient 007's, as people write IDs, and 8 patient 8's: each has its own mask."""
+    directories = two_patients(tmp_path, write_series)
+    draw(tmp_path / "masks/7/lesion.nii.gz", -40)
+    draw(tmp_path / "masks/8/lesion.nii.gz", -30)
+    rows = measure_regions(directories, RoiSettings((tmp_path / "masks",)))
+    assert rows.rois == ("series 1, lesion 1", "series 2, lesion 1")
+    assert [(origin.patient, origin.roi) for origin in rows.origins] == [("007", "lesion 1"), ("8", "lesion 1")]
+
+
+def test_a_patient_whose_mask_does_not_fit_is_skipped_and_named(tmp_path, write_series):
+    """The other's regions are measured; if none fits, that is an error."""
+    directories = two_patients(tmp_path, write_series)
+    draw(tmp_path / "masks/7/lesion.nii.gz", -40)
+    draw(tmp_path / "masks/8/lesion.nii.gz", -41)
+    rows = measure_regions(directories, RoiSettings((tmp_path / "masks",)))
+    assert rows.rois == ("series 1, lesion 1",)
+    assert rows.patients == ("007",)
+    assert list(rows.skipped) == ["series 2"]
+    assert "8/lesion.nii.gz is not on the grid of series" in rows.skipped["series 2"]
+    draw(tmp_path / "masks/7/lesion.nii.gz", -41)
+    with pytest.raises(NotComparable, match=r"7/lesion\.nii\.gz is not on the grid of series"):
+        measure_regions(directories, RoiSettings((tmp_path / "masks",)))
 
 
 def test_script_says_what_regions_lost(scan, tmp_path):

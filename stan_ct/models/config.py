@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from dataclasses import asdict, dataclass, field, fields
+from typing import TYPE_CHECKING, Any, Literal
 
 from stan_ct.ct.hounsfield import HUWindow
+from stan_ct.models.plausible import check_plausible
+from stan_ct.models.typed import typed
 from stan_ct.networks.config import DiscriminatorConfig, GeneratorConfig, Initialization
 
 if TYPE_CHECKING:
@@ -83,29 +85,18 @@ class ModelConfig:
         """The configuration of which :meth:`to_json` is the text, or one of format 1.
 
         Raises:
-            ValueError: If it is neither.
+            ValueError: If it is neither, or no model can have such values.
         """
         from stan_ct.ct.filters import FrontEnd
         from stan_ct.ct.fingerprint import Fingerprint
 
+        types = {"FrontEnd": FrontEnd, "Fingerprint": Fingerprint}
         try:
-            values = _upgraded(json.loads(text))
-            if values["method"] not in get_args(Method):
-                raise TypeError(f"method {values['method']!r}")
-            return cls(
-                **values
-                | {
-                    "hu_window": HUWindow(**values["hu_window"]),
-                    "generator": GeneratorConfig(**values["generator"]),
-                    "discriminator": DiscriminatorConfig(**values["discriminator"]),
-                    "front_end": FrontEnd.from_json(values["front_end"]),
-                    "sources": tuple(map(Fingerprint.from_json, values.get("sources", ()))),
-                    "standard": Fingerprint.from_json(values["standard"]) if values.get("standard") else None,
-                    "histogram": tuple(values.get("histogram", ())),
-                }
-            )
-        except (AttributeError, TypeError, KeyError, json.JSONDecodeError) as error:
+            config: ModelConfig = typed(cls, _upgraded(json.loads(text)), "the model", types)
+        except (AttributeError, TypeError, KeyError, ValueError, RecursionError) as error:
             raise ValueError(f"not a model configuration of this version: {error}") from error
+        check_plausible(config)
+        return config
 
 
 def _upgraded(values: dict[str, Any]) -> dict[str, Any]:
@@ -114,8 +105,8 @@ def _upgraded(values: dict[str, Any]) -> dict[str, Any]:
         raise TypeError(f"{type(values).__name__} in place of an object")
     values = dict(values)
     number = values.pop("format", 1)
-    if number not in (1, FORMAT):
-        raise TypeError(f"format {number}, this version reads formats up to {FORMAT}")
+    if not isinstance(number, int) or isinstance(number, bool) or not 1 <= number <= FORMAT:
+        raise TypeError(f"format {number!r:.40}, this version reads formats 1 to {FORMAT}: install a later STAN-CT")
     if number == 1:
         generator = {name: values.pop(name) for name in ("base_filters", "normalization", "residual")}
         discriminator = {name: values.pop(name) for name in ("spectral", "conditional", "high_pass")}
@@ -123,4 +114,10 @@ def _upgraded(values: dict[str, Any]) -> dict[str, Any]:
         values |= {"hu_window": values.pop("window"), "generator": generator, "discriminator": discriminator}
     # Models made before the switch existed have the paper's decoder.
     generator = {"upsampling": "transposed", "full_resolution": False, **values["generator"]}
-    return values | {"generator": generator}
+    complete = {"hu_window": HUWindow, "generator": GeneratorConfig, "discriminator": DiscriminatorConfig}
+    for name, kind in complete.items():
+        given = generator if name == "generator" else values[name]
+        if lacking := sorted({each.name for each in fields(kind)} - {*given}):
+            raise KeyError(f"{name}.{lacking[0]}")
+    front_end = {"filters": values["front_end"]} if values["front_end"] else None
+    return values | {"generator": generator, "front_end": front_end, "standard": values.get("standard") or None}

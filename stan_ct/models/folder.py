@@ -1,16 +1,36 @@
-"""A trained model as a folder: `config.json`, `generator.npz`, `discriminator.npz`, `judge.npz`; and the models that ship."""
+"""A trained model as a folder: `config.json`, `generator.npz`, `discriminator.npz`, `judge.npz`, and their SHA-256.
+
+A model folder is data that may come from anywhere: whatever its files hold, they are refused by name or loaded, and nothing in
+them is executed.
+"""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from stan_ct.errors import StanCTError
+from stan_ct.arrays import DamagedArrays, read_arrays
+from stan_ct.files import write_together
+from stan_ct.models.checksums import (
+    CONFIG,
+    FILES,
+    JUDGE,
+    SHIPPED,
+    SUMS,
+    InvalidModel,
+    ModelNotFound,
+    check_complete,
+    check_file,
+    sums_text,
+)
 from stan_ct.models.config import ModelConfig, Storage
+from stan_ct.networks.shapes import discriminator_shapes, generator_shapes
 
 if TYPE_CHECKING:
     import keras
@@ -19,17 +39,8 @@ if TYPE_CHECKING:
     from stan_ct.networks.discriminator import Discriminator
     from stan_ct.networks.generator import Generator
 
-CONFIG = "config.json"
-JUDGE = "judge.npz"
-SHIPPED = Path(__file__).resolve().parent
-
-
-class ModelNotFound(StanCTError, FileNotFoundError):
-    """There is no complete model under a name."""
-
-
-class InvalidModel(StanCTError, ValueError):
-    """A model folder is not one of this version."""
+NETWORKS = ("stan_ct", "unet")
+"""Methods with a generator."""
 
 
 @dataclass(frozen=True)
@@ -51,9 +62,14 @@ class ShippedModel:
     hash: str
 
 
+def shipped_names() -> list[str]:
+    """Names of the models that ship with STAN-CT."""
+    return [path.parent.name for path in sorted(SHIPPED.glob(f"*/{CONFIG}"))]
+
+
 def shipped_models() -> list[ShippedModel]:
     """The models that ship with STAN-CT, by name."""
-    return [_shipped(path.parent) for path in sorted(SHIPPED.glob(f"*/{CONFIG}"))]
+    return [_shipped(SHIPPED / name) for name in shipped_names()]
 
 
 def _shipped(folder: Path) -> ShippedModel:
@@ -84,7 +100,7 @@ def _require_config(folder: Path) -> Path:
         ModelNotFound: If there is none.
     """
     if not (folder / CONFIG).is_file():
-        names = ", ".join(path.parent.name for path in sorted(SHIPPED.glob(f"*/{CONFIG}")))
+        names = ", ".join(shipped_names())
         raise ModelNotFound(
             f"{folder} holds no model: expected {CONFIG}, as train.py writes it, or the name of a model that ships ({names})"
         )
@@ -109,30 +125,40 @@ def save_model(
         storage: Number type of the weights on disk; float16 halves their size.
         judge: Judge of check 2; None for a model whose discriminator judges.
     """
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    folder, files = Path(folder), {}
     for label, network in (("generator", generator), ("discriminator", discriminator)):
         if network is not None:
-            weights = {f"{i:03}": np.asarray(w, storage) for i, w in enumerate(network.get_weights())}
-            np.savez(folder / f"{label}.npz", **weights)  # type: ignore[arg-type]  # NumPy types keywords as `allow_pickle`
-    (folder / JUDGE).unlink(missing_ok=True)
+            files[f"{label}.npz"] = _archive({f"{i:03}": np.asarray(w, storage) for i, w in enumerate(network.get_weights())})
     if judge is not None:
-        judge.save(folder / JUDGE)
-    (folder / CONFIG).write_text(config.to_json())
+        files[JUDGE] = _archive(judge.arrays())
+    files[CONFIG] = config.to_json().encode()
+    write_together(folder, files | {SUMS: sums_text(files)})
+    for name in set(FILES) - set(files):  # of the model that the folder held
+        (folder / name).unlink(missing_ok=True)
+
+
+def _archive(arrays: Mapping[str, np.ndarray]) -> bytes:
+    """Bytes of an `.npz` file."""
+    file = BytesIO()
+    np.savez(file, allow_pickle=False, **arrays)
+    return file.getvalue()
 
 
 def read_config(folder: Path | str) -> ModelConfig:
     """Reads `config.json`.
 
     Raises:
-        ModelNotFound: If the folder holds no model.
-        InvalidModel: If the configuration is not one of this version.
+        ModelNotFound: If the folder holds no model, or not all of it.
+        InvalidModel: If the configuration is not one of this version, or not what was written.
     """
     path = _require_config(Path(folder))
     try:
-        return ModelConfig.from_json(path.read_text())
+        config = ModelConfig.from_json(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise InvalidModel(f"{path} is {error}") from error
+        raise InvalidModel(f"{path} is {error}" if str(error).startswith("not ") else f"{path}: {error}") from error
+    check_file(path)
+    check_complete(path.parent)
+    return config
 
 
 def load_weights(folder: Path | str, label: str, network: keras.Model) -> None:
@@ -140,20 +166,87 @@ def load_weights(folder: Path | str, label: str, network: keras.Model) -> None:
 
     Raises:
         ModelNotFound: If the file is missing.
-        ValueError: If the weights do not fit.
+        InvalidModel: If it is damaged, or the weights do not fit.
     """
-    path = Path(folder) / f"{label}.npz"
+    network.set_weights(read_weights(Path(folder), label, [tuple(w.shape) for w in network.weights]))
+
+
+def read_weights(folder: Path, label: str, shapes: Sequence[tuple[int, ...]]) -> list[np.ndarray]:
+    """Reads `<label>.npz`: float32 arrays of these shapes, in their order.
+
+    Raises:
+        ModelNotFound: If the file is missing.
+        InvalidModel: If it is damaged, or holds anything else.
+    """
+    arrays = _read_arrays(folder / f"{label}.npz")
+    weights = [arrays[name].astype(np.float32) for name in sorted(arrays)]
+    found = [w.shape for w in weights]
+    if found != list(shapes):
+        differing = [(i, a, b) for i, (a, b) in enumerate(zip(found, shapes, strict=False)) if a != b]
+        detail = f"array {differing[0][0]} has shape {differing[0][1]}, expected {differing[0][2]}" if differing else ""
+        raise InvalidModel(
+            f"{folder / label}.npz does not fit {CONFIG}: {detail or f'{len(found)} arrays, expected {len(shapes)}'}"
+        )
+    return weights
+
+
+def load_judge(folder: Path | str) -> Judge | None:
+    """The judge of a model folder, None if it has none.
+
+    Raises:
+        InvalidModel: If its file is damaged.
+    """
+    from stan_ct.models.judge import Judge
+
+    path = Path(folder) / JUDGE
+    if not path.is_file():
+        return None
+    arrays = _read_arrays(path)
+    try:
+        return Judge.from_arrays(arrays)
+    except ValueError as error:
+        raise InvalidModel(f"{path} holds no judge of this version: {error}") from error
+
+
+def _read_arrays(path: Path) -> dict[str, np.ndarray]:
+    """Arrays of a file of a model folder, all of them finite."""
     if not path.is_file():
         raise ModelNotFound(f"{path} is missing: the model folder is incomplete")
-    with np.load(path) as stored:
-        weights = [stored[key].astype(np.float32) for key in sorted(stored.files)]
-    network.set_weights(weights)
+    check_file(path)
+    try:
+        arrays = read_arrays(path)
+    except DamagedArrays as error:
+        raise InvalidModel(f"{error}: copy the model folder again, or train the model again") from error
+    for name, values in arrays.items():
+        if not np.isfinite(values).all():
+            raise InvalidModel(f"{path} holds values in array {name} that are not finite: train the model again")
+    return arrays
+
+
+def check_model(folder: Path | str) -> ModelConfig:
+    """Checks all files of a model folder, without Keras, and returns its configuration.
+
+    Raises:
+        ModelNotFound: If a file is missing.
+        InvalidModel: If one is damaged, is not what was written, or does not fit the configuration.
+    """
+    folder = Path(folder)
+    config = read_config(folder)
+    if config.method not in NETWORKS:
+        return config
+    read_weights(folder, "generator", generator_shapes(config.generator))
+    judge = load_judge(folder)
+    if config.method == "stan_ct" and judge is None:
+        if not config.discriminator.base_filters:
+            raise InvalidModel(f"{folder / CONFIG}: a discriminator must have base_filters")
+        read_weights(folder, "discriminator", discriminator_shapes(config.discriminator))
+    return config
 
 
 def model_hash(folder: Path | str) -> str:
     """SHA-256 of a model's configuration and weights, with their names; other files beside them do not count."""
     digest = hashlib.sha256()
     for path in sorted(Path(folder).glob("*")):
-        if path.name in (CONFIG, "generator.npz", "discriminator.npz", JUDGE):
+        if path.name in FILES:
             digest.update(path.name.encode() + hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()

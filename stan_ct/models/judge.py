@@ -8,9 +8,8 @@ Mahalanobis distance to them. Nothing that is to be rejected has to be known bef
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from scipy import fft, ndimage
@@ -42,6 +41,8 @@ MIN_PATCHES = 40
 """Acceptable patches that a judge is fitted to, at least."""
 
 GROUPS = ("spectrum", "places", "lattice")
+NUM_FEATURES = {"spectrum": 2 * BANDS, "places": 5, "lattice": len(LATTICE_PERIODS)}
+"""Group -> number of its features."""
 
 
 @dataclass(frozen=True)
@@ -113,17 +114,27 @@ class Judge:
             limit[group] = max(found_limit, 1.0) * (LATTICE_MARGIN if group == "lattice" else 1.0)
         return cls(mean, scale, precision, limit)
 
-    def save(self, path: Path | str) -> None:
-        """Writes a file of arrays, `.npz`."""
+    def arrays(self) -> dict[str, np.ndarray]:
+        """The judge as float64 arrays by name."""
         arrays = {f"{name}_{group}": getattr(self, name)[group] for name in _FIELDS for group in GROUPS}
-        arrays = {name: np.asarray(values, np.float64) for name, values in arrays.items()}
-        np.savez(path, allow_pickle=False, **arrays)
+        return {name: np.asarray(values, np.float64) for name, values in arrays.items()}
 
     @classmethod
-    def load(cls, path: Path | str) -> Judge:
-        """The judge of a file that :meth:`save` wrote."""
-        with np.load(path) as stored:
-            return cls(**{name: {group: stored[f"{name}_{group}"] for group in GROUPS} for name in _FIELDS})
+    def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> Judge:
+        """The judge that :meth:`arrays` returned.
+
+        Raises:
+            ValueError: If it is not, or has limits or deviations that are not above 0.
+        """
+        number = {"mean": 1, "scale": 1, "precision": 2, "limit": 0}  # axes
+        for name, group in ((name, group) for name in _FIELDS for group in GROUPS):
+            values, shape = arrays.get(f"{name}_{group}"), (NUM_FEATURES[group],) * number[name]
+            if values is None or values.shape != shape:
+                raise ValueError(f"expected {name}_{group} of shape {shape}, got {'none' if values is None else values.shape}")
+            if name in ("scale", "limit") and not (values > 0).all():
+                raise ValueError(f"expected {name}_{group} above 0, got {values.min():g}")
+        mean, scale, precision = ({g: arrays[f"{name}_{g}"] for g in GROUPS} for name in _FIELDS[:3])
+        return cls(mean, scale, precision, {group: float(arrays[f"limit_{group}"]) for group in GROUPS})
 
 
 _FIELDS = ("mean", "scale", "precision", "limit")

@@ -16,6 +16,7 @@ from stan_ct.dicom.identity import creation_time
 from stan_ct.dicom.refusal import Refusal, Refused
 from stan_ct.dicom.series import SeriesFiles, load_series
 from stan_ct.files import replace_folder, write_together
+from stan_ct.models.folder import InvalidModel, ModelNotFound
 from stan_ct.reconstruction.accounts import Accounts, Record
 from stan_ct.reconstruction.ledger import FinishedSeries, file_digest, read_record, sha256, write_record
 from stan_ct.reconstruction.lock import OutputError, locked
@@ -111,6 +112,8 @@ def _process(files: SeriesFiles, run: Run, created: datetime, series_number: int
         if refused.reason == "standard_protocol":
             return Record(files, "left_alone", entry | {"status": "left_alone"})
         return _unwritten(files, entry, run, "refused", refused.reason, refused.found)
+    except (InvalidModel, ModelNotFound):  # no series can be standardized, so the run ends
+        raise
     except OSError as error:
         return _unwritten(files, entry, run, "failed", "unwritable", error.strerror or str(error))
     except Exception as error:

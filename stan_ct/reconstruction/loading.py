@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
@@ -12,7 +13,7 @@ import numpy as np
 
 from stan_ct.errors import UsageError
 from stan_ct.models.config import ModelConfig
-from stan_ct.models.folder import find_model, model_hash, read_config, shipped_models
+from stan_ct.models.folder import SHIPPED, InvalidModel, check_model, find_model, model_hash, shipped_names
 from stan_ct.networks.precision import Precision, compute_dtype
 from stan_ct.reconstruction.guard import Guard
 from stan_ct.reconstruction.pipeline import Synthesizer
@@ -67,15 +68,18 @@ def load_model(
         switches: Fields of :class:`~stan_ct.reconstruction.settings.PipelineSettings`; None leaves the method's own.
     Raises:
         UsageError: If there is no such model, or switches exclude each other.
+        InvalidModel: If a file of its folder is damaged, is not what was written, or is of a later version.
     """
     try:
         folder = find_model(name)
-        config = read_config(folder)
+        config = check_model(folder)
         chosen = {"qc_threshold": config.qc_threshold, **{k: v for k, v in switches.items() if v is not None}}
         settings = method_settings(fusion, **chosen)
         with loading():  # looks for GPUs, which takes TensorFlow where there may be one
             resolved = cast(Precision, compute_dtype(precision).removeprefix("mixed_"))
         identity = _identity(config, folder)
+    except InvalidModel:
+        raise
     except (FileNotFoundError, ValueError) as error:
         raise UsageError(str(error)) from error
     synthesizer = LazySynthesizer(folder, resolved, loading)
@@ -96,14 +100,25 @@ def load_models(names: Sequence[str], target: str = "", **options: Any) -> Model
     Raises:
         UsageError: If there is no such model, or none with this target.
     """
-    shipped = [load_model(model.name, **options) for model in shipped_models()]
+    known = {name: _load_shipped(name, "auto" in names, **options) for name in shipped_names()}
+    shipped = [model for model in known.values() if model is not None]
     chosen: list[Model] = []
     for name in names:
         chosen += shipped if name == "auto" else [load_model(name, **options)]
     if target:
-        known = sorted({model.identity.target_kernel for model in chosen})
+        makes = sorted({model.identity.target_kernel for model in chosen})
         chosen = [model for model in chosen if model.identity.target_kernel.casefold() == target.casefold()]
         if not chosen:
-            raise UsageError(f"no model makes kernel {target}: the chosen ones make {', '.join(known)}")
+            raise UsageError(f"no model makes kernel {target}: the chosen ones make {', '.join(makes)}")
     used = {model.identity.sha256 for model in chosen}
     return ModelSet(tuple(chosen), tuple(model for model in shipped if model.identity.sha256 not in used))
+
+
+def _load_shipped(name: str, needed: bool, **options: Any) -> Model | None:
+    """A model that ships; None if it is damaged and not needed but to be recommended."""
+    try:
+        return replace(load_model(SHIPPED / name, **options), label=name)  # whatever the working directory holds
+    except InvalidModel:
+        if needed:
+            raise
+        return None

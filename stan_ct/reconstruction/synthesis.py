@@ -10,8 +10,7 @@ import tensorflow as tf
 from stan_ct.baselines.histogram import HistogramMatching
 from stan_ct.baselines.kernel_filter import KernelFilter
 from stan_ct.models.config import ModelConfig
-from stan_ct.models.folder import JUDGE, load_weights, read_config
-from stan_ct.models.judge import Judge
+from stan_ct.models.folder import load_judge, load_weights, read_config
 from stan_ct.networks.discriminator import p_real
 from stan_ct.networks.precision import Precision, compute_dtype
 from stan_ct.reconstruction.pipeline import Synthesizer
@@ -34,7 +33,7 @@ class NetworkSynthesizer:
         self.config = config
         self.generator = config.build_generator(dtype)
         load_weights(folder, "generator", self.generator)
-        self.judge = Judge.load(folder / JUDGE) if (folder / JUDGE).is_file() else None
+        self.judge = load_judge(folder)
         self.discriminator = None if config.method == "unet" or self.judge else config.build_discriminator(dtype)
         if self.discriminator is not None:
             load_weights(folder, "discriminator", self.discriminator)

@@ -144,12 +144,30 @@ def test_a_larger_image_is_judged_by_its_worst_patch(judge):
     assert judge(square(source), square(good))[0] == pytest.approx(judge(source, good).min())
 
 
-def test_a_judge_is_data(judge, tmp_path):
-    """Written and read again it judges the same."""
-    judge.save(tmp_path / "judge.npz")
-    again = Judge.load(tmp_path / "judge.npz")
-    assert (tmp_path / "judge.npz").stat().st_size < 100_000
+def test_a_judge_is_data(judge):
+    """Its arrays, less than 100 kB, make a judge that judges the same."""
+    arrays = judge.arrays()
+    again = Judge.from_arrays(arrays)
+    assert sum(values.nbytes for values in arrays.values()) < 100_000
     np.testing.assert_array_equal(again(UNSEEN["source"], UNSEEN["output"]), judge(UNSEEN["source"], UNSEEN["output"]))
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "words"),
+    [
+        ("mean_spectrum", None, r"expected mean_spectrum of shape \(48,\), got none"),
+        ("precision_places", np.ones((5, 4)), r"expected precision_places of shape \(5, 5\), got \(5, 4\)"),
+        ("limit_lattice", np.zeros(()), "expected limit_lattice above 0, got 0"),
+        ("scale_lattice", np.array([1.0, -1.0, 1.0]), "expected scale_lattice above 0, got -1"),
+    ],
+)
+def test_arrays_that_are_no_judge(judge, name, values, words):
+    """What is missing, of another shape, or would divide by nothing is named."""
+    arrays = judge.arrays() | {name: values}
+    if values is None:
+        del arrays[name]
+    with pytest.raises(ValueError, match=words):
+        Judge.from_arrays(arrays)
 
 
 def test_a_judge_needs_enough_patches():

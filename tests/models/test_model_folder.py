@@ -18,6 +18,7 @@ from stan_ct.models.folder import (
     InvalidModel,
     ModelNotFound,
     find_model,
+    load_judge,
     load_weights,
     model_hash,
     read_config,
@@ -84,7 +85,8 @@ def test_save_and_load(folder, networks):
     for before, after in zip(judged(networks), judged(reloaded(folder)), strict=True):
         np.testing.assert_array_equal(after, before)
         assert before.std() > 1e-3
-    assert sorted(p.name for p in folder.iterdir()) == ["config.json", "discriminator.npz", "generator.npz"]
+    names = ["SHA256SUMS", "config.json", "discriminator.npz", "generator.npz"]
+    assert sorted(p.name for p in folder.iterdir()) == names
 
 
 def test_float16_storage(tmp_path, folder, networks):
@@ -128,8 +130,11 @@ def test_judge_goes_with_its_model(folder, networks):
     source = np.random.default_rng(0).normal(0, 30, (40, 256, 256))
     judge = Judge.fit(source, [1.5 * source])
     save_model(folder, CONFIG, *networks, judge=judge)
-    assert Judge.load(folder / "judge.npz").limit == judge.limit
+    loaded = load_judge(folder)
+    assert loaded is not None
+    assert loaded.limit == judge.limit
     save_model(folder, CONFIG, *networks)
+    assert load_judge(folder) is None
     assert not (folder / "judge.npz").exists()
 
 
@@ -145,7 +150,7 @@ def test_kernel_filter_needs_no_networks(tmp_path):
     """A model of the front end alone is its configuration, filter curve and all."""
     config = replace(CONFIG, method="kernel_filter", qc_threshold=0.0)
     save_model(tmp_path, config)
-    assert [p.name for p in tmp_path.iterdir()] == ["config.json"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["SHA256SUMS", "config.json"]
     assert read_config(tmp_path) == config
     assert read_config(tmp_path).front_end == FILTERS
 
@@ -238,6 +243,7 @@ def test_format_of_version_0_1(folder):
     values = flat(CONFIG)
     assert (values["base_filters"], values["discriminator_filters"]) == (2, 3)
     (folder / "config.json").write_text(json.dumps(values))
+    (folder / "SHA256SUMS").unlink()
     assert read_config(folder) == CONFIG
     del values["residual"]
     (folder / "config.json").write_text(json.dumps(values))

@@ -84,6 +84,13 @@ def command() -> Command:
         flags.DEFINE_string(
             "only_instances", None, "Text file with a SOP Instance UID per line: the source slices to compare.", flag_values=of
         )
+        flags.DEFINE_enum(
+            "pair_by",
+            SeriesSettings.pair_by,
+            ["study", "position"],
+            "study: slices of one study; position: of any, for series of one scan that were de-identified apart.",
+            flag_values=of,
+        )
         flags.DEFINE_integer("patch_size", SeriesSettings.patch_size, "Side of a patch of a series, pixels.", flag_values=of)
         flags.DEFINE_integer(
             "stride", SeriesSettings.stride, "Distance between neighbouring patches of a series, pixels.", flag_values=of
@@ -249,6 +256,7 @@ def _series(command: Command) -> SeriesSettings:
         min_soft_tissue=command["min_soft_tissue"],
         discretization=_discretization(command),
         only_instances=read_instances(Path(command["only_instances"])) if command["only_instances"] else None,
+        pair_by=command["pair_by"],
     )
 
 

@@ -12,11 +12,15 @@ Exit codes: 0 done, 1 bad usage or no pair.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from absl import flags
 
 from stan_ct.cli.command import Command, fail
 from stan_ct.errors import StanCTError
+
+if TYPE_CHECKING:
+    from stan_ct.patches.pairs import PairBy
 
 
 def command() -> Command:
@@ -32,6 +36,13 @@ def command() -> Command:
             flag_values=of,
         )
         flags.DEFINE_string("fit_kernel", None, "Convolution Kernel of the other series.", required=True, flag_values=of)
+        flags.DEFINE_enum(
+            "pair_by",
+            "study",
+            ["study", "position"],
+            "position: also series at the same positions that were de-identified apart.",
+            flag_values=of,
+        )
         flags.DEFINE_string("kernel_file", None, "JSON file that the kernel is added to.", required=True, flag_values=of)
     return made
 
@@ -39,12 +50,13 @@ def command() -> Command:
 def run(command: Command) -> int:
     """Fits, prints and writes."""
     try:
-        return _fit(Path(command["input_dir"]), command["known_kernel"], command["fit_kernel"], Path(command["kernel_file"]))
+        kernels = command["known_kernel"], command["fit_kernel"]
+        return _fit(Path(command["input_dir"]), *kernels, Path(command["kernel_file"]), command["pair_by"])
     except (StanCTError, ValueError, OSError) as error:
         return fail("fit-kernel", error)
 
 
-def _fit(input_dir: Path, known_kernel: str, fit_kernel: str, path: Path) -> int:
+def _fit(input_dir: Path, known_kernel: str, fit_kernel: str, path: Path, pair_by: PairBy) -> int:
     from stan_ct.ct.kernels import KERNELS, Kernel, parse_kernel, read_kernels, write_kernels
     from stan_ct.dicom.find import find_series
     from stan_ct.patches.kernel_fit import fit_kernel_to_series
@@ -54,7 +66,7 @@ def _fit(input_dir: Path, known_kernel: str, fit_kernel: str, path: Path) -> int
     Kernel(fit_kernel, known.f50, known.f10)  # refuses a bad name before the work
     if not path.absolute().parent.is_dir():
         raise ValueError(f"{path.parent} does not exist: make it, or choose another --kernel_file")
-    found = fit_kernel_to_series(find_series(input_dir).series, known, fit_kernel)
+    found = fit_kernel_to_series(find_series(input_dir).series, known, fit_kernel, pair_by)
     kernel = found.kernel
     for refusal in found.refusals:
         print(f"refused: {', '.join(path.name for path in refusal.paths)}: {refusal.reason}: {refusal.found}. {refusal.advice}")

@@ -87,10 +87,11 @@ def _series(settings: Evaluation, progress: Callable[[Iterable], Iterable]) -> _
     real = False if measured.simulated else settings.real
     found = _SeriesReport(series_sections(measured, replace(settings, real=real)), real, [], {})
     if settings.table_2_model:
-        figure = figure_4(headers["source"], {name: headers[row] for name, row in ROWS.items()}, series.only_instances)
+        made = {name: headers[row] for name, row in ROWS.items()}
+        figure = figure_4(headers["source"], made, series.only_instances, pair_by=series.pair_by)
         found.sections.extend([figure] if figure else [])
     if settings.regions:
-        rows = measure_regions(headers, settings.regions, series.only_instances)
+        rows = measure_regions(headers, settings.regions, series.only_instances, series.pair_by)
         found.sections.extend(region_sections(rows, settings.regions, settings))
         found.warnings.extend(f"{name} has no regions: {reason}" for name, reason in rows.skipped.items())
         found.warnings.extend(loss_sentence(rows, roi) for roi in rows.lost)

@@ -35,6 +35,11 @@ Sections = list[Section]
 WARNINGS = "Warnings"
 """Heading of what must be read before the results."""
 
+BY_POSITION = (
+    "Slices were paired by grid, position and acquisition, not by study and patient: that the series are of one scan, "
+    "de-identified apart, is the user's statement."
+)
+
 WRITTEN = "written DICOM"
 """Subject of the tables of series."""
 
@@ -71,7 +76,8 @@ def series_sections(measured: Measurement, settings: Evaluation) -> Sections:
         methods, sections = _comparison(heading, WRITTEN, rows, measured.patients, subject, settings, [quality])
     else:
         methods, sections = _methods(subject, settings), [change_table(rows)]
-    return [Text("DICOM series", methods), *sections]
+    paired = f"{BY_POSITION}\n\n" if s.pair_by == "position" else ""
+    return [Text("DICOM series", paired + methods), *sections]
 
 
 def region_sections(rows: RoiRows, regions: RoiSettings, settings: Evaluation) -> Sections:

@@ -15,7 +15,7 @@ from stan_ct.ct.kernels import Kernel
 from stan_ct.ct.mtf import certain_frequencies, kernel_from_ratio
 from stan_ct.dicom.refusal import Refusal, Refused
 from stan_ct.dicom.series import Series, SeriesFiles, load_series
-from stan_ct.patches.pairs import PairingRule, SeriesPair, pair_series
+from stan_ct.patches.pairs import PairBy, PairingRule, SeriesPair, pair_series
 
 SLICES = 128
 """Largest number of pairs of slices that are compared."""
@@ -61,19 +61,20 @@ class KernelFit:
         return self.kernel.f50 > self.ratio.frequency[-1]
 
 
-def fit_kernel_to_series(series: Sequence[SeriesFiles], known: Kernel, name: str) -> KernelFit:
+def fit_kernel_to_series(series: Sequence[SeriesFiles], known: Kernel, name: str, pair_by: PairBy = "study") -> KernelFit:
     """Fits the curve of a kernel to pairs of series in two kernels.
 
     Args:
         series: Series of both kernels, of the same scans.
         known: Kernel whose curve is known.
         name: Convolution Kernel whose curve is fitted.
+        pair_by: `study`, or `position` for series that were de-identified apart.
     Raises:
         PairingError: If there is no pair.
         Refused: If no pair of slices can be read.
         ValueError: If the ratio gives no curve.
     """
-    pairs = pair_series(series, PairingRule((known.name,), name))
+    pairs = pair_series(series, PairingRule((known.name,), name), pair_by)
     slices, refusals = _spread_slices(pairs)
     if not slices:
         raise Refused(refusals[0].reason, f"{refusals[0].paths[0]}: {refusals[0].found}")

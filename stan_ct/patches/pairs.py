@@ -21,7 +21,17 @@ TIMES = ("AcquisitionDateTime", "AcquisitionTime")
 TIME_TOLERANCE = 1.0
 """Longest time between the spans, s: times are rounded, and thick slices are stamped at other times than thin ones."""
 
+ANONYMOUS = ("AcquisitionNumber", "ContrastBolusAgent", "AcquisitionTime")
+"""Those of them that are compared between series that were de-identified apart: UIDs and dates differ, times of day do not."""
+
+APART = (
+    "Series at the same positions differ in study, patient or frame of reference: if they are of one scan and were "
+    "de-identified apart, give --pair_by=position"
+)
+"""Advice where series pair by position alone."""
+
 Pairing = Literal["kernel", "standard"]
+PairBy = Literal["study", "position"]
 
 
 class PairingError(StanCTError, ValueError):
@@ -116,34 +126,64 @@ def pair_slices(sources: Sequence[Instance], targets: Sequence[Instance]) -> tup
     return tuple(found)
 
 
-def pair_series(series: Sequence[SeriesFiles], rule: PairingRule) -> list[SeriesPair]:
-    """Pairs, in each study, series of source protocols with series of the target protocol on the same grid.
+def pair_series(series: Sequence[SeriesFiles], rule: PairingRule, pair_by: PairBy = "study") -> list[SeriesPair]:
+    """Pairs series of source protocols with series of the target protocol on the same grid.
 
     Args:
         series: Series of any studies.
         rule: Rule for the protocols that pair.
+        pair_by: `study`: series of one study, patient and frame of reference. `position`: where a source has no such target,
+            also one of another study at the same positions, for series of one scan that were de-identified apart.
     Returns:
         The pairs that have slices at common positions, by study and source.
     Raises:
-        PairingError: If there is none.
+        PairingError: If there is none; or if positions alone do not tell which of several patients a series is of.
     """
-    pairs: list[SeriesPair] = []
     studies: dict[str, list[SeriesFiles]] = defaultdict(list)
     for one in series:
         studies[one.study_uid].append(one)
+    targets = [one for one in series if one.kernel == rule.target_kernel] if pair_by == "position" else []
+    pairs: list[SeriesPair] = []
     for source in series:
-        for target in studies[source.study_uid]:
-            if source is target or not rule(protocol_of(source), protocol_of(target)) or not _same_scan(source, target):
-                continue
-            if slices := pair_slices(source.instances, target.instances):
-                pairs.append(SeriesPair(source, target, slices))
+        found = _pairs_of(source, studies[source.study_uid], rule, "study")
+        pairs += found or _pairs_of(source, targets, rule, "position")
+    _check_one_scan_each(pairs)
     if not pairs:
-        protocols = ", ".join(map(str, sorted({protocol_of(s) for s in series}))) or "none"
-        raise PairingError(
-            f"no study holds a series of {rule} with slices at the same positions; protocols found: {protocols}. "
-            "Choose with --source_kernels, --target_kernel, --pairing and --thicknesses."
-        )
+        raise PairingError(_why_none(series, rule, pair_by))
     return pairs
+
+
+def _pairs_of(source: SeriesFiles, targets: Sequence[SeriesFiles], rule: PairingRule, pair_by: PairBy) -> list[SeriesPair]:
+    """The pairs of one source."""
+    same = _same_scan if pair_by == "study" else _same_acquisition
+    found = [t for t in targets if t is not source and rule(protocol_of(source), protocol_of(t)) and same(source, t)]
+    slices = ((target, pair_slices(source.instances, target.instances)) for target in found)
+    return [SeriesPair(source, target, both) for target, both in slices if both]
+
+
+def _check_one_scan_each(pairs: Sequence[SeriesPair]) -> None:
+    """Refuses a series that pairs by position with series of several studies: one of them may be of another patient."""
+    for side, other in (("source", "target"), ("target", "source")):
+        partners: dict[tuple[str, int], dict[tuple[str, str], SeriesFiles]] = defaultdict(dict)
+        for pair in pairs:
+            series, partner = getattr(pair, side), getattr(pair, other)
+            partners[series.uid, series.grid][partner.study_uid, patient_key(partner.first)] = partner
+        for (uid, _), studies in partners.items():
+            if len(studies) > 1:
+                folders = ", ".join(str(partner.instances[0].path.parent) for partner in studies.values())
+                raise PairingError(
+                    f"{side} series {uid} lies at the positions of {len(studies)} studies or patients: {folders}. Positions "
+                    "alone do not tell which of them shows the same scan: give the series of one patient at a time"
+                )
+
+
+def _why_none(series: Sequence[SeriesFiles], rule: PairingRule, pair_by: PairBy) -> str:
+    protocols = ", ".join(map(str, sorted({protocol_of(s) for s in series}))) or "none"
+    holder = "no study holds a series" if pair_by == "study" else "there is no series"
+    advice = "Choose with --source_kernels, --target_kernel, --pairing and --thicknesses."
+    if pair_by == "study" and any(_pairs_of(source, series, rule, "position") for source in series):
+        advice += f" {APART}."
+    return f"{holder} of {rule} with slices at the same positions; protocols found: {protocols}. {advice}"
 
 
 def frame_of_reference(series: SeriesFiles) -> str:
@@ -155,8 +195,17 @@ def _same_scan(source: SeriesFiles, target: SeriesFiles) -> bool:
     """Whether two series are of one patient, coordinate system and acquisition; two contrast phases are two acquisitions."""
     frames = {frame_of_reference(source), frame_of_reference(target)} - {""}
     patients = {patient_key(source.first), patient_key(target.first)} - {""}
-    alike = all(_shared(source, target, keyword) for keyword in ACQUISITION)
-    return len(frames) < 2 and len(patients) < 2 and alike and all(_simultaneous(source, target, keyword) for keyword in TIMES)
+    return len(frames) < 2 and len(patients) < 2 and same_acquisition(source, target)
+
+
+def _same_acquisition(source: SeriesFiles, target: SeriesFiles) -> bool:
+    """Whether two series may be of one acquisition, as far as de-identification leaves that to be seen."""
+    return same_acquisition(source, target, ANONYMOUS)
+
+
+def same_acquisition(source: SeriesFiles, target: SeriesFiles, keywords: Sequence[str] = (*ACQUISITION, *TIMES)) -> bool:
+    """Whether two series may be of one acquisition, by those of the attributes in `ACQUISITION` and `TIMES` that are given."""
+    return all((_simultaneous if keyword in TIMES else _shared)(source, target, keyword) for keyword in keywords)
 
 
 def _shared(source: SeriesFiles, target: SeriesFiles, keyword: str) -> bool:

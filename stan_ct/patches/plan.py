@@ -16,7 +16,7 @@ from stan_ct import __version__
 from stan_ct.ct.filters import FrontEnd
 from stan_ct.options import check, option
 from stan_ct.patches.cutting import Shard, distribute
-from stan_ct.patches.pairs import Pairing, PairingError, PairingRule, SeriesPair
+from stan_ct.patches.pairs import PairBy, Pairing, PairingError, PairingRule, SeriesPair
 from stan_ct.patches.protocol import protocol_of
 from stan_ct.patches.sampling import PATCH_SIZE
 from stan_ct.patches.splits import Key, Split, key_of
@@ -36,6 +36,7 @@ class PatchSettings:
         pairing: `kernel` or `standard`, the protocols that pair; see `PairingRule`.
         target_thickness: Slice thickness of the standard protocol, mm, for the pairing `standard`.
         thicknesses: Slice thicknesses of sources to use, mm; empty for all.
+        pair_by: `study`, or `position` for series that were de-identified apart; see `pair_series`.
         split: `patient` keeps whole patients apart, `folders` goes by the folders train, validation and test of each
             tree, `blocks` holds back every third block of slices; with `halves` every second block tests, and of the others
             every third validates.
@@ -70,6 +71,11 @@ class PatchSettings:
         0.0, help="Slice thickness of the standard protocol, mm, for --pairing=standard.", minimum=0
     )
     thicknesses: tuple[float, ...] = option((), help="Slice thicknesses of the sources, mm; by default all.")
+    pair_by: PairBy = option(
+        "study",
+        help="study: series of one study and patient; position: also series at the same positions that were de-identified "
+        "apart, so that study, patient and frame of reference differ. Only for series of one scan.",
+    )
     split: Split = option(
         "patient",
         help="patient: whole patients; folders: the folders train, validation and test of each tree; blocks: every third block "

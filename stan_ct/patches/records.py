@@ -105,8 +105,8 @@ def _split(found: dict[str, list[SeriesFiles]], rule: PairingRule, settings: Pat
         missing = {"train", "validation"} - found.keys()
         if missing:
             raise PairingError(f"--split=folders found no folder {' or '.join(sorted(missing))} in {settings.input_dir}")
-        return {part: pair_series(found[part], rule) for part in PARTS if part in found}
-    pairs = pair_series(found[""], rule)
+        return {part: pair_series(found[part], rule, settings.pair_by) for part in PARTS if part in found}
+    pairs = pair_series(found[""], rule, settings.pair_by)
     if settings.split in BLOCKS:
         return by_blocks(pairs, settings.block, settings.split == "halves")
     return by_patient(pairs, settings.validation_fraction, settings.test_fraction, settings.seed)

@@ -85,6 +85,21 @@ def test_from_dicom_to_a_report(directories, tmp_path):
         assert b"1-0.dcm" not in path.read_bytes(), path.name
 
 
+def test_series_de_identified_apart(real_ct, tmp_path):
+    """FC13 and FC51 of one scan of a phantom, under two identities: refused with the flag, and compared with it."""
+    folder = real_ct / "pair_toshiba_phantom/chest"
+    directories = folder / "FC13", folder / "FC51", folder / "FC51"
+    done = run(*flags(directories, tmp_path / "out"), "--patch_size=64", "--stride=64")
+    assert done.returncode == 1
+    assert done.stderr.endswith("if they are of one scan and were de-identified apart, give --pair_by=position\n")
+    assert not (tmp_path / "out").exists()
+    done = run(*flags(directories, tmp_path / "out"), "--patch_size=64", "--stride=64", "--pair_by=position")
+    assert done.returncode == 0, done.stderr
+    assert "paired by grid, position and acquisition, not by study and patient" in (tmp_path / "out/report.md").read_text()
+    hu = cells(tmp_path / "out/table_hu_written_dicom.csv")
+    assert float(hu["FC51", "RMSE"]["mean"]) == 0 < float(hu["source", "RMSE"]["mean"])
+
+
 def test_saved_flags_repeat_the_run(directories, tmp_path):
     """`--flagfile OUT/evaluate.flags` repeats a run, settings that are no defaults included."""
     first = run(*flags(directories, tmp_path / "out"), "--bin_width", 25, "--patch_size", 16, "--stride", 8, "--data=pigs")

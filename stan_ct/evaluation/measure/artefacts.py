@@ -12,6 +12,7 @@ import numpy as np
 from stan_ct.dicom.refusal import Refused
 from stan_ct.evaluation.measure.pairs import Headers, find_pairs, load_slices
 from stan_ct.evaluation.measure.slice_images import Box, artefacts
+from stan_ct.patches.pairs import PairBy
 from stan_ct.patches.sampling import Patch
 from stan_ct.reconstruction.checks import box_artefacts
 from stan_ct.reconstruction.layout import patch_layout
@@ -56,6 +57,7 @@ def figure_4(
     made: Mapping[str, Path | Headers],
     only_instances: Iterable[str] | None = None,
     judge: Judge = box_artefacts,
+    pair_by: PairBy = "study",
 ) -> FigureSection | None:
     """Draws both methods on the slice in which the straightforward one has the most findings.
 
@@ -67,11 +69,12 @@ def figure_4(
         made: `straightforward` and `stan_ct` -> DICOM written by the rows `ROWS` of Table 2.
         only_instances: SOP Instance UIDs of the source slices to look at; None for all.
         judge: Check 3.
+        pair_by: As for `find_pairs`.
     Returns:
         The figure; None if no slice can be read.
     """
     best, num_slices = None, 0
-    for place in find_pairs(source, made, only_instances).together:
+    for place in find_pairs(source, made, only_instances, pair_by=pair_by).together:
         try:
             series = load_slices(place)
         except Refused:

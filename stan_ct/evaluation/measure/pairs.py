@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 from stan_ct.dicom import header as dicom
@@ -12,6 +13,7 @@ from stan_ct.dicom.find import find_series
 from stan_ct.dicom.positions import SlicePositions
 from stan_ct.dicom.series import Instance, Series, SeriesFiles, load_series
 from stan_ct.errors import NotComparable
+from stan_ct.patches.pairs import ANONYMOUS, APART, PairBy, same_acquisition
 
 
 @dataclass(frozen=True)
@@ -91,11 +93,13 @@ def find_pairs(
     others: Mapping[str, Path | Headers],
     only_instances: Iterable[str] | None = None,
     progress: Callable = lambda items: items,
+    pair_by: PairBy = "study",
 ) -> Pairing:
     """Finds the slices of other directories that lie where each source slice does.
 
     All belong to one study, so the directories alone tell who is who. Slices belong together which share the Study
-    Instance UID, the pixel grid and the position (:mod:`stan_ct.dicom.positions`).
+    Instance UID, the pixel grid and the position (:mod:`stan_ct.dicom.positions`); by position, for series that were
+    de-identified apart, those of any studies that share grid, position and, where they state it, the acquisition.
 
     Args:
         source: Directory of one or several series, or its headers if they have been read; so are the others.
@@ -103,6 +107,7 @@ def find_pairs(
             in these alone slices written by STAN-CT are read.
         only_instances: SOP Instance UIDs of the source slices to compare (the held-back ones); None for all.
         progress: Wraps the iteration over files, such as `tqdm`.
+        pair_by: `study`, or `position` for series of one scan that were de-identified apart.
     Returns:
         The pairing, with at least one place.
     Raises:
@@ -116,13 +121,16 @@ def find_pairs(
         excluded.update({f"{name} files refused: {reason}": count for reason, count in read.rejected.items()})
     number = {i.uid: (n, z) for n, files in enumerate(headers["source"].series) for z, i in enumerate(files.instances)}
     sources = _restrict(headers["source"], only_instances, excluded)
-    places = {name: _Places(read.root, read.instances) for name, read in headers.items()}
-    places["source"] = _Places(headers["source"].root, sources)  # refuses two in one place, who would share their partners
+    places = {name: _Places(read, read.instances, headers["source"], pair_by) for name, read in headers.items()}
+    places["source"] = _Places(headers["source"], sources, headers["source"], pair_by)  # refuses two in one place
     without: dict[str, tuple[str, ...]] = {}
     together = list(_complete(sources, places, without))
     excluded.update(f"source slices without {' and '.join(names)} in their place" for names in without.values())
     if not together:
-        raise NotComparable(_why_none(sources, *(places[name] for name in others)))
+        if pair_by == "study" and (stranger := _of_another_study(sources, [places[name] for name in others])):
+            apart = f". {APART}" if _pairs_by_position(headers, sources) else ""
+            raise NotComparable(f"{stranger}: give directories of the same study{apart}")
+        raise NotComparable(_why_none(sources, [places[name] for name in others], pair_by))
     return Pairing(_stacks(together, [number[found["source"].uid] for found in together]), excluded, without)
 
 
@@ -175,14 +183,29 @@ def _restrict(source: Headers, only: Iterable[str] | None, excluded: Counter[str
 
 
 class _Places:
-    """The slices of one directory, found by study, grid and position."""
+    """The slices of one directory, found by study, grid and position; or by grid, position and acquisition.
 
-    def __init__(self, root: Path, instances: Sequence[Instance]) -> None:
-        self.root, self.instances = root, instances
+    Args:
+        headers: The directory.
+        instances: Its slices to find.
+        source: Directory of the slices whose partners are asked for.
+        pair_by: `study` or `position`.
+    """
+
+    def __init__(self, headers: Headers, instances: Sequence[Instance], source: Headers, pair_by: PairBy) -> None:
+        self.root, self.instances, self._by_position = headers.root, instances, pair_by == "position"
         self._studies: dict[str, list[Instance]] = defaultdict(list)
         for instance in self.instances:
-            self._studies[_study(instance)].append(instance)
+            self._studies[self._key(instance)].append(instance)
         self._positions = {study: SlicePositions(found) for study, found in self._studies.items()}
+        self._own, self._theirs = (
+            {instance.path: n for n, files in enumerate(each.series) for instance in files.instances}
+            for each in (headers, source)
+        )
+        self._same = cache(lambda n, m: same_acquisition(source.series[n], headers.series[m], ANONYMOUS))
+
+    def _key(self, instance: Instance) -> str:
+        return "" if self._by_position else _study(instance)
 
     def partner(self, of: Instance) -> Instance | None:
         """The one slice in the same place, or None.
@@ -190,14 +213,17 @@ class _Places:
         Raises:
             NotComparable: If there are several.
         """
-        study = _study(of)
+        study = self._key(of)
         if study not in self._positions:
             return None
         candidates = [self._studies[study][i] for i in self._positions[study].at(of)]
+        if self._by_position:
+            candidates = [c for c in candidates if self._same(self._theirs[of.path], self._own[c.path])]
         if len(candidates) > 1:
+            one = "one patient's" if self._by_position else "the"
             raise NotComparable(
                 f"{self.root} holds {len(candidates)} slices in the place of {of.path}: "
-                f"{', '.join(str(c.path) for c in candidates[:4])}. Expected one: leave only the series to compare there"
+                f"{', '.join(str(c.path) for c in candidates[:4])}. Expected one: leave only {one} series to compare there"
             )
         return candidates[0] if candidates else None
 
@@ -206,15 +232,28 @@ def _study(instance: Instance) -> str:
     return str(instance.header.StudyInstanceUID)
 
 
-def _why_none(sources: list[Instance], *others: _Places) -> str:
+def _of_another_study(sources: Sequence[Instance], others: Sequence[_Places]) -> str:
+    """Names the first directory without a slice of the sources' studies; empty if there is none."""
     studies = {_study(source) for source in sources}
-    for places in others:
-        if studies.isdisjoint(map(_study, places.instances)):
-            return f"{places.root} holds no slice of the source's study {min(studies)}: give directories of the same study"
+    strangers = (places.root for places in others if studies.isdisjoint(map(_study, places.instances)))
+    return next((f"{root} holds no slice of the source's study {min(studies)}" for root in strangers), "")
+
+
+def _pairs_by_position(headers: Mapping[str, Headers], sources: Sequence[Instance]) -> bool:
+    """Whether a source slice would have all partners if they were found by position."""
+    places = {name: _Places(read, read.instances, headers["source"], "position") for name, read in headers.items()}
+    try:
+        return any(True for _ in _complete(sources, places, {}))
+    except NotComparable:
+        return False
+
+
+def _why_none(sources: Sequence[Instance], others: Sequence[_Places], pair_by: PairBy) -> str:
     spans = "; ".join(f"{places.root}: {_span(places.instances)}" for places in others)
+    acquisition = ", and one acquisition where it is stated" if pair_by == "position" else ""
     return (
-        "no source slice has a partner everywhere. Expected: the same matrix, pixel spacing, orientation and position. "
-        f"Came: source: {_span(sources)}; {spans}. Give series reconstructed from the same scan on the same grid"
+        f"no source slice has a partner everywhere. Expected: the same matrix, pixel spacing, orientation and position"
+        f"{acquisition}. Came: source: {_span(sources)}; {spans}. Give series reconstructed from the same scan on the same grid"
     )
 
 

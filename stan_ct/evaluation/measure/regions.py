@@ -19,6 +19,7 @@ from stan_ct.evaluation.measure.masks import read_rois
 from stan_ct.evaluation.measure.pairs import Headers, find_pairs, read_headers
 from stan_ct.evaluation.measure.region_features import Loss, Origin, RoiRows, join, measure_rois
 from stan_ct.features.glcm_region import fixed_bin_size
+from stan_ct.patches.pairs import PairBy
 
 Place = Mapping[str, Instance]
 """The slice of every image in one place, by the image's name."""
@@ -45,7 +46,10 @@ class RoiSettings:
 
 
 def measure_regions(
-    directories: Mapping[str, Path | Headers], settings: RoiSettings, only_instances: Iterable[str] | None = None
+    directories: Mapping[str, Path | Headers],
+    settings: RoiSettings,
+    only_instances: Iterable[str] | None = None,
+    pair_by: PairBy = "study",
 ) -> RoiRows:
     """Measures every region in every image of every series, on the slices that all images have.
 
@@ -53,6 +57,7 @@ def measure_regions(
         directories: Name -> directory of series, or its headers if they have been read; `source` is among the names.
         settings: Regions, and how their features are computed.
         only_instances: SOP Instance UIDs of the source slices to compare; None for all.
+        pair_by: `study`, or `position` for series of one scan that were de-identified apart.
     Returns:
         The measurements; `lost` has the voxels on other slices, `skipped` the series without masks that fit.
     Raises:
@@ -61,7 +66,7 @@ def measure_regions(
     """
     headers = {name: d if isinstance(d, Headers) else read_headers(d, name) for name, d in directories.items()}
     others = {name: read for name, read in headers.items() if name != "source"}
-    pairing = find_pairs(headers["source"], others, only_instances)
+    pairing = find_pairs(headers["source"], others, only_instances, pair_by=pair_by)
     places = {place["source"].uid: place for place in pairing.together}
     compared = [f for f in headers["source"].series if any(instance.uid in places for instance in f.instances)]
     parts: dict[str, RoiRows] = {}

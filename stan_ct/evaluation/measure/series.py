@@ -17,6 +17,7 @@ from stan_ct.evaluation.measure.measurement import MEASURES, PLACES, Measured, m
 from stan_ct.evaluation.measure.pairs import Headers, find_pairs, load_slices
 from stan_ct.features.glcm import Discretization
 from stan_ct.parallel import Workers
+from stan_ct.patches.pairs import PairBy
 
 SIMULATOR = "STAN-CT simulator"
 """Manufacturer (0008,0070) of simulated series."""
@@ -35,6 +36,7 @@ class SeriesSettings:
         min_soft_tissue: Least share of soft tissue among the source pixels of a patch, in [0, 1].
         discretization: Map from HU to gray levels, the same for all images.
         only_instances: SOP Instance UIDs of the source slices to compare; None for all.
+        pair_by: `study`, or `position` for series of one scan that were de-identified apart.
     Raises:
         ValueError: If a number is out of its range, or a synthesized series is named "source" or "target".
     """
@@ -47,6 +49,7 @@ class SeriesSettings:
     min_soft_tissue: float = 0.7
     discretization: Discretization = field(default_factory=Discretization.fixed_number)
     only_instances: frozenset[str] | None = None
+    pair_by: PairBy = "study"
 
     def __post_init__(self) -> None:
         if self.patch_size < 2:
@@ -119,7 +122,7 @@ def measure_series(settings: SeriesSettings, headers: Mapping[str, Headers] | No
     """
     images: dict[str, Path | Headers] = {**settings.directories, **(headers or {})}
     names, source = tuple(images), images.pop("source")
-    pairing = find_pairs(source, images, settings.only_instances)
+    pairing = find_pairs(source, images, settings.only_instances, pair_by=settings.pair_by)
     excluded = pairing.excluded
     tasks = [(together, settings) for together in pairing.together]
     with Workers(workers) as pool:

@@ -58,7 +58,7 @@ def make_study(series: SeriesSettings, output_dir: Path, settings: StudySettings
     name, folder = next(iter(series.synthesized.items()))
     other = "target" if series.target_dir else "source"
     others = {name: folder} | ({"target": series.target_dir} if series.target_dir else {})
-    pairing = find_pairs(series.source_dir, others, series.only_instances)
+    pairing = find_pairs(series.source_dir, others, series.only_instances, pair_by=series.pair_by)
     parts = [part for stack in pairing.stacks for part in _parts(stack, settings.slices)]
     chosen = [parts[round(i)] for i in np.linspace(0, len(parts) - 1, min(settings.cases, len(parts)))]
     cases = [_case(number, part, name, other) for number, part in enumerate(chosen, 1)]

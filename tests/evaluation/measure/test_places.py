@@ -75,6 +75,75 @@ def test_other_grid_or_study_is_refused(tmp_path, write_series, attributes, mess
         find_pairs(tmp_path / "a", {"target": tmp_path / "b"})
 
 
+APART = {"study": OTHER_STUDY, "PatientID": "ANOTHER", "FrameOfReferenceUID": "1.2.9"}
+
+
+def test_series_de_identified_apart_meet_by_position_when_asked(tmp_path, write_series):
+    """Other study, patient and frame: refused, with the flag that pairs them; with it every slice has its partner."""
+    write_series(tmp_path / "a", SOURCE)
+    write_series(tmp_path / "b", np.concatenate([TARGET, SOURCE]), series=2, **APART)
+    with pytest.raises(
+        NotComparable, match=r"give directories of the same study\. .*de-identified apart, give --pair_by=position$"
+    ):
+        find_pairs(tmp_path / "a", {"target": tmp_path / "b"})
+    pairing = find_pairs(tmp_path / "a", {"target": tmp_path / "b"}, pair_by="position")
+    assert [place["target"].path.name for place in pairing.together] == ["2-0.dcm", "2-1.dcm", "2-2.dcm"]
+
+
+@pytest.mark.parametrize(("shift", "paired"), [(0.099, 3), (0.101, 0)])
+def test_pairing_by_position_has_the_same_tolerance(tmp_path, write_series, shift, paired):
+    """0.099 mm is the same place, 0.101 mm is not; then the flag is not advised, for it would not help."""
+    write_series(tmp_path / "a", SOURCE)
+    write_series(tmp_path / "b", TARGET, series=2, shift=(0, 0, shift), **APART)
+    if paired:
+        assert len(find_pairs(tmp_path / "a", {"target": tmp_path / "b"}, pair_by="position").together) == paired
+        return
+    for pair_by in ("study", "position"):
+        with pytest.raises(NotComparable) as refused:
+            find_pairs(tmp_path / "a", {"target": tmp_path / "b"}, pair_by=pair_by)
+        assert "pair_by" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("keyword", "one", "other", "paired"),
+    [
+        ("AcquisitionNumber", 1, 2, False),
+        ("AcquisitionTime", "100000", "100001", True),
+        ("AcquisitionTime", "100000", "100001.1", False),
+        ("ContrastBolusAgent", "arterial", "venous", False),
+        ("IrradiationEventUID", "1.2", "1.3", True),
+    ],
+)
+def test_another_phase_is_no_partner_by_position(tmp_path, write_series, keyword, one, other, paired):
+    """Contrast phases lie at the same positions: number, time and agent keep them apart; replaced UIDs do not."""
+    write_series(tmp_path / "a", SOURCE, **{keyword: one})
+    write_series(tmp_path / "b", TARGET, series=2, **APART, **{keyword: other})
+    if paired:
+        assert len(find_pairs(tmp_path / "a", {"target": tmp_path / "b"}, pair_by="position").together) == 3
+    else:
+        with pytest.raises(NotComparable, match="no source slice has a partner everywhere"):
+            find_pairs(tmp_path / "a", {"target": tmp_path / "b"}, pair_by="position")
+
+
+def test_of_two_phases_the_right_one_is_the_partner(tmp_path, write_series):
+    """Of two target series at the same positions that of the source's acquisition is taken."""
+    write_series(tmp_path / "a", SOURCE, AcquisitionNumber=2)
+    write_series(tmp_path / "b", TARGET, series=2, **APART, AcquisitionNumber=1)
+    write_series(tmp_path / "b", TARGET, series=3, **APART, AcquisitionNumber=2)
+    pairing = find_pairs(tmp_path / "a", {"target": tmp_path / "b"}, pair_by="position")
+    assert {place["target"].path.name[0] for place in pairing.together} == {"3"}
+
+
+def test_two_patients_at_the_same_positions_are_not_guessed(tmp_path, write_series):
+    """Two targets, or two sources, in one place are refused by position too."""
+    write_series(tmp_path / "a", SOURCE)
+    write_series(tmp_path / "b", TARGET, series=2, **APART)
+    write_series(tmp_path / "b", TARGET, series=3, study="1.2.7", PatientID="THIRD")
+    for source, target in (("a", "b"), ("b", "a")):
+        with pytest.raises(NotComparable, match=r"2 slices in the place of .*leave only one patient's series to compare there"):
+            find_pairs(tmp_path / source, {"target": tmp_path / target}, pair_by="position")
+
+
 def test_series_that_train_can_be_evaluated(tmp_path, write_series):
     """Two series 0.05 mm apart in x pair for training and for evaluation alike."""
     write_series(tmp_path / "all/a", SOURCE, ConvolutionKernel="B")

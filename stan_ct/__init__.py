@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from stan_ct.errors import StanCTError, UsageError
     from stan_ct.evaluation.comparison import Comparison, compare
     from stan_ct.features.texture import texture_features
+    from stan_ct.models.checksums import InvalidModel
     from stan_ct.reconstruction.checks import Finding
     from stan_ct.reconstruction.loading import load_model
     from stan_ct.reconstruction.standardize import Model, Standardized
@@ -46,12 +47,14 @@ _HOME = {
     "Refusal": "dicom.refusal",
     "StanCTError": "errors",
     "UsageError": "errors",
+    "InvalidModel": "models.checksums",
 }
 """Public name -> module that defines it."""
 
 __all__ = [
     "Comparison",
     "Finding",
+    "InvalidModel",
     "Inventory",
     "Model",
     "Refusal",

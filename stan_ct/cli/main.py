@@ -9,7 +9,7 @@ from importlib import import_module
 
 from stan_ct.cli.command import Command, fail
 from stan_ct.cli.streams import prepare_streams, release_streams
-from stan_ct.errors import UsageError
+from stan_ct.errors import StanCTError
 
 COMMANDS = {
     "reconstruct": "standardize CT series: a DICOM tree in, the same series in the standard protocol out",
@@ -65,7 +65,7 @@ def _main(arguments: list[str]) -> int:
     try:
         command.parse(rest)
         return module.run(command)
-    except UsageError as error:
+    except StanCTError as error:
         return fail(name, error)
 
 

@@ -10,11 +10,14 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from stan_ct.arrays import DamagedArrays, read_arrays
 from stan_ct.errors import UsageError
 from stan_ct.files import replace_folder
 from stan_ct.training.competition import Competition
 
 State = list[np.ndarray]
+
+COUNTERS = "counters.json"
 
 
 def variables_of(network: keras.Model, optimizer: keras.optimizers.Optimizer) -> list[keras.Variable]:
@@ -80,14 +83,26 @@ def save(folder: Path, players: Players, snapshots: dict[str, State], counters: 
     partial.mkdir(parents=True)
     for name, state in states.items():
         np.savez(partial / f"{name}.npz", *state)
-    (partial / "counters.json").write_text(json.dumps(counters))
+    (partial / COUNTERS).write_text(json.dumps(counters))
     replace_folder(partial, folder, _old(folder))
 
 
 def read_counters(folder: Path) -> dict | None:
-    """Counters of a checkpoint; None if there is none."""
+    """Counters of a checkpoint; None if there is none.
+
+    Raises:
+        UsageError: If it is damaged.
+    """
     complete = _complete(folder)
-    return json.loads((complete / "counters.json").read_text()) if complete else None
+    if complete is None:
+        return None
+    try:
+        counters = json.loads((complete / COUNTERS).read_text(encoding="utf-8"))
+        if not isinstance(counters, dict):
+            raise TypeError("it is no object")
+    except (OSError, ValueError, TypeError, RecursionError) as error:
+        raise _damaged(complete / COUNTERS, error) from error
+    return counters
 
 
 def restore(folder: Path, players: Players) -> dict[str, State]:
@@ -97,7 +112,7 @@ def restore(folder: Path, players: Players) -> dict[str, State]:
         States kept for a rollback, by name.
     Raises:
         FileNotFoundError: If there is no checkpoint, or it lacks a copy.
-        UsageError: If it is one of other networks.
+        UsageError: If it is one of other networks, or damaged.
     """
     complete = _complete(folder) or folder
     for name, variables in players.all().items():
@@ -115,5 +130,14 @@ def _old(folder: Path) -> Path:
 
 
 def _read(path: Path) -> State:
-    with np.load(path) as stored:
-        return [stored[f"arr_{i}"] for i in range(len(stored.files))]
+    try:
+        arrays = read_arrays(path)
+        return [arrays[f"arr_{i}"] for i in range(len(arrays))]
+    except (DamagedArrays, KeyError) as error:
+        raise _damaged(path, error) from error
+
+
+def _damaged(path: Path, error: Exception) -> UsageError:
+    return UsageError(
+        f"the checkpoint file {path} is damaged ({error}): choose another --output_dir, or remove {path.parent} to start anew"
+    )

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from stan_ct.errors import UsageError
-from stan_ct.models.folder import find_model, model_hash
+from stan_ct.models.folder import InvalidModel, ModelNotFound, check_model, find_model, model_hash
 from stan_ct.patches.record_index import training_identity
 from stan_ct.training.settings import TrainSettings
 
 RECORDS = "records: "
 """Begins the names of what is compared of the records."""
+
+COUNTED = {"step", "position", "seconds", "referee", "rows", "settings", "best", "best_version", "qc_threshold"}
+"""What every checkpoint counts."""
 
 
 def run_identity(settings: TrainSettings) -> dict[str, str]:
@@ -20,6 +24,28 @@ def run_identity(settings: TrainSettings) -> dict[str, str]:
     if settings.init_model:
         flags["init_model"] = model_hash(find_model(settings.init_model))
     return flags | {f"{RECORDS}{name}": value for name, value in training_identity(settings.records_dir).items()}
+
+
+def check_counters(folder: Path, counters: Mapping[str, Any]) -> None:
+    """Checks that a checkpoint counts all that a run goes on from.
+
+    Raises:
+        UsageError: If it does not.
+    """
+    if missing := sorted(COUNTED - counters.keys()):
+        raise UsageError(
+            f"{folder} holds a checkpoint of another version, or a damaged one, which lacks {', '.join(missing)}: choose "
+            "another --output_dir"
+        )
+
+
+def lost_model(folder: Path) -> str:
+    """What is wrong with the model in the folder of a run, of which a kill may have left a part; empty if it is whole."""
+    try:
+        check_model(folder)
+    except (InvalidModel, ModelNotFound) as error:
+        return str(error)
+    return ""
 
 
 def check_same_run(folder: Path, before: Mapping[str, str], now: Mapping[str, str]) -> None:

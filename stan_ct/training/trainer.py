@@ -7,6 +7,7 @@ within an epoch; on one process `fit` with :class:`~stan_ct.training.referee.Pha
 from __future__ import annotations
 
 import math
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -27,7 +28,7 @@ from stan_ct.training.history import TERMS
 from stan_ct.training.models import CLASSICAL, classical, competition, record
 from stan_ct.training.phases import Referee
 from stan_ct.training.referee import PhaseReferee
-from stan_ct.training.resume import check_same_run, run_identity
+from stan_ct.training.resume import check_counters, check_same_run, lost_model, run_identity
 from stan_ct.training.settings import TrainSettings
 from stan_ct.training.stopping import Signals
 from stan_ct.training.strategy import choose_strategy, is_chief, mean_over_workers
@@ -151,7 +152,7 @@ class _Run:
         """Whether G may have trained since it was measured."""
         referee = self.phases.referee
         within = referee.version % self.settings.phases_per_version or (referee.phase == "g" and referee.step + referee.attempt)
-        return bool(self.version == 0 or within)
+        return bool(self.version == 0 or within or self.versions.best_number is None)
 
     def _used(self, total: int) -> float:
         """Fraction of the run's steps, or of its minutes, that is used up, whichever is more; equal in all processes."""
@@ -217,18 +218,22 @@ class _Run:
     def _resume(self) -> None:
         """Goes on from the checkpoint, if there is one; else what G starts from is the first to be kept."""
         counters = checkpoints.read_counters(self.folder / CHECKPOINT)
-        position = counters["position"] if counters else 0
+        position = counters.get("position", 0) if counters else 0
         if self._agreed(mean_over_workers(self.strategy, position) != position):
             raise UsageError(f"not every process finds the same checkpoint: {self.folder} must be on a disk that all share")
         if counters is None:
             self.versions.keep_start()
             return
+        check_counters(self.folder, counters)
         check_same_run(self.folder, counters["settings"], self._identity)
         snapshots = checkpoints.restore(self.folder / CHECKPOINT, self.phases.players)
         self.phases.resume(Referee.from_state(counters["referee"]), snapshots)
         self.step, self.position, self.seconds = (counters[name] for name in ("step", "position", "seconds"))
         self._rows = counters["rows"]
         self.versions.resume(counters)
+        if counters["best_version"] is not None and (lost := lost_model(self.folder)):
+            print(f"train: the best version so far is lost, the next takes its place: {lost}", file=sys.stderr)
+            self.versions.forget()
 
     def _checkpoint(self) -> None:
         if self.chief:

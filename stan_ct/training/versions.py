@@ -55,6 +55,10 @@ class Versions:
         self.best, self.best_number = state["best"], state["best_version"]
         self.config = replace(self.config, qc_threshold=state["qc_threshold"])
 
+    def forget(self) -> None:
+        """Takes the best version for lost: the next is kept, whatever its score."""
+        self.best, self.best_number = float("inf"), None
+
     def keep_start(self) -> None:
         """Keeps an untrained residual G, the identity, as version 0: no model is worse on validation than its own input."""
         if self._settings.generator.residual and not self._settings.init_model:

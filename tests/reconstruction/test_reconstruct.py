@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -99,6 +100,44 @@ def test_bad_usage_is_said_in_a_line_with_exit_code_1(tmp_path, monkeypatch, fla
     assert said in done.stderr
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("damage", ["truncated", "pickle", "not finite", "other shapes", "later format"])
+def test_a_damaged_model_is_said_in_a_line_with_exit_code_1(tmp_path, damage):
+    """Whatever is wrong with a model folder: one line that names the file, nothing written, nothing executed."""
+    model = tmp_path / "model"
+    shutil.copytree(find_model("default"), model)
+    path, trace = model / "generator.npz", tmp_path / "executed"
+    with np.load(path) as stored:
+        arrays = {name: stored[name] for name in stored.files}
+    if damage == "truncated":
+        path.write_bytes(path.read_bytes()[:-1000])
+    elif damage == "pickle":
+        np.savez(path, **arrays | {"000": np.array([Bomb(trace)], object)})
+    elif damage == "not finite":
+        np.savez(path, **arrays | {"000": arrays["000"] * np.nan})
+    elif damage == "other shapes":
+        np.savez(path, **arrays | {"000": arrays["000"][:2]})
+    else:
+        path = model / "config.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"format": 3}))
+    write_ct(tmp_path / "in", random_stored(), kernel="BR40")
+    done = reconstruct(f"--input_dir={tmp_path / 'in'}", f"--output_dir={tmp_path / 'out'}", f"--model={model}")
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1, done.stderr
+    assert path.name in done.stderr
+    assert not trace.exists()
+    assert not (tmp_path / "out").exists()
+
+
+class Bomb:
+    """Leaves a file behind when it is unpickled."""
+
+    def __init__(self, trace: Path) -> None:
+        self.trace = trace
+
+    def __reduce__(self) -> tuple:
+        return open, (str(self.trace), "w")
 
 
 def test_nothing_to_standardize_is_exit_code_3(tmp_path):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from stan_ct.errors import UsageError
 from stan_ct.networks.config import DiscriminatorConfig, GeneratorConfig, LossSettings
 from stan_ct.networks.discriminator import build_discriminator
 from stan_ct.networks.generator import build_generator
@@ -183,3 +184,23 @@ def test_counters_are_json(one, tmp_path):
         "counters.json",
         *(f"player-{name}.npz" for name in ("d0", "d1", "g0", "g1")),
     ]
+
+
+@pytest.mark.parametrize("name", ["player-d1.npz", "player-g0.npz", "snapshot-d0.npz"])
+@pytest.mark.parametrize("damage", [lambda data: b"", lambda data: data[:-30], lambda data: data[:400] + b"\x7f" + data[401:]])
+def test_damaged_states_are_refused(one, other, tmp_path, name, damage):
+    """An archive that was emptied, cut off or changed is named, with the ways on."""
+    save(tmp_path / "last", Players(one), {"d0": states(one)["d0"]}, COUNTERS)
+    path = tmp_path / "last" / name
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(UsageError, match=rf"checkpoint file .*{name} is damaged .*choose another --output_dir, or remove"):
+        restore(tmp_path / "last", Players(other))
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff\xfe", b"[" * 10**5])
+def test_damaged_counters_are_refused(one, tmp_path, content):
+    """So are counters that are no JSON object."""
+    save(tmp_path / "last", Players(one), {}, COUNTERS)
+    (tmp_path / "last/counters.json").write_bytes(content)
+    with pytest.raises(UsageError, match=r"checkpoint file .*counters\.json is damaged"):
+        read_counters(tmp_path / "last")

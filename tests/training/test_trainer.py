@@ -26,7 +26,7 @@ from stan_ct.reconstruction.synthesis import load_synthesizer
 from stan_ct.training import checkpoints, trainer
 from stan_ct.training.phases import PhaseRules
 from stan_ct.training.quality import QUALITY, Quality
-from stan_ct.training.resume import run_identity
+from stan_ct.training.resume import lost_model, run_identity
 from stan_ct.training.settings import TrainSettings
 from stan_ct.training.stopping import Stopped
 from stan_ct.training.trainer import train
@@ -114,7 +114,7 @@ def test_model_folder(model, records):
     """The folder holds networks of the width asked for, the front end, and what they were trained with and on."""
     assert {p.name for p in model.iterdir()} == {
         *("config.json", "generator.npz", "discriminator.npz", "history.csv", "validation.csv", "train.flags"),
-        *("checkpoints", "tensorboard"),
+        *("SHA256SUMS", "checkpoints", "tensorboard"),
     }
     config, index = read_config(model), json.loads((records / "index.json").read_text())
     assert (config.name, config.method, config.source_kernel, config.target_kernel) == ("sharpener", "stan_ct", "SOFT", "SHARP")
@@ -262,6 +262,18 @@ def test_resume_from_an_older_checkpoint(records, whole, tmp_path, monkeypatch):
     monkeypatch.undo()
     train(same)
     assert_same_run(whole, tmp_path)
+
+
+@pytest.mark.parametrize("damage", [lambda path: path.unlink(), lambda path: path.write_bytes(path.read_bytes()[:-9])])
+def test_a_lost_model_is_made_again(records, tmp_path, capsys, damage):
+    """A folder whose model a kill has left half written gets a whole one, though no later version scores better."""
+    train(settings(records, tmp_path, max_steps=2, generator=RESIDUAL))
+    assert not lost_model(tmp_path)
+    damage(tmp_path / "generator.npz")
+    assert "generator.npz" in lost_model(tmp_path)
+    train(settings(records, tmp_path, max_steps=2, generator=RESIDUAL))
+    assert "the best version so far is lost, the next takes its place" in capsys.readouterr().err
+    assert not lost_model(tmp_path)
 
 
 def test_more_epochs(records, whole, tmp_path):
@@ -705,7 +717,7 @@ from stan_ct.networks.config import GeneratorConfig
 from stan_ct.training import trainer
 from stan_ct.training.phases import PhaseRules
 from stan_ct.training.quality import QUALITY, Quality
-from stan_ct.training.resume import run_identity
+from stan_ct.training.resume import lost_model, run_identity
 from stan_ct.training.settings import TrainSettings
 
 records, folder, epochs = sys.argv[1:]

@@ -85,7 +85,8 @@ def _series(settings: Evaluation, progress: Callable[[Iterable], Iterable]) -> _
     headers = {name: read_headers(folder, name, progress) for name, folder in series.directories.items()}
     measured = measure_series(series, headers, settings.workers)
     real = False if measured.simulated else settings.real
-    found = _SeriesReport(series_sections(measured, replace(settings, real=real)), real, [], {})
+    warnings = [measured.warning] if measured.warning else []
+    found = _SeriesReport(series_sections(measured, replace(settings, real=real)), real, warnings, {})
     if settings.table_2_model:
         made = {name: headers[row] for name, row in ROWS.items()}
         figure = figure_4(headers["source"], made, series.only_instances, pair_by=series.pair_by)

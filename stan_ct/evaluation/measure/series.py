@@ -15,6 +15,7 @@ from stan_ct.errors import NotComparable
 from stan_ct.evaluation.measure.image_quality import Quality, measure_quality
 from stan_ct.evaluation.measure.measurement import MEASURES, PLACES, Measured, measure_features, measure_hu
 from stan_ct.evaluation.measure.pairs import Headers, find_pairs, load_slices
+from stan_ct.evaluation.measure.swapped import swap_warning
 from stan_ct.features.glcm import Discretization
 from stan_ct.parallel import Workers
 from stan_ct.patches.pairs import PairBy
@@ -79,6 +80,7 @@ class Measurement:
         excluded: Reason -> number of slices, patches, files or listed instances that were excluded for it.
         simulated: Whether all source slices were made by our simulator, according to Manufacturer (0008,0070).
         quality: Name -> image quality of every slice, for the names of `rows`; empty without a target.
+        warning: What must be read before the results, such as that source and target look swapped; may be empty.
     """
 
     settings: SeriesSettings
@@ -88,6 +90,7 @@ class Measurement:
     excluded: Counter[str]
     simulated: bool = False
     quality: Mapping[str, tuple[Quality, ...]] = field(default_factory=dict)
+    warning: str = ""
 
     @property
     def num_patches(self) -> int:
@@ -144,7 +147,8 @@ def measure_series(settings: SeriesSettings, headers: Mapping[str, Headers] | No
     rows = {name: Measured(features[i], hu[i]) for i, name in enumerate(names)}
     simulated = all(place["source"].header.get("Manufacturer") == SIMULATOR for place in pairing.together)
     quality = {name: tuple(found.quality[name] for found in measured) for name in names if settings.target_dir}
-    return Measurement(settings, rows, patients, len(measured), +excluded, simulated, quality)
+    warning = swap_warning(rows, pairing.together)
+    return Measurement(settings, rows, patients, len(measured), +excluded, simulated, quality, warning)
 
 
 @dataclass(frozen=True)

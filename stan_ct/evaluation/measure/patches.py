@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from stan_ct import __version__
+from stan_ct.arrays import DamagedArrays, read_arrays
 from stan_ct.ct.hounsfield import soft_tissue_mask
 from stan_ct.errors import NotComparable
 from stan_ct.evaluation.measure.measurement import MEASURES, Measured, measure_features, measure_hu
@@ -227,9 +227,9 @@ def _keep(path: Path, measured: Measured) -> None:
 def _kept(path: Path, num_patches: int) -> Measured | None:
     """A row that an earlier run has written; None if there is none, or it is damaged."""
     try:
-        with np.load(path, allow_pickle=False) as stored:
-            measured = Measured(features=stored["features"], hu=stored["hu"])
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        stored = read_arrays(path)
+        measured = Measured(features=stored["features"], hu=stored["hu"])
+    except (OSError, KeyError, DamagedArrays):
         return None
     return measured if len(measured.features) == len(measured.hu) == num_patches else None
 

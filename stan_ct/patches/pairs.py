@@ -13,6 +13,7 @@ from stan_ct.dicom.series import Instance, SeriesFiles
 from stan_ct.dicom.times import seconds
 from stan_ct.errors import StanCTError
 from stan_ct.patches.protocol import Protocol, protocol_of, same_thickness
+from stan_ct.patches.where import Condition
 
 ACQUISITION = ("AcquisitionNumber", "IrradiationEventUID", "ContrastBolusAgent")
 """Attributes in which two reconstructions of one acquisition agree, where both state them."""
@@ -68,6 +69,8 @@ class PairingRule:
             target kernel at any other thickness, to the one standard protocol.
         target_thickness: Slice thickness of the standard protocol, mm, for `standard`; 0 for `kernel`.
         thicknesses: Slice thicknesses of the sources to use, mm; empty for all.
+        source_where: Conditions on the headers of the sources; all must hold.
+        target_where: Conditions on the headers of the targets; all must hold.
     Raises:
         PairingError: If the rule contradicts itself.
     """
@@ -77,6 +80,8 @@ class PairingRule:
     pairing: Pairing = "kernel"
     target_thickness: float = 0.0
     thicknesses: tuple[float, ...] = ()
+    source_where: tuple[Condition, ...] = ()
+    target_where: tuple[Condition, ...] = ()
 
     def __post_init__(self) -> None:
         if self.pairing == "standard" and not self.target_thickness:
@@ -86,8 +91,12 @@ class PairingRule:
                 f"--target_thickness={self.target_thickness:g} is for --pairing=standard; a change of kernel keeps the "
                 "thickness: choose sources with --thicknesses"
             )
-        if self.pairing == "kernel" and self.target_kernel in self.source_kernels:
-            raise PairingError(f"--source_kernels and --target_kernel both name {self.target_kernel!r}: nothing would change")
+        apart = self.source_where and self.target_where
+        if self.pairing == "kernel" and self.target_kernel in self.source_kernels and not apart:
+            raise PairingError(
+                f"--source_kernels and --target_kernel both name {self.target_kernel!r}: nothing would change, unless "
+                "--source_where and --target_where tell the two protocols apart"
+            )
 
     def __call__(self, source: Protocol, target: Protocol) -> bool:
         """Whether a series of one protocol is standardized to one of the other."""
@@ -101,11 +110,38 @@ class PairingRule:
         thinned = source.kernel == self.target_kernel and not equal
         return (source.kernel in self.source_kernels or thinned) and same_thickness(target.thickness, self.target_thickness)
 
+    def select(self, series: Sequence[SeriesFiles]) -> tuple[list[SeriesFiles], list[SeriesFiles]]:
+        """Series whose headers fulfil the conditions on sources, and those on targets.
+
+        Raises:
+            PairingError: If one of a kernel that both have fulfils both.
+        """
+        sources, targets = (
+            [files for files in series if all(condition.holds(files) for condition in conditions)]
+            for conditions in (self.source_where, self.target_where)
+        )
+        for files in sources:
+            if self.pairing == "kernel" and files.kernel == self.target_kernel in self.source_kernels and files in targets:
+                raise PairingError(
+                    f"series {files.uid} of kernel {files.kernel} fulfils --source_where={_joined(self.source_where)} and "
+                    f"--target_where={_joined(self.target_where)}: choose conditions that exclude each other"
+                )
+        return sources, targets
+
     def __str__(self) -> str:
-        sources = " or ".join(map(repr, self.source_kernels))
+        sources = " or ".join(map(repr, self.source_kernels)) + _where(self.source_where)
+        target = f"{self.target_kernel!r}{_where(self.target_where)}"
         if self.pairing == "kernel":
-            return f"kernel {sources} and one of {self.target_kernel!r} of the same thickness"
-        return f"kernel {sources} and one of {self.target_kernel!r} {self.target_thickness:g} mm"
+            return f"kernel {sources} and one of {target} of the same thickness"
+        return f"kernel {sources} and one of {target} {self.target_thickness:g} mm"
+
+
+def _joined(conditions: Sequence[Condition]) -> str:
+    return ",".join(map(str, conditions))
+
+
+def _where(conditions: Sequence[Condition]) -> str:
+    return f" where {' and '.join(map(str, conditions))}" if conditions else ""
 
 
 def pair_slices(sources: Sequence[Instance], targets: Sequence[Instance]) -> tuple[tuple[int, int], ...]:
@@ -140,13 +176,14 @@ def pair_series(series: Sequence[SeriesFiles], rule: PairingRule, pair_by: PairB
         PairingError: If there is none; or if positions alone do not tell which of several patients a series is of.
     """
     studies: dict[str, list[SeriesFiles]] = defaultdict(list)
-    for one in series:
+    sources, targets = rule.select(series)
+    for one in targets:
         studies[one.study_uid].append(one)
-    targets = [one for one in series if one.kernel == rule.target_kernel] if pair_by == "position" else []
+    anywhere = [one for one in targets if one.kernel == rule.target_kernel] if pair_by == "position" else []
     pairs: list[SeriesPair] = []
-    for source in series:
+    for source in sources:
         found = _pairs_of(source, studies[source.study_uid], rule, "study")
-        pairs += found or _pairs_of(source, targets, rule, "position")
+        pairs += found or _pairs_of(source, anywhere, rule, "position")
     _check_one_scan_each(pairs)
     if not pairs:
         raise PairingError(_why_none(series, rule, pair_by))
@@ -179,9 +216,12 @@ def _check_one_scan_each(pairs: Sequence[SeriesPair]) -> None:
 
 def _why_none(series: Sequence[SeriesFiles], rule: PairingRule, pair_by: PairBy) -> str:
     protocols = ", ".join(map(str, sorted({protocol_of(s) for s in series}))) or "none"
+    asked = {condition.field: condition for condition in (*rule.source_where, *rule.target_where)}
+    protocols += "".join(f"; {condition.describe(series)}" for condition in asked.values())
     holder = "no study holds a series" if pair_by == "study" else "there is no series"
     advice = "Choose with --source_kernels, --target_kernel, --pairing and --thicknesses."
-    if pair_by == "study" and any(_pairs_of(source, series, rule, "position") for source in series):
+    sources, targets = rule.select(series)
+    if pair_by == "study" and any(_pairs_of(source, targets, rule, "position") for source in sources):
         advice += f" {APART}."
     return f"{holder} of {rule} with slices at the same positions; protocols found: {protocols}. {advice}"
 

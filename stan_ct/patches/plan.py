@@ -20,6 +20,7 @@ from stan_ct.patches.pairs import PairBy, Pairing, PairingError, PairingRule, Se
 from stan_ct.patches.protocol import protocol_of
 from stan_ct.patches.sampling import PATCH_SIZE
 from stan_ct.patches.splits import Key, Split, key_of
+from stan_ct.patches.where import parse_conditions
 
 FrontEndKind = Literal["none", "amplitude", "wiener"]
 
@@ -37,6 +38,9 @@ class PatchSettings:
         target_thickness: Slice thickness of the standard protocol, mm, for the pairing `standard`.
         thicknesses: Slice thicknesses of sources to use, mm; empty for all.
         pair_by: `study`, or `position` for series that were de-identified apart; see `pair_series`.
+        source_where: Conditions on the headers of sources, such as `Exposure<100`, where kernels alone do not tell protocols
+            apart; several joined by commas.
+        target_where: Conditions on the headers of targets.
         split: `patient` keeps whole patients apart, `folders` goes by the folders train, validation and test of each
             tree, `blocks` holds back every third block of slices; with `halves` every second block tests, and of the others
             every third validates.
@@ -56,7 +60,7 @@ class PatchSettings:
         seed: Seed of patches and patients.
     Raises:
         PairingError: If a number is not finite, or a front end cannot be fitted.
-        UsageError: If a value is out of its range.
+        UsageError: If a value is out of its range, or a condition is none.
     """
 
     input_dir: tuple[str, ...] = option(help="Tree of DICOM series; repeat the flag for more trees.", repeated=True)
@@ -76,6 +80,13 @@ class PatchSettings:
         help="study: series of one study and patient; position: also series at the same positions that were de-identified "
         "apart, so that study, patient and frame of reference differ. Only for series of one scan.",
     )
+    source_where: tuple[str, ...] = option(
+        (),
+        help="Conditions on any header field of the sources, such as Exposure<100,SeriesDescription~low.dose, with = != < > <= "
+        ">= or ~ (regular expression).",
+        repeated=True,
+    )
+    target_where: tuple[str, ...] = option((), help="Conditions on any header field of the targets.", repeated=True)
     split: Split = option(
         "patient",
         help="patient: whole patients; folders: the folders train, validation and test of each tree; blocks: every third block "
@@ -111,11 +122,21 @@ class PatchSettings:
                 "--pairing=kernel, or --front_end=none"
             )
         check(self)
+        parse_conditions(self.source_where, "source_where")
+        parse_conditions(self.target_where, "target_where")
 
     @property
     def rule(self) -> PairingRule:
         """Rule for the protocols that pair."""
-        return PairingRule(self.source_kernels, self.target_kernel, self.pairing, self.target_thickness, self.thicknesses)
+        return PairingRule(
+            self.source_kernels,
+            self.target_kernel,
+            self.pairing,
+            self.target_thickness,
+            self.thicknesses,
+            parse_conditions(self.source_where, "source_where"),
+            parse_conditions(self.target_where, "target_where"),
+        )
 
 
 def _groups(part: str, pairs: Sequence[SeriesPair]) -> dict[str, list[int]]:

@@ -12,15 +12,11 @@ Exit codes: 0 done, 1 bad usage or no pair.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from absl import flags
 
 from stan_ct.cli.command import Command, fail
 from stan_ct.errors import StanCTError
-
-if TYPE_CHECKING:
-    from stan_ct.patches.pairs import PairBy
 
 
 def command() -> Command:
@@ -43,6 +39,15 @@ def command() -> Command:
             "position: also series at the same positions that were de-identified apart.",
             flag_values=of,
         )
+        flags.DEFINE_multi_string(
+            "source_where",
+            [],
+            "Conditions on header fields of the series of the known kernel, such as Exposure>100,PatientPosition=FFS.",
+            flag_values=of,
+        )
+        flags.DEFINE_multi_string(
+            "target_where", [], "Conditions on header fields of the series of the other kernel.", flag_values=of
+        )
         flags.DEFINE_string("kernel_file", None, "JSON file that the kernel is added to.", required=True, flag_values=of)
     return made
 
@@ -50,23 +55,25 @@ def command() -> Command:
 def run(command: Command) -> int:
     """Fits, prints and writes."""
     try:
-        kernels = command["known_kernel"], command["fit_kernel"]
-        return _fit(Path(command["input_dir"]), *kernels, Path(command["kernel_file"]), command["pair_by"])
+        return _fit(command, Path(command["kernel_file"]))
     except (StanCTError, ValueError, OSError) as error:
         return fail("fit-kernel", error)
 
 
-def _fit(input_dir: Path, known_kernel: str, fit_kernel: str, path: Path, pair_by: PairBy) -> int:
+def _fit(command: Command, path: Path) -> int:
     from stan_ct.ct.kernels import KERNELS, Kernel, parse_kernel, read_kernels, write_kernels
     from stan_ct.dicom.find import find_series
     from stan_ct.patches.kernel_fit import fit_kernel_to_series
+    from stan_ct.patches.where import parse_conditions
 
     table = read_kernels(path) if path.exists() else {}
-    known = parse_kernel(known_kernel, KERNELS | table)
-    Kernel(fit_kernel, known.f50, known.f10)  # refuses a bad name before the work
+    known, name = parse_kernel(command["known_kernel"], KERNELS | table), command["fit_kernel"]
+    where = {side: parse_conditions(command[side], side) for side in ("source_where", "target_where")}
+    Kernel(name, known.f50, known.f10)  # refuses a bad name before the work
     if not path.absolute().parent.is_dir():
         raise ValueError(f"{path.parent} does not exist: make it, or choose another --kernel_file")
-    found = fit_kernel_to_series(find_series(input_dir).series, known, fit_kernel, pair_by)
+    series = find_series(Path(command["input_dir"])).series
+    found = fit_kernel_to_series(series, known, name, command["pair_by"], **where)
     kernel = found.kernel
     for refusal in found.refusals:
         print(f"refused: {', '.join(path.name for path in refusal.paths)}: {refusal.reason}: {refusal.found}. {refusal.advice}")

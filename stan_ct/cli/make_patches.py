@@ -23,7 +23,7 @@ from stan_ct.parallel import usable_cores
 
 GROUPS = {
     "What and where": ("input_dir", "output_dir", "source_kernels", "target_kernel", "workers"),
-    "Pairs": ("pairing", "pair_by", "target_thickness", "thicknesses"),
+    "Pairs": ("pairing", "pair_by", "target_thickness", "thicknesses", "source_where", "target_where"),
     "Training, validation, test": ("split", "validation_fraction", "test_fraction", "block"),
     "Patches": ("patches_per_slice", "train_patches", "validation_patches", "test_patches", "margin", "front_end", "seed"),
 }

@@ -97,6 +97,15 @@ class Fingerprint:
         known = difference[np.isfinite(difference)]
         return (float(known.mean()), float(known.std())) if known.size >= MIN_BANDS else (float("nan"), float("nan"))
 
+    def noise_distance(self, spectrum: np.ndarray) -> float:
+        """Distance of a noise spectrum from the middle of the kernel's, in level and shape; NaN where it is not measurable.
+
+        Args:
+            spectrum: Noise spectrum of a series, (len(BANDS),), natural logarithm, NaN where it is unknown.
+        """
+        level, distance = self.compare(spectrum)
+        return float(np.hypot(level - sum(self.level) / 2, distance))
+
     @property
     def limit(self) -> float:
         """The largest distance of a series of this kernel."""

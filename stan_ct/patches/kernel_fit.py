@@ -16,6 +16,7 @@ from stan_ct.ct.mtf import certain_frequencies, kernel_from_ratio
 from stan_ct.dicom.refusal import Refusal, Refused
 from stan_ct.dicom.series import Series, SeriesFiles, load_series
 from stan_ct.patches.pairs import PairBy, PairingRule, SeriesPair, pair_series
+from stan_ct.patches.where import Condition
 
 SLICES = 128
 """Largest number of pairs of slices that are compared."""
@@ -61,7 +62,14 @@ class KernelFit:
         return self.kernel.f50 > self.ratio.frequency[-1]
 
 
-def fit_kernel_to_series(series: Sequence[SeriesFiles], known: Kernel, name: str, pair_by: PairBy = "study") -> KernelFit:
+def fit_kernel_to_series(
+    series: Sequence[SeriesFiles],
+    known: Kernel,
+    name: str,
+    pair_by: PairBy = "study",
+    source_where: tuple[Condition, ...] = (),
+    target_where: tuple[Condition, ...] = (),
+) -> KernelFit:
     """Fits the curve of a kernel to pairs of series in two kernels.
 
     Args:
@@ -69,12 +77,15 @@ def fit_kernel_to_series(series: Sequence[SeriesFiles], known: Kernel, name: str
         known: Kernel whose curve is known.
         name: Convolution Kernel whose curve is fitted.
         pair_by: `study`, or `position` for series that were de-identified apart.
+        source_where: Conditions on the headers of the series of the known kernel.
+        target_where: Conditions on the headers of those of the other kernel.
     Raises:
         PairingError: If there is no pair.
         Refused: If no pair of slices can be read.
         ValueError: If the ratio gives no curve.
     """
-    pairs = pair_series(series, PairingRule((known.name,), name), pair_by)
+    rule = PairingRule((known.name,), name, source_where=source_where, target_where=target_where)
+    pairs = pair_series(series, rule, pair_by)
     slices, refusals = _spread_slices(pairs)
     if not slices:
         raise Refused(refusals[0].reason, f"{refusals[0].paths[0]}: {refusals[0].found}")

@@ -70,7 +70,8 @@ class PairingRule:
         target_thickness: Slice thickness of the standard protocol, mm, for `standard`; 0 for `kernel`.
         thicknesses: Slice thicknesses of the sources to use, mm; empty for all.
         source_where: Conditions on the headers of the sources; all must hold.
-        target_where: Conditions on the headers of the targets; all must hold.
+        target_where: Conditions on the headers of the targets; all must hold. Where sources and targets have the same kernel,
+            and only one of the two is given, all other series of that kernel are on the other side.
     Raises:
         PairingError: If the rule contradicts itself.
     """
@@ -91,12 +92,15 @@ class PairingRule:
                 f"--target_thickness={self.target_thickness:g} is for --pairing=standard; a change of kernel keeps the "
                 "thickness: choose sources with --thicknesses"
             )
-        apart = self.source_where and self.target_where
-        if self.pairing == "kernel" and self.target_kernel in self.source_kernels and not apart:
+        if self.pairing == "kernel" and self.target_kernel in self.source_kernels and not self._apart:
             raise PairingError(
                 f"--source_kernels and --target_kernel both name {self.target_kernel!r}: nothing would change, unless "
-                "--source_where and --target_where tell the two protocols apart"
+                "--source_where or --target_where tells the two protocols apart"
             )
+
+    @property
+    def _apart(self) -> bool:
+        return bool(self.source_where or self.target_where)
 
     def __call__(self, source: Protocol, target: Protocol) -> bool:
         """Whether a series of one protocol is standardized to one of the other."""
@@ -120,13 +124,20 @@ class PairingRule:
             [files for files in series if all(condition.holds(files) for condition in conditions)]
             for conditions in (self.source_where, self.target_where)
         )
-        for files in sources:
-            if self.pairing == "kernel" and files.kernel == self.target_kernel in self.source_kernels and files in targets:
-                raise PairingError(
-                    f"series {files.uid} of kernel {files.kernel} fulfils --source_where={_joined(self.source_where)} and "
-                    f"--target_where={_joined(self.target_where)}: choose conditions that exclude each other"
-                )
-        return sources, targets
+        both = [files for files in sources if self._names_both(files) and any(files is target for target in targets)]
+        if both and self.source_where and self.target_where:
+            raise PairingError(
+                f"series {both[0].uid} of kernel {both[0].kernel} fulfils --source_where={_joined(self.source_where)} and "
+                f"--target_where={_joined(self.target_where)}: choose conditions that exclude each other"
+            )
+        taken = {id(files) for files in both}
+        if self.source_where:
+            return sources, [files for files in targets if id(files) not in taken]
+        return [files for files in sources if id(files) not in taken], targets
+
+    def _names_both(self, files: SeriesFiles) -> bool:
+        """Whether a series is source and target by its kernel, so that conditions alone tell."""
+        return self._apart and files.kernel == self.target_kernel in self.source_kernels
 
     def __str__(self) -> str:
         sources = " or ".join(map(repr, self.source_kernels)) + _where(self.source_where)

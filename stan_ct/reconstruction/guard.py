@@ -52,12 +52,12 @@ class Guard:
         """
         if not self.sources:
             return GuardVerdict(kernel)
-        if self.standard and self.standard.is_named(kernel):
+        named = self.named(kernel)
+        if self.standard and self.standard.is_named(kernel) and not (named and _is_source(named, self.standard, seen)):
             nearest, other = self._nearest(seen).kernel, self.standard.deviations(seen)
             if not other:
                 return GuardVerdict(nearest, standard=True)
             return GuardVerdict(nearest, reasons=(f"kernel {kernel} is the standard one, but", *other))
-        named = self.named(kernel)
         if named:
             return GuardVerdict(named.kernel, reasons=tuple(named.deviations(seen)))
         known = " and ".join(source.kernel for source in self.sources)
@@ -71,3 +71,10 @@ class Guard:
         """The source kernel with the most similar noise; the first one where noise cannot be measured."""
         distances = [source.compare(seen.spectrum)[1] for source in self.sources]
         return self.sources[int(np.argmin(np.nan_to_num(distances, nan=np.inf)))]
+
+
+def _is_source(source: Fingerprint, standard: Fingerprint, seen: SeriesCharacteristics) -> bool:
+    """Which of two protocols of one kernel a series has: the one whose ranges hold it, or of two the one of nearer noise."""
+    if source.deviations(seen) or standard.deviations(seen):
+        return not source.deviations(seen)
+    return source.noise_distance(seen.spectrum) < standard.noise_distance(seen.spectrum)

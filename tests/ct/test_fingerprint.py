@@ -33,6 +33,15 @@ def test_a_fingerprint_by_hand():
     assert Fingerprint.from_json(json.loads(json.dumps(asdict(both)))) == both
 
 
+@pytest.mark.parametrize(("level", "distance"), [(2.5, 0.0), (2.0, 0.5), (3.5, 1.0)])
+def test_distance_of_noise(level, distance):
+    """Half of it is the level, from the middle of the range; half the shape; what cannot be measured has none."""
+    assert SOFT.noise_distance(seen(level=level).spectrum) == pytest.approx(distance, abs=2e-3)
+    wavy = seen(SLOPE + 0.2 * (-1.0) ** np.arange(len(BANDS)), level=level).spectrum
+    assert SOFT.noise_distance(wavy) == pytest.approx(np.hypot(distance, 0.2), abs=0.02)
+    assert np.isnan(SOFT.noise_distance(np.full(len(BANDS), np.nan)))
+
+
 def test_its_own_series_pass():
     """Whatever was seen, and a little more, is inside; also where bands, or all of the noise, could not be measured."""
     assert SOFT.deviations(seen()) == []

@@ -13,7 +13,8 @@ from stan_ct.ct.kernels import KERNELS, read_kernels, write_kernels
 from stan_ct.dicom.find import find_series
 from stan_ct.dicom.refusal import Refused
 from stan_ct.patches.kernel_fit import WORST_FIT, KernelFit, _spread_slices, fit_kernel_to_series
-from stan_ct.patches.pairs import PairingRule, pair_series
+from stan_ct.patches.pairs import PairingError, PairingRule, pair_series
+from stan_ct.patches.where import parse_conditions
 from stan_ct.simulation.refilter import kernel_ratio
 
 FREQUENCY = np.linspace(0, 7, 96)
@@ -97,6 +98,17 @@ def test_a_refused_slice_leaves_the_others_paired(pair, kernel, number):
     correlations = [np.corrcoef(source.ravel(), target.ravel())[0, 1] for source, target, _ in slices]
     assert min(correlations) > 0.5  # slices of other places correlate by less than 0.05
     assert found.kernel.f50 == pytest.approx(whole.kernel.f50, rel=0.02)
+
+
+@pytest.mark.parametrize(("text", "fits"), [("Exposure=", True), ("Exposure>1", False)])
+def test_conditions_on_headers(pair, text, fits):
+    """Series are chosen by header fields too."""
+    where, series = parse_conditions([text]), find_series(pair[0]).series
+    if fits:
+        assert fit_kernel_to_series(series, KNOWN, "BR40", source_where=where).num_slices
+    else:
+        with pytest.raises(PairingError, match="'BR40' where Exposure>1"):
+            fit_kernel_to_series(series, KNOWN, "BR40", target_where=where)
 
 
 def test_a_series_without_a_readable_slice(pair):

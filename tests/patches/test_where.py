@@ -7,9 +7,10 @@ import pytest
 from paired_series import place, records, settings, volume, write_pair, write_series
 from pydicom.dataset import Dataset
 
+from stan_ct.dicom.find import find_series
 from stan_ct.dicom.series import Instance, SeriesFiles
 from stan_ct.errors import UsageError
-from stan_ct.patches.pairs import PairingError, PairingRule
+from stan_ct.patches.pairs import PairingError, PairingRule, pair_series
 from stan_ct.patches.records import make_patches
 from stan_ct.patches.where import parse_conditions
 
@@ -140,6 +141,17 @@ def test_protocols_of_one_kernel_differ_by_dose(tmp_path):
             assert place(pair[0], low) == place(pair[1], full)
 
 
+@pytest.mark.parametrize("where", [{"source_where": ("Exposure<100",)}, {"target_where": ("Exposure>100",)}])
+@pytest.mark.parametrize("pairing", [{}, {"pairing": "standard", "target_thickness": 2.5}])
+def test_one_condition_divides_a_kernel(tmp_path, where, pairing):
+    """Given one condition, the other series of the kernel are on the other side; low dose never pairs as a target."""
+    for number, exposure in ((1, 40), (2, 160)):
+        write_dose(tmp_path / "ct", volume(3, seed=number), number, exposure)
+    rule = settings(tmp_path, target_kernel="SHARP", **where, **pairing).rule
+    (pair,) = pair_series(find_series(tmp_path / "ct").series, rule)
+    assert (pair.source.first.Exposure, pair.target.first.Exposure) == (40, 160)
+
+
 def test_only_some_sources(tmp_path):
     """Of two sources of a kernel the one that fulfils the condition is used."""
     source, target = volume(3, 258, seed=1), volume(3, 258, seed=2)
@@ -163,9 +175,9 @@ def test_no_series_fulfils_the_conditions(tmp_path):
 
 
 def test_conditions_that_do_not_tell_apart(tmp_path):
-    """One kernel for source and target needs two conditions that exclude each other."""
-    with pytest.raises(PairingError, match="nothing would change, unless --source_where and --target_where tell"):
-        PairingRule(("A",), "A", source_where=parse_conditions(["Exposure<1"]))
+    """One kernel for source and target needs a condition, or two that exclude each other."""
+    with pytest.raises(PairingError, match="nothing would change, unless --source_where or --target_where tells"):
+        PairingRule(("A",), "A")
     write_dose(tmp_path / "ct", volume(3), 1, 40)
     where = {"source_where": ("Exposure<100",), "target_where": ("Exposure<90",)}
     with pytest.raises(PairingError, match=r"fulfils --source_where=Exposure<100 and --target_where=Exposure<90: choose"):

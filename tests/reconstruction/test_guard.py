@@ -9,7 +9,8 @@ from scipy import ndimage
 from synthesizers import scripted_model
 from synthetic import write_ct
 
-from stan_ct.ct.fingerprint import Fingerprint
+from stan_ct.ct.fingerprint import Fingerprint, SeriesCharacteristics
+from stan_ct.ct.noise import BANDS
 from stan_ct.dicom.characteristics import read_characteristics
 from stan_ct.dicom.find import find_series
 from stan_ct.dicom.series import load_series
@@ -63,6 +64,34 @@ def test_the_standard_is_recognised(model, tmp_path):
     assert verdict.kernel == "SOFT"
     assert verdict.reasons[0] == "kernel SHARP is the standard one, but"
     assert "noise spectrum" in verdict.reasons[1]
+
+
+def spectrum(level, thickness=1.0):
+    return SeriesCharacteristics(thickness, 0.7, np.full(len(BANDS), float(level)))
+
+
+@pytest.mark.parametrize(
+    ("level", "thickness", "standard", "reasons"),
+    [
+        (4.4, 1.0, False, ""),
+        (4.21, 1.0, False, ""),
+        (4.19, 1.0, True, ""),
+        (4.0, 1.0, True, ""),
+        (np.nan, 1.0, True, ""),
+        (4.0, 3.0, False, ""),
+        (4.0, 9.0, False, "kernel B is the standard one, but slice thickness 9 mm"),
+    ],
+)
+def test_two_protocols_of_one_kernel(level, thickness, standard, reasons):
+    """Source and standard of one kernel, which differ by dose or thickness: the ranges tell, then the nearer noise."""
+    doses = {"low": [spectrum(4.4), spectrum(4.4, 3.0)], "full": [spectrum(4.0)]}
+    source, full = (Fingerprint.from_series("B", seen) for seen in doses.values())
+    verdict = Guard((source,), full).judge("B", spectrum(level, thickness))
+    assert (verdict.standard, " ".join(verdict.reasons)[: len(reasons)], bool(verdict.reasons)) == (
+        standard,
+        reasons,
+        bool(reasons),
+    )
 
 
 def test_strangers_are_refused_with_the_reason(model, tmp_path):

@@ -78,6 +78,9 @@ class LossSettings:
         latent_weight: lambda2 of Eq. 6.
         l1_weight: lambda3 of Eq. 6.
         texture_weight: Weight of the texture loss (ours).
+        squared_weight: Weight of the mean squared difference (ours).
+        local_mean_weight: Weight of the L1 loss of means over squares of 16 pixels, which holds the HU of tissues where D, or
+            the texture loss, sees fine detail alone (ours).
         mask_losses: Whether losses ignore air outside the field of view and pixels above 900 HU (ours).
         adversarial_ratio: If above 0, the norm of the gradient of L_adv(G) at G's output relative to that of L1; the weight
             follows from it step by step, and `adversarial_weight` is not used (ours).
@@ -89,6 +92,7 @@ class LossSettings:
         lipschitz: Whether D's weights are clipped, or its gradients are drawn to norm 1 between target and synthesized patches
             (`gradient_penalty`), or to 0 at both (`zero_centered`).
         penalty_weight: Weight of the penalty.
+        penalty_interval: Steps of D from one with a penalty to the next; the penalty counts as many times.
     Raises:
         UsageError: If a value is out of its range.
     """
@@ -101,6 +105,8 @@ class LossSettings:
     latent_weight: float = option(0.01, help="lambda2 of Eq. 6, weight of the latent loss.", minimum=0)
     l1_weight: float = option(1.0, help="lambda3 of Eq. 6, weight of the L1 loss.", minimum=0)
     texture_weight: float = option(0.15, help="Weight of the loss on relative errors of texture features.", minimum=0)
+    squared_weight: float = option(0.0, help="Weight of the mean squared difference.", minimum=0)
+    local_mean_weight: float = option(0.0, help="Weight of the L1 loss of means over squares of 16 pixels.", minimum=0)
     mask_losses: bool = option(True, help="Losses ignore air outside the field of view and pixels above 900 HU.")
     adversarial: Adversarial = option("cross_entropy", help="Eqs. 1 and 4 (wgan), GANai's, or the paired loss.")
     critic_output: CriticOutput = option("logit", help="Critic value of the wgan loss: logit difference or P(real).")
@@ -108,6 +114,9 @@ class LossSettings:
     latent_stop_gradient: bool = option(False, help="Stops the gradient through z(x) in Eq. 5.")
     lipschitz: Lipschitz = option("none", help="How the discriminator's training keeps it 1-Lipschitz; see also --spectral.")
     penalty_weight: float = option(10.0, help="Weight of the gradient penalty.", minimum=0)
+    penalty_interval: int = option(
+        1, help="Steps of D from one with a penalty to the next, which counts as many times.", minimum=1
+    )
 
     def __post_init__(self) -> None:
         check(self)

@@ -12,6 +12,8 @@ from stan_ct.networks.discriminator import critic_value, p_real
 
 AIR_POOLING = 7
 """Side, px, of the moving average by which air outside the field of view is told from noisy air inside it."""
+LOCAL_MEAN = 16
+"""Side of the squares whose means `local_mean_loss` compares, px."""
 CLIP_VALUE = 0.01
 """Bound of the discriminator's weights where they are clipped, as in the cited WGAN."""
 
@@ -110,15 +112,32 @@ def mean_absolute(a: Tensor, b: Tensor) -> Tensor:
     return ops.mean(ops.abs(ops.cast(a, "float32") - ops.cast(b, "float32")))
 
 
+def mean_squared(a: Tensor, b: Tensor) -> Tensor:
+    """mean (a - b)^2, in float32."""
+    return ops.mean(ops.square(ops.cast(a, "float32") - ops.cast(b, "float32")))
+
+
+def local_mean_loss(target: Tensor, synthesized: Tensor) -> Tensor:
+    """mean |m(x) - m(G(x'))|, with m the means over squares of `LOCAL_MEAN` pixels."""
+    return mean_absolute(*(ops.average_pool(ops.cast(x, "float32"), LOCAL_MEAN) for x in (target, synthesized)))
+
+
 def total_loss_d(terms: dict[str, Tensor], settings: LossSettings) -> Tensor:
-    """L(D) = L_adv(D) -+ lambda1 L_feat, Eq. 3, plus the gradient penalty if there is one."""
+    """L(D) = L_adv(D) -+ lambda1 L_feat, Eq. 3, plus the gradient penalty if there is one.
+
+    A penalty that is computed at intervals is weighted by them.
+
+    Reference: Karras et al.: Analyzing and improving the image quality of StyleGAN, CVPR 2020, lazy regularization.
+    """
     sign = -1 if settings.maximize_feature_loss else 1
     total = terms["adversarial_d"] + sign * settings.feature_weight * terms["feature"]
-    return total + settings.penalty_weight * terms["penalty"] if "penalty" in terms else total
+    if "penalty" not in terms:
+        return total
+    return total + settings.penalty_interval * settings.penalty_weight * terms["penalty"]
 
 
 def total_loss_g(terms: dict[str, Tensor], settings: LossSettings) -> Tensor:
-    """L(G) = w L_adv(G) + lambda2 L_lat + lambda3 L1, Eq. 6, plus the texture loss if there is one.
+    """L(G) = w L_adv(G) + lambda2 L_lat + lambda3 L1, Eq. 6, plus squared, local mean and texture losses if there are any.
 
     w is `adversarial_weight` of the terms, if it is balanced step by step, else of the settings.
     """
@@ -127,4 +146,5 @@ def total_loss_g(terms: dict[str, Tensor], settings: LossSettings) -> Tensor:
         + settings.latent_weight * terms["latent"]
         + settings.l1_weight * terms["l1"]
     )
-    return total + settings.texture_weight * terms["texture"] if "texture" in terms else total
+    ours = {name: getattr(settings, f"{name}_weight") for name in ("squared", "local_mean", "texture") if name in terms}
+    return total + sum(weight * terms[name] for name, weight in ours.items())

@@ -19,8 +19,10 @@ from stan_ct.networks.losses import (
     critic,
     feature_loss,
     latent_loss,
+    local_mean_loss,
     mask_to_target,
     mean_absolute,
+    mean_squared,
     total_loss_d,
     total_loss_g,
     verdicts,
@@ -48,6 +50,7 @@ class Competition(keras.Model):
     Attributes:
         phase: Which side trains in the next step: `d` or `g`.
         active: Numbers of the copies that train.
+        penalized: Whether the loss of D holds its penalty in the next step.
     """
 
     def __init__(
@@ -58,6 +61,7 @@ class Competition(keras.Model):
         self.hu_window = hu_window or HUWindow()
         self.phase: Phase = "d" if self.discriminators else "g"
         self.active: tuple[int, ...] = (0,)
+        self.penalized = True
         self.built = True
 
     def compile(
@@ -98,7 +102,8 @@ class Competition(keras.Model):
 
     def run_step(self, batch: Batch) -> Logs:
         """`train_step` over all replicas, compiled once for each turn; returns means over replicas."""
-        return self._compiled_step(self.phase, self.active)(batch)
+        self.penalized = self._penalty_is_due()
+        return self._compiled_step(self.phase, self.active, self.penalized)(batch)
 
     def make_train_function(self, force: bool = False) -> Callable[[Iterator[Batch]], Logs]:
         """Makes `fit` call :meth:`run_step` for every batch, since one compiled function cannot serve both phases."""
@@ -107,8 +112,13 @@ class Competition(keras.Model):
         self.train_function = lambda iterator: self.run_step(next(iterator))
         return self.train_function
 
-    def _compile_step(self, phase: Phase, active: tuple[int, ...]) -> Callable[[Batch], Logs]:
-        """The step of one turn; `phase` and `active` tell the graphs apart in the cache."""
+    def _penalty_is_due(self) -> bool:
+        """Whether this step of D is one of every `penalty_interval`; counted by its optimizer, so that a resumed run agrees."""
+        interval = self.loss_settings.penalty_interval
+        return interval == 1 or self.phase == "g" or int(self.d_optimizers[self.active[0]].iterations) % interval == 0
+
+    def _compile_step(self, phase: Phase, active: tuple[int, ...], penalized: bool) -> Callable[[Batch], Logs]:
+        """The step of one turn; the arguments tell the graphs apart in the cache."""
 
         def run(batch: Batch) -> Logs:
             strategy = self.distribute_strategy
@@ -160,9 +170,9 @@ class Competition(keras.Model):
                 ),
                 "feature": _mean(feature_loss(phi, target_features) for phi in synthesized_features),
             }
-            if self.loss_settings.lipschitz == "gradient_penalty":
+            if self.penalized and self.loss_settings.lipschitz == "gradient_penalty":
                 terms["penalty"] = _mean(self._gradient_penalty(copy, source, target, s) for s in synthesized)
-            if self.loss_settings.lipschitz == "zero_centered":
+            if self.penalized and self.loss_settings.lipschitz == "zero_centered":
                 at_synthesized = _mean(self._squared_gradient(copy, source, s) for s in synthesized)
                 terms["penalty"] = self._squared_gradient(copy, source, target) + at_synthesized
             total = total_loss_d(terms, self.loss_settings)
@@ -195,6 +205,10 @@ class Competition(keras.Model):
             }
             if losses.texture_weight:
                 terms["texture"] = texture_loss(target, synthesized, self.hu_window)
+            if losses.local_mean_weight:
+                terms["local_mean"] = local_mean_loss(target, synthesized)
+            if losses.squared_weight:
+                terms["squared"] = mean_squared(target, synthesized)
             if losses.adversarial_ratio and logits:
                 with tape.stop_recording():
                     terms["adversarial_weight"] = _balanced_weight(tape, output, terms, losses)

@@ -18,6 +18,8 @@ TERMS = (
     "adversarial_weight",
     "latent",
     "l1",
+    "squared",
+    "local_mean",
     "texture",
 )
 PANELS = ((-1350.0, 150.0), (-160.0, 240.0))

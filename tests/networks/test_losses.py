@@ -126,6 +126,7 @@ def test_total_loss_d(maximize, expected):
     terms = {"adversarial_d": 2.0, "feature": 8.0}
     assert total_loss_d(terms, settings) == expected
     assert total_loss_d({**terms, "penalty": 0.5}, replace(settings, penalty_weight=4.0)) == expected + 2.0
+    assert total_loss_d({**terms, "penalty": 0.5}, replace(settings, penalty_weight=4.0, penalty_interval=3)) == expected + 6.0
 
 
 def test_total_loss_g():

@@ -211,6 +211,11 @@ def kept_by_the_pipeline():
     return kept
 
 
+def squares(x):
+    """(B, 256, 256, 1) -> (B, 16, 16, 16, 16, 1): rows of squares, rows within, columns of squares, columns within."""
+    return tf.reshape(x, (-1, 16, 16, 16, 16, 1))
+
+
 G_LOSSES = {
     "Eq. 4": ({"adversarial_weight": 2.0}, lambda g, d: -2 * critic(d, g(SOURCE))),
     "Eq. 5": ({"latent_weight": 2.0}, lambda g, d: 2 * latents_apart(g, TARGET, g(SOURCE), True)),
@@ -219,6 +224,11 @@ G_LOSSES = {
         lambda g, d: 2 * latents_apart(g, TARGET, g(SOURCE), False),
     ),
     "texture": ({"texture_weight": 2.0}, lambda g, d: 2 * texture_loss(TARGET, g(SOURCE), HUWindow())),
+    "squared": ({"squared_weight": 3.0}, lambda g, d: 3 * tf.reduce_mean((TARGET - g(SOURCE)) ** 2)),
+    "local means": (
+        {"local_mean_weight": 3.0},
+        lambda g, d: 3 * tf.reduce_mean(tf.abs(tf.reduce_mean(squares(TARGET - g(SOURCE)), (2, 4)))),
+    ),
     "masked": (
         {"l1_weight": 2.0, "mask_losses": True},
         lambda g, d: 2 * tf.reduce_mean(tf.where(kept_by_the_pipeline(), 0.0, tf.abs(TARGET - g(SOURCE)))),
@@ -450,6 +460,20 @@ def test_overfits_four_pairs():
     assert history[-1] < constant / 2
 
 
+def test_penalty_at_intervals():
+    """The penalty is computed on every third step of D, three times as strong; steps of G do not count."""
+    model = competition(**RELATIVISTIC, penalty_interval=3)
+    penalized = []
+    for phase in "dgddgdd":
+        model.phase = phase
+        logs = model.run_step((SOURCE, TARGET))
+        if phase == "d":
+            penalized.append("penalty" in logs)
+            expected = float(logs["adversarial_d"]) + 3 * 0.01 * float(logs.get("penalty", 0.0))
+            assert float(logs["total_d"]) == pytest.approx(expected, rel=1e-5)
+    assert penalized == [True, False, False, True, False]
+
+
 TWO_REPLICAS = """
 import keras, numpy as np, tensorflow as tf
 
@@ -466,7 +490,8 @@ def weights(strategy, batches):
     with strategy.scope():
         makers = ((build_generator, GeneratorConfig(1, residual=False)), (build_discriminator, DiscriminatorConfig(1)))
         sides = [[make(config, "he") for _ in "ab"] for make, config in makers]
-        losses = LossSettings(1.0, 1.0, 1.0, 1.0, 0.0, False, "wgan")
+        weights = {"adversarial_weight": 1.0, "feature_weight": 1.0, "latent_weight": 1.0, "texture_weight": 0.0}
+        losses = LossSettings(adversarial="wgan", mask_losses=False, **weights)
         model = Competition(*sides)
         model.compile(losses, keras.optimizers.SGD(0.02), keras.optimizers.SGD(0.02))
     networks = sides[0] + sides[1]

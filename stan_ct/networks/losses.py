@@ -9,9 +9,12 @@ from keras import ops
 from stan_ct.ct.hounsfield import SOFT_TISSUE, HUWindow
 from stan_ct.networks.config import LossSettings
 from stan_ct.networks.discriminator import critic_value, p_real
+from stan_ct.networks.texture_loss import texture_loss
 
 AIR_POOLING = 7
 """Side, px, of the moving average by which air outside the field of view is told from noisy air inside it."""
+ADDED = ("texture", "local_mean", "squared")
+"""Terms of G's loss that the paper does not have; `NAME_weight` of the settings is their weight."""
 LOCAL_MEAN = 16
 """Side of the squares whose means `local_mean_loss` compares, px."""
 CLIP_VALUE = 0.01
@@ -122,6 +125,16 @@ def local_mean_loss(target: Tensor, synthesized: Tensor) -> Tensor:
     return mean_absolute(*(ops.average_pool(ops.cast(x, "float32"), LOCAL_MEAN) for x in (target, synthesized)))
 
 
+def added_terms(target: Tensor, synthesized: Tensor, settings: LossSettings, hu_window: HUWindow) -> dict[str, Tensor]:
+    """Terms of G's loss that the paper does not have: texture, local mean and squared loss, those with a weight."""
+    makers = {
+        "texture": lambda: texture_loss(target, synthesized, hu_window),
+        "local_mean": lambda: local_mean_loss(target, synthesized),
+        "squared": lambda: mean_squared(target, synthesized),
+    }
+    return {name: make() for name, make in makers.items() if getattr(settings, f"{name}_weight")}
+
+
 def total_loss_d(terms: dict[str, Tensor], settings: LossSettings) -> Tensor:
     """L(D) = L_adv(D) -+ lambda1 L_feat, Eq. 3, plus the gradient penalty if there is one.
 
@@ -146,5 +159,4 @@ def total_loss_g(terms: dict[str, Tensor], settings: LossSettings) -> Tensor:
         + settings.latent_weight * terms["latent"]
         + settings.l1_weight * terms["l1"]
     )
-    ours = {name: getattr(settings, f"{name}_weight") for name in ("squared", "local_mean", "texture") if name in terms}
-    return total + sum(weight * terms[name] for name, weight in ours.items())
+    return total + sum(getattr(settings, f"{name}_weight") * terms[name] for name in ADDED if name in terms)

@@ -14,20 +14,18 @@ from stan_ct.networks.discriminator import Discriminator
 from stan_ct.networks.generator import Generator
 from stan_ct.networks.losses import (
     CLIP_VALUE,
+    added_terms,
     adversarial_loss_d,
     adversarial_loss_g,
     critic,
     feature_loss,
     latent_loss,
-    local_mean_loss,
     mask_to_target,
     mean_absolute,
-    mean_squared,
     total_loss_d,
     total_loss_g,
     verdicts,
 )
-from stan_ct.networks.texture_loss import texture_loss
 from stan_ct.training.phases import Phase
 
 Batch = tuple[tf.Tensor, tf.Tensor]
@@ -202,13 +200,8 @@ class Competition(keras.Model):
                 "adversarial_g": _mean(adversarial_loss_g(each, losses, of_target) for of_target, each in pairs),
                 "latent": self._latent_loss(network, target, synthesized),
                 "l1": mean_absolute(target, synthesized),
+                **added_terms(target, synthesized, losses, self.hu_window),
             }
-            if losses.texture_weight:
-                terms["texture"] = texture_loss(target, synthesized, self.hu_window)
-            if losses.local_mean_weight:
-                terms["local_mean"] = local_mean_loss(target, synthesized)
-            if losses.squared_weight:
-                terms["squared"] = mean_squared(target, synthesized)
             if losses.adversarial_ratio and logits:
                 with tape.stop_recording():
                     terms["adversarial_weight"] = _balanced_weight(tape, output, terms, losses)

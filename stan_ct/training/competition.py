@@ -31,15 +31,15 @@ from stan_ct.training.phases import Phase
 Batch = tuple[tf.Tensor, tf.Tensor]
 """Source and target patches, (B, 256, 256, 1) each, in [-1, 1]."""
 Logs = dict[str, tf.Tensor]
+PENALTIES = ("gradient_penalty", "zero_centered")
 
 
 class Competition(keras.Model):
     """Generators against discriminators, each with an optimizer of its own.
 
     `compile` it with the losses and an optimizer for each side. A training step trains the copies whose turn it is, `phase` and
-    `active`, and leaves all others as they are; :class:`~stan_ct.training.referee.PhaseReferee` changes turns between steps, as
-    a callback of `fit` or called by the trainer. There is one graph for each turn, chosen in Python: a condition on the phase
-    within one graph fails under `MirroredStrategy`.
+    `active`, and leaves all others as they are; :class:`~stan_ct.training.referee.PhaseReferee` changes turns between steps.
+    There is one graph for each turn, chosen in Python: a condition within one graph fails under `MirroredStrategy`.
 
     Args:
         generators: The Gs.
@@ -91,8 +91,7 @@ class Competition(keras.Model):
         """Trains the copies whose turn it is on one batch, on one replica.
 
         Returns:
-            Scalars: the terms of the loss, means over these copies; P(real) of each pair of opponents, `p_real_target_d0` and
-            `p_real_synthesized_d0_g0` and so on.
+            Scalars: terms of the loss, means over these copies; P(real) by opponents, `p_real_synthesized_d0_g0` and so on.
         """
         source, target = data
         step = self.d_step if self.phase == "d" else self.g_step
@@ -168,11 +167,8 @@ class Competition(keras.Model):
                 ),
                 "feature": _mean(feature_loss(phi, target_features) for phi in synthesized_features),
             }
-            if self.penalized and self.loss_settings.lipschitz == "gradient_penalty":
-                terms["penalty"] = _mean(self._gradient_penalty(copy, source, target, s) for s in synthesized)
-            if self.penalized and self.loss_settings.lipschitz == "zero_centered":
-                at_synthesized = _mean(self._squared_gradient(copy, source, s) for s in synthesized)
-                terms["penalty"] = self._squared_gradient(copy, source, target) + at_synthesized
+            if self.penalized and self.loss_settings.lipschitz in PENALTIES:
+                terms["penalty"] = self._penalty(copy, source, target, synthesized)
             total = total_loss_d(terms, self.loss_settings)
             scaled = optimizer.scale_loss(total) / _num_replicas()
         variables = network.trainable_variables
@@ -223,6 +219,11 @@ class Competition(keras.Model):
         if self.loss_settings.latent_weight == 0:
             return tf.zeros(())
         return latent_loss(network.latent(target), network.latent(synthesized), self.loss_settings)
+
+    def _penalty(self, copy: int, source: tf.Tensor, target: tf.Tensor, synthesized: list[tf.Tensor]) -> tf.Tensor:
+        if self.loss_settings.lipschitz == "gradient_penalty":
+            return _mean(self._gradient_penalty(copy, source, target, s) for s in synthesized)
+        return self._squared_gradient(copy, source, target) + _mean(self._squared_gradient(copy, source, s) for s in synthesized)
 
     def _gradient_penalty(self, copy: int, source: tf.Tensor, target: tf.Tensor, synthesized: tf.Tensor) -> tf.Tensor:
         """Mean (||grad f|| - 1)^2 between target and synthesized patches."""

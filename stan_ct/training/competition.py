@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 
 import keras
@@ -27,10 +27,10 @@ from stan_ct.networks.losses import (
     verdicts,
 )
 from stan_ct.training.phases import Phase
+from stan_ct.training.step_logs import Logs, collect, flatten, mean_of
 
 Batch = tuple[tf.Tensor, tf.Tensor]
 """Source and target patches, (B, 256, 256, 1) each, in [-1, 1]."""
-Logs = dict[str, tf.Tensor]
 PENALTIES = ("gradient_penalty", "zero_centered")
 
 
@@ -95,7 +95,7 @@ class Competition(keras.Model):
         """
         source, target = data
         step = self.d_step if self.phase == "d" else self.g_step
-        return _flat(self.phase, self.active, step(source, target, self.active))
+        return flatten(self.phase, self.active, step(source, target, self.active))
 
     def run_step(self, batch: Batch) -> Logs:
         """`train_step` over all replicas, compiled once for each turn; returns means over replicas."""
@@ -133,7 +133,7 @@ class Competition(keras.Model):
             Loss terms (Eqs. 1 - 3), means over the copies; `p_real_target` (active,) and `p_real_synthesized` (active, Gs).
         """
         synthesized = [self._masked(source, target, generator(source, training=False)) for generator in self.generators]
-        return _collect([self._train_d(copy, source, target, synthesized) for copy in active], axis=0)
+        return collect([self._train_d(copy, source, target, synthesized) for copy in active], axis=0)
 
     def g_step(self, source: tf.Tensor, target: tf.Tensor, active: Sequence[int] = (0,)) -> Logs:
         """Trains some Gs on one batch, (B, 256, 256, 1) each; all else stays as it is.
@@ -141,7 +141,7 @@ class Competition(keras.Model):
         Returns:
             Loss terms (Eqs. 4 - 6), means over the copies; `p_real_synthesized` (Ds, active).
         """
-        return _collect([self._train_g(copy, source, target) for copy in active], axis=1)
+        return collect([self._train_g(copy, source, target) for copy in active], axis=1)
 
     def judge(self, copy: int, source: tf.Tensor, patches: tf.Tensor, training: bool = False) -> tuple[tf.Tensor, tf.Tensor]:
         """Features and logits of patches (B, H, W, 1) under one D, which sees the source too if it is conditional."""
@@ -162,10 +162,10 @@ class Competition(keras.Model):
             target_logits, *synthesized_logits = tf.split(logits, num_synthesized + 1)
             target_features, *synthesized_features = tf.split(features, num_synthesized + 1)
             terms = {
-                "adversarial_d": _mean(
+                "adversarial_d": mean_of(
                     adversarial_loss_d(target_logits, each, self.loss_settings) for each in synthesized_logits
                 ),
-                "feature": _mean(feature_loss(phi, target_features) for phi in synthesized_features),
+                "feature": mean_of(feature_loss(phi, target_features) for phi in synthesized_features),
             }
             if self.penalized and self.loss_settings.lipschitz in PENALTIES:
                 terms["penalty"] = self._penalty(copy, source, target, synthesized)
@@ -193,7 +193,7 @@ class Competition(keras.Model):
             logits = [self.judge(d, source, synthesized)[1] for d in range(len(self.discriminators))]
             pairs = list(zip(target_logits, logits, strict=True))
             terms = {
-                "adversarial_g": _mean(adversarial_loss_g(each, losses, of_target) for of_target, each in pairs),
+                "adversarial_g": mean_of(adversarial_loss_g(each, losses, of_target) for of_target, each in pairs),
                 "latent": self._latent_loss(network, target, synthesized),
                 "l1": mean_absolute(target, synthesized),
                 **added_terms(target, synthesized, losses, self.hu_window),
@@ -222,8 +222,9 @@ class Competition(keras.Model):
 
     def _penalty(self, copy: int, source: tf.Tensor, target: tf.Tensor, synthesized: list[tf.Tensor]) -> tf.Tensor:
         if self.loss_settings.lipschitz == "gradient_penalty":
-            return _mean(self._gradient_penalty(copy, source, target, s) for s in synthesized)
-        return self._squared_gradient(copy, source, target) + _mean(self._squared_gradient(copy, source, s) for s in synthesized)
+            return mean_of(self._gradient_penalty(copy, source, target, s) for s in synthesized)
+        at_synthesized = mean_of(self._squared_gradient(copy, source, s) for s in synthesized)
+        return self._squared_gradient(copy, source, target) + at_synthesized
 
     def _gradient_penalty(self, copy: int, source: tf.Tensor, target: tf.Tensor, synthesized: tf.Tensor) -> tf.Tensor:
         """Mean (||grad f|| - 1)^2 between target and synthesized patches."""
@@ -273,31 +274,3 @@ def _optimizers(
 
 def _num_replicas() -> int:
     return tf.distribute.get_strategy().num_replicas_in_sync
-
-
-def _mean(values: Iterable[tf.Tensor]) -> tf.Tensor:
-    """Mean of scalars over copies; 0 without any."""
-    values = list(values)
-    return tf.add_n(values) / len(values) if values else tf.zeros(())
-
-
-def _collect(logs: list[Logs], axis: int) -> Logs:
-    """Terms as means over the copies that trained, P(real) stacked along `axis`."""
-    shown = {name: _mean(log[name] for log in logs) for name in logs[0] if not name.startswith("p_real")}
-    for name in ("p_real_target", "p_real_synthesized"):
-        if name in logs[0]:
-            values = [log[name] for log in logs]
-            shown[name] = tf.stack(values, axis=min(axis, len(values[0].shape)))
-    return shown
-
-
-def _flat(phase: Phase, active: Sequence[int], logs: Logs) -> Logs:
-    """Logs with a scalar for each P(real), by the numbers of D and G."""
-    flat = {name: value for name, value in logs.items() if not name.startswith("p_real")}
-    if phase == "d":
-        flat |= {f"p_real_target_d{d}": logs["p_real_target"][row] for row, d in enumerate(active)}
-    rows, columns = logs["p_real_synthesized"].shape
-    ds, gs = (active, range(columns)) if phase == "d" else (range(rows), active)
-    for row, d in enumerate(ds):
-        flat |= {f"p_real_synthesized_d{d}_g{g}": logs["p_real_synthesized"][row, column] for column, g in enumerate(gs)}
-    return flat

@@ -1,239 +1,274 @@
-"""The paper's experiment, from raw data to its tables and figures, on simulated patients: `make reproduce SCALE=smoke`.
+"""The paper's experiment, from raw data to its tables and claims: `make reproduce SCALE=smoke`.
 
-python benchmarks/reproduce.py --scale=smoke|laptop|paper --output_dir=OUT
+python benchmarks/reproduce.py --scale=smoke|laptop|paper --output_dir=OUT [--data=..] [--real=CT] [--rows=..] [--seeds=..]
 
-simulates patients, cuts patches, trains every row of Table 1 with the same number of patches, steps of G, and filters, tests
-them on the test patients' patches (Table 1), reconstructs the test patients in each way of Table 2, and writes OUT/table_1,
-OUT/table_2_<kernel> (reports) and OUT/claims.md: what the paper says, and whether it is so here. The flags of a scale are
-data/flags/reproduce/<scale>_*.flags. A run that was stopped goes on where it was.
+simulates patients, cuts patches, trains every row of Table 1 with the same number of patches, steps of G, and filters, each
+with several seeds, tests them on the test patients' patches, reconstructs the test patients in each way of Table 2, and writes
+
+OUT/results      report: means with 95 % intervals over seeds and patients, differences from the best row without networks
+OUT/claims.md    what the paper says, and whether it is so here: yes, no, not told apart
+OUT/results/flags    the flags that made each row
+
+The flags of a scale are the presets reproduce/<scale>_*. --real=CT adds two real pairs, Philips (CT/pair_philips_5mm) and
+Toshiba (CT/pair_toshiba_phantom). --list prints the rows; --rows, --seeds and --data choose among them. What is finished is
+kept, and the tables show all that is, so that a long run can be divided; with --train_only nothing is tested. A run that was
+stopped goes on where it was.
 
 smoke takes minutes and shows that everything runs; laptop is docs/RESULTS.md; paper needs a machine with GPUs and some days.
 
-Exit codes: 0 done; else that of the first script that failed.
+Exit codes: 0 done; 1 bad usage; else that of the first command that failed.
 """
 
+from __future__ import annotations
+
 import argparse
-import csv
 import json
-import shutil
-import subprocess
+import shlex
 import sys
-from itertools import pairwise
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from stan_ct.features.glcm import FEATURES
-from stan_ct.reconstruction.settings import PAPER_ROWS
+from reproduction import rows, written
+from reproduction.claims import Claim, claims_of
+from reproduction.data_sets import REAL, SIMULATED, STANDARD, DataSet, data_sets, input_of, test_series
+from reproduction.page import claims_text, report
+from reproduction.results import Results, measure
+from reproduction.steps import Steps
 
-ROOT = Path(__file__).resolve().parents[1]
-PRESETS = {
-    "U-Net": "unet",
-    "cGAN": "cgan",
-    "GANai": "ganai",
-    "STAN-CT without L_lat": "stan_ct_no_lat",
-    "STAN-CT without L_feat": "stan_ct_no_feat",
-    "STAN-CT": "authors",
-    "STAN-CT with front end": "default",
-}
-"""Row of Table 1 -> its flagfile."""
-OF_ITS_OWN = {"ganai": ("--num_copies=2",)}
-"""What a preset keeps whatever the scale says: GANai's net trains against its own past, which takes a second copy."""
-CLASSICAL = {"histogram matching": "histogram", "radial filter": "kernel_filter"}
-"""Row of Table 1 -> its method."""
-OURS, PAPER, FILTER, SHIPPED = "STAN-CT with front end", "STAN-CT", "radial filter", "the model that ships"
-WRITTEN = "written_dicom"
-"""Subject of the tables of series in the keys of a report."""
-Tables = dict[str, dict[str, dict[str, float]]]
-"""Key of a table -> row -> column -> number."""
-ALLOW = "--allow_out_of_protocol"  # it is to be measured, whatever the guard says
+from stan_ct import __version__
+from stan_ct.evaluation.table_1 import model_sha256
+from stan_ct.parallel import usable_cores
+from stan_ct.report.files import write_report
+
+SEEDS = {"smoke": "0,1", "laptop": "0,1,2", "paper": "0,1,2"}
+"""Seeds of a scale, unless others are chosen."""
+
+Seed = int | None
+"""Seed of a model; None of a row that is not trained."""
 
 
-class Steps:
-    """Runs scripts, each once: what is done, by the same command, is not done again.
+@dataclass(frozen=True)
+class Choice:
+    """What was asked for.
 
-    Args:
+    Attributes:
+        scale: `smoke`, `laptop` or `paper`.
         folder: Where everything goes.
+        rows: Rows to train.
+        seeds: Seeds to train them with.
+        data: Data sets.
+        ct: Real CT, or None.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    scale: str
+    folder: Path
+    rows: tuple[rows.Row, ...]
+    seeds: tuple[int, ...]
+    data: tuple[DataSet, ...]
+    ct: Path | None = None
 
-    def __call__(self, name: str, script: str, *arguments: str) -> Path:
-        """Runs a script with `--output_dir=OUT/name`; returns that folder."""
-        output, note = self.folder / name, self.folder / "done" / f"{name.replace('/', '-')}.json"
-        command = [script, *arguments, f"--output_dir={output}"]
-        told = json.dumps(command)
-        if note.exists() and note.read_text() == told:
-            return output
-        print(f"\n== {name}\n{' '.join(command)}", flush=True)
-        begun = note.with_suffix(".begun")
-        if begun.exists() and begun.read_text() != told:
-            shutil.rmtree(output, ignore_errors=True)  # of other flags
-        note.parent.mkdir(parents=True, exist_ok=True)
-        note.unlink(missing_ok=True)
-        begun.write_text(told)
-        code = subprocess.run([sys.executable, *command], cwd=ROOT, check=False).returncode
-        if code:
-            sys.exit(code)
-        note.write_text(told)
-        return output
+    def models(self) -> Iterator[tuple[DataSet, rows.Row, Seed]]:
+        """Every model to train: all rows with the first seed, then all with the next."""
+        for seed in self.seeds:
+            for data in self.data:
+                for row in self.rows:
+                    if row.seeded or seed == self.seeds[0]:
+                        yield data, row, seed if row.seeded else None
+
+    def plan(self) -> dict[str, str]:
+        """Steps that can be known beforehand, and their kinds."""
+        made = {data.patients_step: "patients" for data in self.data if not data.real}
+        made |= {f"{data.name}/records": "records" for data in self.data}
+        return made | {model_name(data, row, seed): f"train {row.folder}" for data, row, seed in self.models()}
 
 
-def reproduce(scale: str, folder: Path) -> None:
-    """All of it."""
-    run, flags = Steps(folder), f"data/flags/reproduce/{scale}"
-    patients = run("patients", "data/simulate.py", f"--flagfile={flags}_patients.flags")
-    records = run("records", "data/make_patches.py", f"--flagfile={flags}_patches.flags", f"--input_dir={patients}")
-    models = {}
-    for row, method in CLASSICAL.items():
-        models[row] = run(f"models/{method}", "train.py", f"--method={method}", f"--name={row}", f"--records_dir={records}")
-    for row, preset in PRESETS.items():
-        chosen = (f"--flagfile=data/flags/{preset}.flags", f"--flagfile={flags}_train.flags", *OF_ITS_OWN.get(preset, ()))
-        models[row] = run(f"models/{preset}", "train.py", *chosen, f"--name={row}", f"--records_dir={records}")
-    rows = ",".join(f"{row}={model}" for row, model in models.items())
-    about = ("--data=simulated patients", "--kind=simulated")
-    table_1 = run("table_1", "evaluate.py", f"--records_dir={records}", f"--models={rows}", f"--ours={OURS}", *about)
-    source_kernels = json.loads((records / "index.json").read_text())["settings"]["source_kernels"]
-    target = series_of(patients, "BL64", folder)
-    tables_2 = {}
-    for kernel in source_kernels:
-        source = series_of(patients, kernel, folder)
-        made = {}
-        written = {row: str(models[row]) for row in (FILTER, OURS)} | ({} if scale == "smoke" else {SHIPPED: "default"})
-        for row, model in written.items():
-            name = f"series/{kernel}/{Path(model).name}{'_shipped' if row == SHIPPED else ''}"
-            made[row] = run(name, "reconstruct.py", f"--input_dir={source}", f"--model={model}", ALLOW)
-        synthesized = ",".join(f"{row}={path / 'series'}" for row, path in made.items())
-        given = (f"--source_dir={source}", f"--target_dir={target}", f"--synthesized_dir={synthesized}")
-        tables_2[kernel] = run(f"table_2_{kernel}", "evaluate.py", *given, f"--table_2_model={models[OURS]}", *about)
-    text = claims(table_1, tables_2, models, source_kernels)
-    (folder / "claims.md").write_text(text)
-    print(f"\n{text}\nReports: {table_1}, {', '.join(map(str, tables_2.values()))}; what was asked: {folder / 'claims.md'}")
+def model_name(data: DataSet, row: rows.Row, seed: Seed) -> str:
+    """Name of the step that trains a row."""
+    return f"{data.name}/models/{row.folder}" + ("" if seed is None else f"-{seed}")
 
 
-def series_of(patients: Path, kernel: str, folder: Path) -> Path:
-    """A folder with the 1 mm series of every test patient in one kernel, as links."""
-    links = folder / "test" / kernel
-    links.mkdir(parents=True, exist_ok=True)
-    for series in sorted(patients.glob(f"test/*/{kernel}_1mm")):
-        link = links / series.parent.name
-        if not link.is_symlink():
-            link.symlink_to(series.resolve(), target_is_directory=True)
-    return links
+class Experiment:
+    """The steps of the experiment.
+
+    Args:
+        choice: What was asked for.
+    """
+
+    def __init__(self, choice: Choice) -> None:
+        self.choice, self.steps = choice, Steps(choice.folder, choice.plan())
+
+    def patients(self, data: DataSet) -> Path:
+        """Simulates the patients of a data set."""
+        return self.steps(data.patients_step, "simulate", f"--preset=reproduce/{self.choice.scale}_patients", *data.patients)
+
+    def records(self, data: DataSet) -> Path:
+        """Cuts the patches of a data set."""
+        patients = self.choice.folder if data.real else self.patients(data)
+        series = input_of(data, patients, self.choice.ct, self.choice.folder)
+        after = () if data.real else (data.patients_step,)
+        return self.steps(f"{data.name}/records", "make-patches", *data.patches, f"--input_dir={series}", after=after)
+
+    def train(self) -> None:
+        """Trains what was chosen; what is finished is kept."""
+        for data in self.choice.data:
+            self.records(data)
+        for data, row, seed in self.choice.models():
+            self.steps(model_name(data, row, seed), "train", *self._training(data, row, seed), after=(f"{data.name}/records",))
+
+    def finished(self, data: DataSet) -> dict[str, dict[Seed, Path]]:
+        """Row -> seed -> folder of every model that is finished, chosen now or not."""
+        found: dict[str, dict[Seed, Path]] = {}
+        for row in rows.ROWS.values():
+            for seed in _seeds_on_disk(self.choice.folder / data.name / "models", row):
+                name = model_name(data, row, seed)
+                if self.steps.done(name, "train", *self._training(data, row, seed), after=(f"{data.name}/records",)):
+                    found.setdefault(row.name, {})[seed] = self.choice.folder / name
+        return found
+
+    def _training(self, data: DataSet, row: rows.Row, seed: Seed) -> tuple[str, ...]:
+        seeded = () if seed is None else (f"--seed={seed}",)
+        records = self.choice.folder / data.name / "records"
+        return (*row.flags(self.choice.scale), *seeded, f"--name={row.name}", f"--records_dir={records}")
+
+    def test(self) -> tuple[list[Results], dict[str, list[Claim]], dict[str, str]]:
+        """Measures what is finished; returns rows of every test, claims by heading, and the hashes of the models."""
+        results: list[Results] = []
+        claims: dict[str, list[Claim]] = {}
+        hashes: dict[str, str] = {}
+        for data in self.choice.data:
+            models = self.finished(data)
+            cache = self.choice.folder / data.name / "table_1" / "measured"
+            self._detailed(data, models)
+            found = measure(data.name, self.choice.folder / data.name / "records", models, cache, usable_cores())
+            results += found
+            claims |= {one.title: claims_of(one) for one in found}
+            claims[f"training, {data.name}"] = list(_of_training(models))
+            hashes |= {
+                f"{data.name}, {row}, seed {seed}": model_sha256(folder)
+                for row, folders in models.items()
+                for seed, folder in folders.items()
+            }
+            if data.name == "1mm":
+                claims |= self._series(models)
+        return results, claims, hashes
+
+    def _detailed(self, data: DataSet, models: dict[str, dict[Seed, Path]]) -> None:
+        """The report of `stan-ct evaluate` on the first seed of the rows of Table 1."""
+        first = {row: next(iter(models[row].values())) for row in rows.TABLE_1 if row in models}
+        if first:
+            named = ",".join(f"{row}={folder}" for row, folder in first.items())
+            ours = rows.OURS if rows.OURS in first else list(first)[-1]
+            about = ("--kind=real",) if data.real else ("--kind=simulated",)
+            after = [str(folder.relative_to(self.choice.folder)) for folder in first.values()]
+            given = (f"--records_dir={self.choice.folder / data.name / 'records'}", f"--models={named}", f"--ours={ours}")
+            self.steps(f"{data.name}/table_1", "evaluate", *given, f"--data={data.described}", *about, after=after)
+
+    def _series(self, models: dict[str, dict[Seed, Path]]) -> dict[str, list[Claim]]:
+        """Table 2 of every kernel, with the first seed of our row; its claims."""
+        if not {rows.OURS, rows.FILTER} <= models.keys():
+            return {}
+        folder, found = self.choice.folder, {}
+        written_by = {row: str(next(iter(models[row].values()))) for row in (rows.FILTER, rows.OURS)}
+        written_by |= {} if self.choice.scale == "smoke" else {rows.SHIPPED: "default"}
+        target = test_series(folder / "patients", STANDARD, folder)
+        index = json.loads((folder / "1mm" / "records" / "index.json").read_text())
+        for kernel in index["settings"]["source_kernels"]:
+            source, made, names = test_series(folder / "patients", kernel, folder), {}, []
+            for row, model in written_by.items():
+                name = f"1mm/series/{kernel}/{Path(model).name}"
+                after = (str(Path(model).relative_to(folder)),) if Path(model).is_absolute() else ()
+                given = (f"--input_dir={source}", f"--model={model}", "--allow_out_of_protocol")  # whatever the guard says
+                made[row] = self.steps(name, "reconstruct", *given, after=after)
+                names.append(name)
+            synthesized = ",".join(f"{row}={path / 'series'}" for row, path in made.items())
+            given = (f"--source_dir={source}", f"--target_dir={target}", f"--synthesized_dir={synthesized}")
+            table = (*given, f"--table_2_model={written_by[rows.OURS]}", "--data=simulated patients", "--kind=simulated")
+            page = self.steps(f"1mm/table_2_{kernel}", "evaluate", *table, after=names)
+            units = written.units_claim(written.measure_ways(source, target, page, usable_cores()))
+            found[f"written DICOM, {kernel}"] = [units, *written.written_claims(page, list(made))]
+        return found
 
 
-def claims(table_1: Path, tables_2: dict[str, Path], models: dict[str, Path], kernels: list[str]) -> str:
-    """What the paper says and what was asked of us, and whether it is so here, as Markdown."""
-    reports = {"table 1": read_tables(table_1)} | {kernel: read_tables(folder) for kernel, folder in tables_2.items()}
-    errors = {kernel: reports["table 1"][f"errors_{patches_of(kernel)}"] for kernel in kernels}
-    lines = ["| what is said | here |", "|---|---|"]
-    for kernel, asked in (("BL57", 5), ("BR40", 4)):
-        if kernel in errors:
-            won = wins(errors[kernel], PAPER, "GANai")
-            lines.append(f"| {kernel}: STAN-CT below GANai in {asked} of 5 features | {answer(won >= asked)}, in {won} |")
-    for row in ("STAN-CT without L_lat", "STAN-CT without L_feat"):
-        won = {kernel: wins(errors[kernel], PAPER, row) for kernel in kernels}
-        told = ", ".join(f"{kernel} {n} of 5" for kernel, n in won.items())
-        lines.append(f"| STAN-CT below {row} | {answer(all(n > 2 for n in won.values()))}: {told} |")
-    for kernel in tables_2:
-        written = reports[kernel][f"errors_{WRITTEN}"]
-        contrast = [written[row]["contrast"] for row in PAPER_ROWS]
-        falls = all(a > b for a, b in pairwise(contrast))
-        told = " → ".join(f"{c:.3f}" for c in contrast)
-        lines.append(
-            f"| {kernel}: each quality control unit lowers the contrast error (paper: .727 → .201) | {answer(falls)}: {told} |"
+def _of_training(models: dict[str, dict[Seed, Path]]) -> Iterator[Claim]:
+    """Claims of Figs. 3 and 5."""
+    for row, folders in models.items():
+        seeded = {seed: folder for seed, folder in folders.items() if seed is not None}
+        if seeded:
+            yield written.first_versions_claim(row, seeded)
+    if rows.PAPER in models:
+        yield written.latent_claim(
+            rows.PAPER, {seed: folder for seed, folder in models[rows.PAPER].items() if seed is not None}
         )
-    lines.append(f"| The first version of G is better than the source (Fig. 3) | {first_versions(models)} |")
-    lines.append(f"| Latent loss falls in G-phases alone (Fig. 5) | {latent(models[PAPER] / 'history.csv')} |")
-    for kernel in kernels:
-        lines += goals(f"{kernel}, test patches, {OURS}", reports["table 1"], patches_of(kernel), OURS)
-        for row in (OURS, SHIPPED):
-            lines += goals(f"{kernel}, written DICOM, {row}", reports[kernel], WRITTEN, row)
-    return "\n".join(lines) + "\n"
 
 
-def goals(title: str, tables: Tables, subject: str, row: str) -> list[str]:
-    """Goals of a row: errors, concordance, bias; empty if the row is not in the report."""
-    errors = tables[f"errors_{subject}"]
-    if row not in errors:
-        return []
-    mine = [errors[row][feature] for feature in FEATURES]
-    best = sum(all(errors[row][f] <= other.get(f, float("inf")) for other in errors.values()) for f in FEATURES)
-    share = next(iter(tables[f"concordance_{subject}"][row].values()))
-    biases = {k: v for k, v in tables[f"hu_{subject}"][row].items() if "bias" in k}
-    numbers = " ".join(f"{value:.3f}" for value in mine)
-    told = ", ".join(f"{name.removeprefix('bias, ')} {value:+.1f}" for name, value in biases.items())
-    return [
-        f"| {title}: errors ≤ 0.03 | {answer(max(mine) <= 0.03)}: {numbers}; lowest row in {best} of 5 |",
-        f"| {title}: CCC ≥ 0.85 for ≥ 95 % of features | {answer(share >= 0.95)}: {share:.0%} |",
-        f"| {title}: bias ≤ 2 HU in every tissue | {answer(max(map(abs, biases.values())) <= 2)}: {told} |",
-    ]
+def _seeds_on_disk(folder: Path, row: rows.Row) -> list[Seed]:
+    """Seeds with which a row has been trained, in order."""
+    if not row.seeded:
+        return [None]
+    names = (path.name.removeprefix(f"{row.folder}-") for path in folder.glob(f"{row.folder}-*"))
+    return sorted(int(name) for name in names if name.isdigit())
 
 
-def read_tables(report: Path) -> Tables:
-    """Key -> row -> column -> mean, of the tables of a report (`report.json`)."""
-    sections = json.loads((report / "report.json").read_text())["sections"]
-    return {
-        table["key"]: {
-            row: {column: number(cell["mean"]) for column, cell in cells.items()} for row, cells in table["rows"].items()
-        }
-        for table in sections
-        if table["kind"] == "table"
-    }
+def reproduce(choice: Choice, command: str, train_only: bool = False) -> None:
+    """All of it."""
+    experiment = Experiment(choice)
+    experiment.train()
+    if train_only:
+        return
+    results, claims, hashes = experiment.test()
+    shown = {row for each in results for row in each.rows}
+    made_by = {f"flags/{row.folder}.flags": row for row in rows.ROWS.values() if row.name in shown}
+    page = report(choice.scale, results, claims, hashes, command)
+    write_report(page, choice.folder / "results")
+    for name, row in made_by.items():
+        path = choice.folder / "results" / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(rows.flags_text(rows.effective_flags(row.flags(choice.scale))))
+    about = {"scale": choice.scale, "version": __version__, "rows": {row.folder: row.name for row in made_by.values()}}
+    (choice.folder / "results" / "made_with.json").write_text(json.dumps(about, indent=1) + "\n")
+    text = claims_text(claims)
+    (choice.folder / "claims.md").write_text(text)
+    print(f"\n{text}\nReport: {choice.folder / 'results' / 'report.html'}; claims: {choice.folder / 'claims.md'}")
 
 
-def number(value: float | str | None) -> float:
-    """A number of `report.json`, in which null is NaN."""
-    return float("nan") if value is None else float(value)
-
-
-def patches_of(kernel: str) -> str:
-    """Subject of the tables of test patches in the keys of a report."""
-    return f"{kernel.lower()}_to_bl64"
-
-
-def wins(rows: dict[str, dict[str, float]], one: str, other: str) -> int:
-    """In how many features one row has the lower error."""
-    return sum(rows[one][feature] < rows[other][feature] for feature in FEATURES)
-
-
-def first_versions(models: dict[str, Path]) -> str:
-    """Validation errors of the source, of the first version and of the best one, for each trained row."""
-    told = []
-    for row in PRESETS:
-        with (models[row] / "validation.csv").open() as file:
-            found = [float(line["error"]) for line in csv.DictReader(file)]
-        told.append(f"{row} {found[0]:.3f} → {found[1]:.3f} (best {min(found[1:]):.3f})")
-    return "; ".join(told)
-
-
-def latent(history: Path) -> str:
-    """Mean change of the latent loss on a fixed validation batch over the phases of each kind."""
-    phases: dict[tuple[str, str], list[float]] = {}
-    with history.open() as file:
-        for line in csv.DictReader(file):
-            if line["latent_validation"]:
-                phases.setdefault((line["phases"], line["phase"]), []).append(float(line["latent_validation"]))
-    changes: dict[str, list[float]] = {"g": [], "d": []}
-    for (_, kind), values in phases.items():
-        changes[kind].append(values[-1] - values[0])
-    mean = {kind: sum(values) / len(values) if values else 0.0 for kind, values in changes.items()}
-    return (
-        f"{answer(mean['g'] < 0 <= mean['d'] + 1e-9)}: mean change {mean['g']:+.2g} in a G-phase, {mean['d']:+.2g} in a D-phase"
-    )
-
-
-def answer(yes: bool) -> str:
-    """Yes or no."""
-    return "yes" if yes else "**no**"
+def parse(arguments: Sequence[str] | None = None) -> tuple[Choice, bool]:
+    """Reads the command line: what was asked for, and whether to train only."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--scale", choices=tuple(SEEDS), default="smoke")
+    parser.add_argument("--output_dir", type=Path)
+    parser.add_argument("--rows", help="rows to train, by name, with commas between them; all by default")
+    parser.add_argument("--seeds", help="seeds to train them with; 0,1,2 by default, 0,1 for smoke")
+    parser.add_argument("--data", help=f"data sets of {', '.join(SIMULATED + REAL)}; the simulated ones, and with --real all")
+    parser.add_argument("--real", type=Path, metavar="CT", help="folder of real CT")
+    parser.add_argument("--train_only", action="store_true", help="train, and test nothing")
+    parser.add_argument("--list", action="store_true", help="print the rows and their flags")
+    given = parser.parse_args(arguments)
+    if given.list:
+        print("\n".join(f"{name:40} {' '.join(row.flags(given.scale))}" for name, row in rows.ROWS.items()))
+        sys.exit(0)
+    if given.output_dir is None:
+        parser.error("--output_dir is missing")
+    default = rows.SMOKE_ROWS if given.scale == "smoke" else tuple(rows.ROWS)
+    names = [name.strip() for name in given.rows.split(",")] if given.rows else default
+    known = data_sets(given.scale)
+    chosen = given.data.split(",") if given.data else [*SIMULATED, *(REAL if given.real else ())]
+    for name, among in [*((name, rows.ROWS) for name in names), *((name, known) for name in chosen)]:
+        if name not in among:
+            parser.error(f"{name!r} is none of {', '.join(among)}")
+    if set(chosen) & set(REAL) and given.real is None:
+        parser.error(f"{', '.join(sorted(set(chosen) & set(REAL)))}: give the folder of real CT, --real=CT")
+    seeds = tuple(int(seed) for seed in (given.seeds or SEEDS[given.scale]).split(","))
+    made = tuple(rows.ROWS[name] for name in names), seeds, tuple(known[name] for name in chosen)
+    return Choice(
+        given.scale, given.output_dir.resolve(), *made, given.real.resolve() if given.real else None
+    ), given.train_only
 
 
 def main() -> None:
-    """Reads the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--scale", choices=("smoke", "laptop", "paper"), default="smoke")
-    parser.add_argument("--output_dir", type=Path, required=True)
-    chosen = parser.parse_args()
-    reproduce(chosen.scale, chosen.output_dir.resolve())
+    """Reads the command line and runs the experiment."""
+    choice, train_only = parse()
+    reproduce(choice, shlex.join(["python", "benchmarks/reproduce.py", *sys.argv[1:]]), train_only)
 
 
 if __name__ == "__main__":

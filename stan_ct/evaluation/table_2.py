@@ -28,7 +28,7 @@ def reconstruct_table_2(series: SeriesSettings, model: Path, folder: Path, comma
         NotComparable: If nothing was standardized.
     """
     made = {
-        row: reconstruct_row(series.source_dir, model, switches, folder / _folder_name(row), command)
+        row: reconstruct_row(series.source_dir, model, switches, folder / folder_name(row), command)
         for row, switches in TABLE_2.items()
     }
     return replace(series, synthesized={**series.synthesized, **made})
@@ -55,11 +55,11 @@ def reconstruct_row(source: Path, model: Path, switches: Mapping[str, Any], fold
     return folder / "series"
 
 
-def _folder_name(row: str) -> str:
+def folder_name(row: str) -> str:
     """Letters and digits of a row's name.
 
     Example:
-        >>> _folder_name("w/ real/fake check")
+        >>> folder_name("w/ real/fake check")
         'w_real_fake_check'
     """
     return "_".join(re.findall(r"[A-Za-z0-9]+", row))

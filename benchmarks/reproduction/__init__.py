@@ -1,0 +1,1 @@
+"""Parts of `benchmarks/reproduce.py`: rows, data sets, steps that are done once, intervals, answers and pages."""

@@ -5,6 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 WORKERS ?= 2
 SCALE ?= smoke
+OPTIONS ?=
 
 help: ## Show what can be made
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -19,7 +20,7 @@ test-slow: $(READY) ## Run the tests that take minutes
 	@$(BIN)/python -m pytest -m slow
 
 reproduce: $(READY) ## Repeat the paper's experiment; SCALE=smoke, laptop or paper
-	@$(BIN)/python benchmarks/reproduce.py --scale=$(SCALE) --output_dir=reproduction/$(SCALE)
+	@$(BIN)/python benchmarks/reproduce.py --scale=$(SCALE) --output_dir=reproduction/$(SCALE) $(OPTIONS)
 
 lint: $(READY) ## Check style and types
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy

@@ -31,13 +31,14 @@ from pathlib import Path
 
 from reproduction import rows, written
 from reproduction.claims import Claim, claims_of
-from reproduction.data_sets import REAL, SIMULATED, STANDARD, DataSet, data_sets, input_of, test_series
+from reproduction.data_sets import DEFAULT, REAL, SIMULATED, STANDARD, DataSet, data_sets, input_of, link_test_series
+from reproduction.made_with import flag_files
 from reproduction.page import claims_text, report
 from reproduction.results import Results, measure
 from reproduction.steps import Steps
 
-from stan_ct import __version__
 from stan_ct.evaluation.table_1 import model_sha256
+from stan_ct.files import write_together
 from stan_ct.parallel import usable_cores
 from stan_ct.report.files import write_report
 
@@ -171,10 +172,10 @@ class Experiment:
         folder, found = self.choice.folder, {}
         written_by = {row: str(next(iter(models[row].values()))) for row in (rows.FILTER, rows.OURS)}
         written_by |= {} if self.choice.scale == "smoke" else {rows.SHIPPED: "default"}
-        target = test_series(folder / "patients", STANDARD, folder)
+        target = link_test_series(folder / "patients", STANDARD, folder)
         index = json.loads((folder / "1mm" / "records" / "index.json").read_text())
         for kernel in index["settings"]["source_kernels"]:
-            source, made, names = test_series(folder / "patients", kernel, folder), {}, []
+            source, made, names = link_test_series(folder / "patients", kernel, folder), {}, []
             for row, model in written_by.items():
                 name = f"1mm/series/{kernel}/{Path(model).name}"
                 after = (str(Path(model).relative_to(folder)),) if Path(model).is_absolute() else ()
@@ -217,19 +218,13 @@ def reproduce(choice: Choice, command: str, train_only: bool = False) -> None:
     if train_only:
         return
     results, claims, hashes = experiment.test()
-    shown = {row for each in results for row in each.rows}
-    made_by = {f"flags/{row.folder}.flags": row for row in rows.ROWS.values() if row.name in shown}
-    page = report(choice.scale, results, claims, hashes, command)
-    write_report(page, choice.folder / "results")
-    for name, row in made_by.items():
-        path = choice.folder / "results" / name
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(rows.flags_text(rows.effective_flags(row.flags(choice.scale))))
-    about = {"scale": choice.scale, "version": __version__, "rows": {row.folder: row.name for row in made_by.values()}}
-    (choice.folder / "results" / "made_with.json").write_text(json.dumps(about, indent=1) + "\n")
+    folder, shown = choice.folder / "results", {row for each in results for row in each.rows}
+    write_report(report(choice.scale, results, claims, hashes, command), folder)
+    made_by = [row for row in rows.ROWS.values() if row.name in shown]
+    write_together(folder / "flags", flag_files(choice.scale, made_by, choice.data))
     text = claims_text(claims)
     (choice.folder / "claims.md").write_text(text)
-    print(f"\n{text}\nReport: {choice.folder / 'results' / 'report.html'}; claims: {choice.folder / 'claims.md'}")
+    print(f"\n{text}\nReport: {folder / 'report.html'}; claims: {choice.folder / 'claims.md'}")
 
 
 def parse(arguments: Sequence[str] | None = None) -> tuple[Choice, bool]:
@@ -239,7 +234,10 @@ def parse(arguments: Sequence[str] | None = None) -> tuple[Choice, bool]:
     parser.add_argument("--output_dir", type=Path)
     parser.add_argument("--rows", help="rows to train, by name, with commas between them; all by default")
     parser.add_argument("--seeds", help="seeds to train them with; 0,1,2 by default, 0,1 for smoke")
-    parser.add_argument("--data", help=f"data sets of {', '.join(SIMULATED + REAL)}; the simulated ones, and with --real all")
+    parser.add_argument(
+        "--data",
+        help=f"data sets of {', '.join(SIMULATED + REAL)}; {', '.join(DEFAULT)} by default, and with --real the real ones",
+    )
     parser.add_argument("--real", type=Path, metavar="CT", help="folder of real CT")
     parser.add_argument("--train_only", action="store_true", help="train, and test nothing")
     parser.add_argument("--list", action="store_true", help="print the rows and their flags")
@@ -252,7 +250,7 @@ def parse(arguments: Sequence[str] | None = None) -> tuple[Choice, bool]:
     default = rows.SMOKE_ROWS if given.scale == "smoke" else tuple(rows.ROWS)
     names = [name.strip() for name in given.rows.split(",")] if given.rows else default
     known = data_sets(given.scale)
-    chosen = given.data.split(",") if given.data else [*SIMULATED, *(REAL if given.real else ())]
+    chosen = given.data.split(",") if given.data else [*DEFAULT, *(REAL if given.real else ())]
     for name, among in [*((name, rows.ROWS) for name in names), *((name, known) for name in chosen)]:
         if name not in among:
             parser.error(f"{name!r} is none of {', '.join(among)}")

@@ -1,155 +1,187 @@
-"""`benchmarks/reproduce.py`: what is done is not done again, and what is claimed follows from the tables."""
+"""`benchmarks/reproduce.py`: what is done is not done again, rows have equal budgets, and a long run can be divided."""
 
-import importlib.util
 import json
+import os
 from pathlib import Path
 
+import pydicom
 import pytest
+import reproduce
+from reproduction import rows, steps
+from reproduction.data_sets import PARTS, data_sets, divide_phantom, input_of, link_test_series
+from synthetic import random_stored, write_ct
 
-from stan_ct.reconstruction.settings import PAPER_ROWS
-from stan_ct.report.files import to_json
-from stan_ct.report.sections import Cell, Provenance, Report, Table
+from stan_ct.cli.preset_files import expand, preset_names
 
-NAN = float("nan")
-ROOT = Path(__file__).resolve().parents[1]
-SPEC = importlib.util.spec_from_file_location("reproduce", ROOT / "benchmarks" / "reproduce.py")
-reproduce = importlib.util.module_from_spec(SPEC)
-SPEC.loader.exec_module(reproduce)
+SCALES = ("smoke", "laptop", "paper")
 
 
 @pytest.fixture
-def scripts(monkeypatch):
-    """The command lines that would be run; a script called `broken` fails."""
-    ran = []
+def ran(monkeypatch):
+    """The commands that would be run; one called `broken` fails."""
+    found = []
 
     class Done:
         def __init__(self, command):
-            self.returncode = 7 if "broken" in command[1] else 0
+            self.returncode = 7 if "broken" in command[3] else 0
 
     def run(command, **_):
-        ran.append(command[1:])
+        found.append(command[3:])
         Path(command[-1].removeprefix("--output_dir=")).mkdir(parents=True, exist_ok=True)
         return Done(command)
 
-    monkeypatch.setattr(reproduce.subprocess, "run", run)
-    return ran
+    monkeypatch.setattr(steps.subprocess, "run", run)
+    return found
 
 
-def test_a_step_is_done_once(scripts, tmp_path):
+def test_a_step_is_done_once(ran, tmp_path):
     """The same command is not run again; another one is, in an empty folder; a failure ends all with its exit code."""
-    steps = reproduce.Steps(tmp_path)
-    assert steps("models/a", "train.py", "--x=1") == tmp_path / "models/a"
-    steps("models/a", "train.py", "--x=1")
-    assert scripts == [["train.py", "--x=1", f"--output_dir={tmp_path / 'models/a'}"]]
+    once = steps.Steps(tmp_path)
+    assert once("models/a", "train", "--x=1") == tmp_path / "models/a"
+    once("models/a", "train", "--x=1")
+    assert ran == [["train", "--x=1", f"--output_dir={tmp_path / 'models/a'}"]]
     (tmp_path / "models/a/old").touch()
-    steps("models/a", "train.py", "--x=2")
-    assert len(scripts) == 2
+    assert not once.done("models/a", "train", "--x=2")
+    once("models/a", "train", "--x=2")
+    assert len(ran) == 2
     assert not (tmp_path / "models/a/old").exists()
     with pytest.raises(SystemExit) as stopped:
-        steps("b", "broken.py")
+        once("b", "broken")
     assert stopped.value.code == 7
     (tmp_path / "b/half").touch()
     with pytest.raises(SystemExit):
-        steps("b", "broken.py")
+        once("b", "broken")
     assert (tmp_path / "b/half").exists(), "a step that was stopped goes on with what it has"
 
 
-def write_tables(folder, tables):
-    """`report.json` with tables of such keys, as the product writes it."""
-    made = []
-    for key, rows in tables.items():
-        columns = tuple(dict.fromkeys(column for cells in rows.values() for column in cells))
-        cells = {row: tuple(Cell(found.get(c, NAN), reason="not needed") for c in columns) for row, found in rows.items()}
-        made.append(Table(f"The {key}", "", columns, cells, key=key))
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "report.json").write_text(to_json(Report("", tuple(made), Provenance("", {}, {}, {}, {}, {}, "")), {}))
+def test_a_step_follows_its_inputs(ran, tmp_path):
+    """What was made of something that is made anew is made again; a folder that was moved is not."""
+    once = steps.Steps(tmp_path / "here")
+    once("records", "make-patches", "--x=1")
+    once("model", "train", f"--records_dir={tmp_path / 'here/records'}", after=("records",))
+    (tmp_path / "here").rename(tmp_path / "there")
+    moved = steps.Steps(tmp_path / "there")
+    arguments = ("train", f"--records_dir={tmp_path / 'there/records'}")
+    assert moved.done("model", *arguments, after=("records",))
+    moved("records", "make-patches", "--x=2")
+    assert not moved.done("model", *arguments, after=("records",))
 
 
-def errors(**rows):
-    return {name: dict(zip(reproduce.FEATURES, values, strict=True)) for name, values in rows.items()}
+def test_time_left(ran, tmp_path):
+    """From steps of the same kind, else from any of the same command; what nothing is known of is counted."""
+    plan = {"a": "train unet", "b": "train unet", "c": "train cgan", "d": "records"}
+    once = steps.Steps(tmp_path, plan)
+    assert once.left() == "4 steps to go"
+    once("a", "train")
+    note = tmp_path / "done/a.json"
+    note.write_text(json.dumps(json.loads(note.read_text()) | {"seconds": 3600}))
+    assert once.left() == "3 steps to go, about 2 h 00 min and 1 of unknown length"
 
 
-def write_study(folder, kernels=("BR40", "BL57")):
-    """Tables in which STAN-CT beats GANai in 5 of 5 for BL57 and in 3 of 5 for BR40, and the ablations as well."""
-    better, worse, table_1 = [0.1] * 5, [0.2] * 5, {}
-    for kernel in kernels:
-        rows = {
-            "source": worse,
-            "GANai": worse if kernel == "BL57" else [0.2, 0.2, 0.2, 0.05, 0.05],
-            "STAN-CT": better,
-            "STAN-CT without L_lat": worse,
-            "STAN-CT without L_feat": worse,
-            reproduce.OURS: [0.01, 0.02, 0.03, 0.02, 0.3],
-        }
-        subject = f"{kernel.lower()}_to_bl64"
-        table_1[f"errors_{subject}"] = errors(**rows)
-        table_1[f"concordance_{subject}"] = {reproduce.OURS: {"share": 0.96, "mean": 0.5}}
-        table_1[f"hu_{subject}"] = {reproduce.OURS: {"bias, lung": -3.0, "bias, fat": 0.5, "RMSE": 50}}
-        contrast = {row: {"contrast": value} for row, value in zip(PAPER_ROWS, (0.7, 0.5, 0.4, 0.2), strict=True)}
-        series = errors(source=worse) | contrast | errors(**{reproduce.SHIPPED: [0.01] * 5})
-        written = {
-            "errors_written_dicom": series,
-            "concordance_written_dicom": {reproduce.SHIPPED: {"share": 0.9}},
-            "hu_written_dicom": {reproduce.SHIPPED: {"bias, lung": 1.0}},
-        }
-        write_tables(folder / f"table_2_{kernel}", written)
-    write_tables(folder / "table_1", table_1)
-    for row in reproduce.PRESETS:
-        model = folder / "models" / reproduce.PRESETS[row]
-        model.mkdir(parents=True)
-        (model / "validation.csv").write_text("version,error\n0,0.5\n1,0.4\n2,0.3\n")
-        losses = (("d", 0, 0.5), ("d", 0, 0.5), ("g", 1, 0.5), ("g", 1, 0.2), ("d", 2, 0.2), ("d", 2, ""), ("d", 2, 0.2))
-        lines = "".join(f"{kind},{phases},{value}\n" for kind, phases, value in losses)
-        (model / "history.csv").write_text(f"phase,phases,latent_validation\n{lines}")
+def test_rows_have_equal_budgets():
+    """Whatever its preset says, every trained row of a scale has the same steps, batches and width; at laptop 1,500 steps."""
+    budget = ("max_steps", "batch_size", "base_filters", "learning_rate", "lr_schedule", "validation_patches")
+    made = {name: rows.effective_flags(row.flags("laptop")) for name, row in rows.ROWS.items() if row.seeded}
+    assert {tuple(flags[name] for name in budget) for flags in made.values()} == {
+        ("1500", "4", "16", "0.0002", "cosine", "200")
+    }
+    different = {json.dumps(flags) for flags in made.values()}
+    assert len(different) == len(made), "two rows are trained alike"
+    paper = [row for row in rows.TABLE_1 if row + rows.WITH_FILTER in made]
+    assert len(paper) == 6
+    for name in paper:
+        changed = {key for key, value in made[name].items() if made[name + rows.WITH_FILTER][key] != value}
+        assert changed == {"use_front_end"}
 
 
-def claims_of(folder):
-    kernels = ["BR40", "BL57"]
-    models = {row: folder / "models" / preset for row, preset in reproduce.PRESETS.items()}
-    tables = {kernel: folder / f"table_2_{kernel}" for kernel in kernels}
-    return reproduce.claims(folder / "table_1", tables, models, kernels)
-
-
-def test_claims(tmp_path):
-    """Yes and no follow from the numbers, which stand beside them."""
-    write_study(tmp_path)
-    text = claims_of(tmp_path)
-    for line in (
-        "| BL57: STAN-CT below GANai in 5 of 5 features | yes, in 5 |",
-        "| BR40: STAN-CT below GANai in 4 of 5 features | **no**, in 3 |",
-        "| STAN-CT below STAN-CT without L_lat | yes: BR40 5 of 5, BL57 5 of 5 |",
-        "yes: 0.700 → 0.500 → 0.400 → 0.200",
-        "yes: mean change -0.3 in a G-phase, +0 in a D-phase",
-        "BR40, test patches, STAN-CT with front end: errors ≤ 0.03 | **no**: 0.010 0.020 0.030 0.020 0.300; lowest row in",
-        "BR40, test patches, STAN-CT with front end: CCC ≥ 0.85 for ≥ 95 % of features | yes: 96% |",
-        "BR40, test patches, STAN-CT with front end: bias ≤ 2 HU in every tissue | **no**: lung -3.0, fat +0.5 |",
-        "BL57, written DICOM, the model that ships: errors ≤ 0.03 | yes: 0.010 0.010 0.010 0.010 0.010",
-        "BL57, written DICOM, the model that ships: CCC ≥ 0.85 for ≥ 95 % of features | **no**: 90% |",
-        "STAN-CT 0.500 → 0.400 (best 0.300)",
-    ):
-        assert line in text, text
+def test_ablations_differ_by_what_their_name_says():
+    """One thing is taken away, or a copy is added."""
+    made = {name: rows.effective_flags(row.flags("laptop")) for name, row in rows.ROWS.items()}
+    for whole in (rows.OURS, rows.PAIRED, rows.PHASES):
+        for end, flags in (
+            (rows.WITHOUT_ADVERSARIAL, {"method", "feature_weight", "latent_weight"}),
+            (rows.WITHOUT_TEXTURE, {"texture_weight"}),
+            (rows.TWO_COPIES, {"num_copies"}),
+        ):
+            if whole + end in made:
+                assert {key for key, value in made[whole].items() if made[whole + end][key] != value} <= flags
+    assert {rows.OURS + end for end in (rows.WITHOUT_ADVERSARIAL, rows.WITHOUT_TEXTURE, rows.TWO_COPIES)} <= made.keys()
+    assert made[rows.OURS + rows.WITHOUT_ADVERSARIAL]["method"] == "unet"
 
 
 def test_every_scale_has_its_flags():
-    """Three files for each scale; rows of Table 1 exist as presets."""
-    folder = ROOT / "data" / "flags"
-    for scale in ("smoke", "laptop", "paper"):
-        for part in ("patients", "patches", "train"):
-            assert (folder / "reproduce" / f"{scale}_{part}.flags").is_file()
-    assert all((folder / f"{preset}.flags").is_file() for preset in reproduce.PRESETS.values())
+    """Three presets for each scale; those of the data sets can be read."""
+    for scale in SCALES:
+        assert {f"reproduce/{scale}_{part}" for part in ("patients", "patches", "train")} <= set(preset_names())
+        for data in data_sets(scale).values():
+            assert expand(data.patches)
 
 
-def test_links_to_test_series(tmp_path):
-    """One link for each test patient, to its 1 mm series in that kernel; a second call leaves them."""
-    for patient in ("SIM1", "SIM2"):
-        for name in ("BR40_1mm", "BR40_3mm", "BL64_1mm"):
-            (tmp_path / "patients/test" / patient / name).mkdir(parents=True)
+def test_a_run_can_be_divided(ran, tmp_path):
+    """Rows and seeds are chosen by name; the models of an earlier part count as finished, those of other flags do not."""
+    first = ["--scale=laptop", f"--output_dir={tmp_path}", "--data=1mm", "--rows=U-Net,radial filter", "--seeds=1"]
+    choice, train_only = reproduce.parse([*first, "--train_only"])
+    assert train_only
+    reproduce.Experiment(choice).train()
+    assert [command[0] for command in ran] == ["simulate", "make-patches", "train", "train"]
+    assert "--seed=1" in ran[2]
+    assert not any("--seed" in argument for argument in ran[3]), "a filter has no seed"
+    choice, _ = reproduce.parse(["--scale=laptop", f"--output_dir={tmp_path}", "--data=1mm", "--rows=U-Net"])
+    assert choice.seeds == (0, 1, 2)
+    experiment = reproduce.Experiment(choice)
+    experiment.train()
+    assert len(ran) == 6
+    assert {row: list(seeds) for row, seeds in experiment.finished(choice.data[0]).items()} == {
+        "radial filter": [None],
+        "U-Net": [0, 1, 2],
+    }
+    note = tmp_path / "done/1mm-models-u_net-1.json"
+    note.write_text(note.read_text().replace("preset=unet", "preset=cgan"))
+    assert list(experiment.finished(choice.data[0])["U-Net"]) == [0, 2]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--rows=VNet"], "'VNet' is none of histogram matching,"),
+        (["--data=ge"], "'ge' is none of 1mm, 3mm, philips, toshiba"),
+        (["--data=toshiba"], "give the folder of real CT"),
+    ],
+)
+def test_bad_choices_are_named(arguments, said, capsys, tmp_path):
+    """Unknown rows and data sets, and real data without a folder."""
+    with pytest.raises(SystemExit):
+        reproduce.parse([f"--output_dir={tmp_path}", *arguments])
+    assert said in capsys.readouterr().err
+
+
+def test_links_to_series(tmp_path):
+    """One link for each test patient, and a tree of the 3 mm sources and 1 mm targets; a second call leaves them."""
+    for patient in ("train/SIM0", "test/SIM1", "test/SIM2"):
+        for name in ("BR40_1mm", "BR40_3mm", "BL64_1mm", "BL64_3mm"):
+            (tmp_path / "patients" / patient / name).mkdir(parents=True)
     for _ in range(2):
-        links = reproduce.series_of(tmp_path / "patients", "BR40", tmp_path)
+        links = link_test_series(tmp_path / "patients", "BR40", tmp_path)
+        tree = input_of(data_sets("smoke")["3mm"], tmp_path / "patients", None, tmp_path)
     assert {link.name: link.resolve().name for link in links.iterdir()} == {"SIM1": "BR40_1mm", "SIM2": "BR40_1mm"}
+    assert sorted(path.name for path in (tree / "train/SIM0").iterdir()) == ["BL64_1mm", "BR40_3mm"]
+    assert len(list(tree.glob("*/*/*"))) == 6
 
 
-def test_notes_are_json(scripts, tmp_path):
-    """What was done is kept as the command it was done by."""
-    reproduce.Steps(tmp_path)("a", "x.py", "--y")
-    assert json.loads((tmp_path / "done/a.json").read_text())[:2] == ["x.py", "--y"]
+def test_the_phantom_is_divided_by_level(tmp_path):
+    """The neck trains and validates, the chest tests, each part with an identity of its own, the pixels as they were."""
+    for level, first in (("neck", 100), ("chest", 0)):
+        for kernel in ("FC13", "FC51"):
+            write_ct(tmp_path / "ct" / level / kernel, random_stored((2, 8, 8), seed=first), kernel=kernel)
+    made = divide_phantom(tmp_path / "ct", tmp_path / "made")
+    found = {part: sorted(path for path in (made / part).rglob("*") if path.is_file()) for part in PARTS}
+    assert {part: len(paths) for part, paths in found.items()} == {"train": 2, "validation": 2, "test": 4}
+    read = {part: [pydicom.dcmread(path) for path in paths] for part, paths in found.items()}
+    for name in ("PatientID", "StudyInstanceUID", "FrameOfReferenceUID", "SeriesInstanceUID"):
+        values = [{str(getattr(dataset, name)) for dataset in datasets} for datasets in read.values()]
+        assert not values[0] & values[1] | values[1] & values[2] | values[0] & values[2], name
+    source = {path.name: pydicom.dcmread(path).PixelData for path in (tmp_path / "ct/chest/FC13").iterdir()}
+    assert {path.name: pydicom.dcmread(path).PixelData for path in (made / "test/FC13").iterdir()} == source
+    before = {path: os.stat(path).st_mtime_ns for paths in found.values() for path in paths}
+    divide_phantom(tmp_path / "ct", tmp_path / "made")
+    assert before == {path: os.stat(path).st_mtime_ns for path in before}

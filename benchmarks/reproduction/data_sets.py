@@ -15,6 +15,8 @@ STANDARD = "BL64"
 
 SIMULATED, REAL = ("1mm", "3mm"), ("philips", "toshiba")
 """Names of the data sets."""
+DEFAULT = ("1mm",)
+"""Data sets of a run that chooses none."""
 
 PARTS = {"train": ("neck", slice(1, None)), "validation": ("neck", slice(0, 1)), "test": ("chest", slice(None))}
 """Part -> the level of the Toshiba phantom, and which of its slices, from head to feet, belong to it."""
@@ -89,7 +91,7 @@ def input_of(data: DataSet, patients: Path, ct: Path | None, folder: Path) -> Pa
     return patients
 
 
-def test_series(patients: Path, kernel: str, folder: Path) -> Path:
+def link_test_series(patients: Path, kernel: str, folder: Path) -> Path:
     """A folder with the 1 mm series of every test patient in one kernel, as links."""
     series = list(patients.glob(f"test/*/{kernel}_1mm"))
     return link({path.parent.name: path for path in series}, folder / "test" / kernel)

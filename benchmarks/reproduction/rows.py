@@ -17,6 +17,7 @@ WITH_FILTER = " + filter"
 """End of the name of a row that has the radial filter in front."""
 WITHOUT_ADVERSARIAL, WITHOUT_TEXTURE = " without adversarial part", " without texture loss"
 TWO_COPIES = " with two copies"
+TRANSPOSED = " with the decoder of the paper"
 """Ends of the names of ablations."""
 
 _NOT_COMPARED = ("records_dir", "output_dir", "name", "seed", "storage", "checkpoint_minutes")
@@ -81,6 +82,7 @@ def _all_rows() -> tuple[Row, ...]:
         Row(OURS + WITHOUT_ADVERSARIAL, _preset("default"), alone),
         Row(OURS + WITHOUT_TEXTURE, _preset("default"), ("--texture_weight=0",)),
         Row(OURS + TWO_COPIES, _preset("default"), _TWO),
+        Row(OURS + TRANSPOSED, _preset("default"), ("--upsampling=transposed", "--nofull_resolution")),
     )
     paired = (
         Row(PAIRED, _preset("relativistic")),

@@ -67,3 +67,10 @@ def test_a_change_of_flags_is_seen(tmp_path):
         "stan_ct.flags": {"residual": ("false", "true")},
         "1mm_patients.flags": {"patients": ("9", "20")},
     }
+
+
+def test_a_flag_that_is_new_must_be_off(tmp_path):
+    """A flag that a table's files do not know is a difference unless it changes nothing."""
+    for name, text in made_with.flag_files("laptop", [rows.ROWS["ours"]], []).items():
+        (tmp_path / name).write_text(text.replace("--upsampling=resize\n", "").replace("--adversarial_ratio=0.0\n", ""))
+    assert made_with.differences(tmp_path) == {"ours.flags": {"upsampling": (None, "resize")}}

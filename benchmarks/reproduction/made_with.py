@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
 from reproduction.data_sets import DataSet, data_sets
 from reproduction.rows import ROWS, Row, effective_flags, flags_text, read_flags
@@ -13,6 +12,8 @@ from stan_ct import __version__
 from stan_ct.cli.preset_files import expand
 
 NOTE = "made_with.json"
+OFF = ("0", "0.0", "1", "false", "none", "")
+"""Values of a flag that did not exist when a table was made, and changes nothing: no weight, every step, no."""
 
 
 def flag_files(scale: str, rows: Iterable[Row], data: Iterable[DataSet]) -> dict[str, str]:
@@ -25,7 +26,7 @@ def flag_files(scale: str, rows: Iterable[Row], data: Iterable[DataSet]) -> dict
     return files | {NOTE: json.dumps(about, indent=1) + "\n"}
 
 
-def differences(folder: Path) -> dict[str, dict[str, Any]]:
+def differences(folder: Path) -> dict[str, dict[str, tuple[str | None, str | None]]]:
     """What differs between the flags in a folder and those of the repository.
 
     Args:
@@ -35,7 +36,7 @@ def differences(folder: Path) -> dict[str, dict[str, Any]]:
     """
     note = json.loads((folder / NOTE).read_text())
     known, sets = {row.folder: row for row in ROWS.values()}, data_sets(note["scale"])
-    found: dict[str, dict[str, Any]] = {}
+    found = {}
     for path in sorted(folder.glob("*.flags")):
         then = read_flags(path.read_text())
         name, _, command = path.stem.rpartition("_")
@@ -60,4 +61,6 @@ def _lines(flags: tuple[str, ...]) -> str:
 
 
 def _differing(then: Mapping[str, str], now: Mapping[str, str]) -> dict[str, tuple[str | None, str | None]]:
-    return {name: (then.get(name), now.get(name)) for name in sorted({*then, *now}) if then.get(name) != now.get(name)}
+    """What differs; a flag that did not exist then may be off now."""
+    both = {name: (then.get(name), now.get(name)) for name in sorted({*then, *now})}
+    return {name: (old, new) for name, (old, new) in both.items() if old != new and not (old is None and new in OFF)}

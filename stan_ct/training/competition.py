@@ -112,7 +112,10 @@ class Competition(keras.Model):
     def _penalty_is_due(self) -> bool:
         """Whether this step of D is one of every `penalty_interval`; counted by its optimizer, so that a resumed run agrees."""
         interval = self.loss_settings.penalty_interval
-        return interval == 1 or self.phase == "g" or int(self.d_optimizers[self.active[0]].iterations) % interval == 0
+        if interval == 1 or self.phase == "g":
+            return True
+        steps = self.distribute_strategy.experimental_local_results(self.d_optimizers[self.active[0]].iterations.value)
+        return int(steps[0]) % interval == 0
 
     def _compile_step(self, phase: Phase, active: tuple[int, ...], penalized: bool) -> Callable[[Batch], Logs]:
         """The step of one turn; the arguments tell the graphs apart in the cache."""

@@ -784,7 +784,7 @@ def test_fine_tuning_needs_the_same_kind_of_networks(records, model, tmp_path):
 def test_phases_tell_how_they_ended(records, tmp_path):
     """The last row of each phase says who won or gave up, and how well D orders validation patches then; other rows do not."""
     rules = replace(RULES, theta_d=0.0, theta_g=1.0)  # D wins at once, G never within a phase that is complete
-    paired = replace(PAPER, adversarial="relativistic", lipschitz="zero_centered", adversarial_ratio=2.0)
+    paired = replace(PAPER, adversarial="relativistic", lipschitz="zero_centered", adversarial_ratio=2.0, penalty_interval=2)
     train(settings(records, tmp_path, phases=rules, losses=paired, max_epochs=2, discriminator_learning_rate=1e-3))
     rows = table(tmp_path)
     ends = [(row["phase"], row["ended"]) for row in rows if row["ended"]]
@@ -793,6 +793,8 @@ def test_phases_tell_how_they_ended(records, tmp_path):
         assert bool(row["accuracy_d0_g0"]) == bool(row["ended"])
         assert not row["ended"] or float(row["accuracy_d0_g0"]) in (0, 0.25, 0.5, 0.75, 1)
         assert bool(row["adversarial_weight"]) == (row["phase"] == "g")
+    penalized = [bool(row["penalty"]) for row in rows if row["phase"] == "d"]
+    assert penalized == [n % 2 == 0 for n in range(len(penalized))]
 
 
 def test_max_steps(records, tmp_path):

@@ -64,11 +64,12 @@ def history_columns(generators: int, discriminators: int) -> list[str]:
     """Columns of `history.csv`: D-phases fill the terms of D, G-phases those of G; `latent_validation` now and then.
 
     The last row of a phase tells how it `ended`, `won` or `gave_up`, and the accuracy of each D on validation patches: the
-    share of places where it orders the target above the output of each G.
+    share of places where it orders the target above the output of each G, and above the source as the Gs see it.
     """
     judged = [f"p_real_target_d{d}" for d in range(discriminators)]
     judged += [f"p_real_synthesized_d{d}_g{g}" for d in range(discriminators) for g in range(generators)]
-    ordered = [f"accuracy_d{d}_g{g}" for d in range(discriminators) for g in range(generators)]
+    others = [f"g{g}" for g in range(generators)] + ["source"]
+    ordered = [f"accuracy_d{d}_{other}" for d in range(discriminators) for other in others]
     return ["step", "phase", "phases", "attempt", "version", "ended", *TERMS, "latent_validation", *judged, *ordered]
 
 

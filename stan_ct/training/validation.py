@@ -135,7 +135,10 @@ class Validation:
         return float(_latent(model.generators[0], *(tf.constant(patches[:batch]) for patches in (self.source, self.target))))
 
     def accuracy(self, model: Competition, limit: int = 48) -> dict[str, float]:
-        """Share of places where each D orders the target above the output of each G, `accuracy_d0_g0` and so on.
+        """Share of places where each D orders the target above another patch.
+
+        That is the output of each G, `accuracy_d0_g0` and so on, and the source as the Gs see it, `accuracy_d0_source`: what
+        the filter alone makes, if there is one.
 
         Args:
             model: The copies.
@@ -147,6 +150,10 @@ class Validation:
             parts = np.array_split(chosen, -(-len(chosen) // 8))
             ordered = np.concatenate([np.asarray(self._judged(model, g, part)[3]) for part in parts], axis=1)
             shares |= {f"accuracy_d{d}_g{g}": float(share) for d, share in enumerate(ordered.mean(1))}
+        for d in range(len(model.discriminators)):
+            parts = np.array_split(chosen, -(-len(chosen) // 8))
+            ordered = np.concatenate([_above_source(model, d, self.source[part], self.target[part]) for part in parts])
+            shares[f"accuracy_d{d}_source"] = float(ordered.mean())
         return shares
 
     def _judged(self, model: Competition, copy: int, chosen: np.ndarray | slice) -> tuple[tf.Tensor, ...]:
@@ -187,6 +194,13 @@ def _judge(
     real = tf.stack([verdicts(of_target, made, model.loss_settings)[1] for of_target, made in logits])
     ordered = tf.stack([tf.cast(critic_value(of_target) > critic_value(made), tf.float32) for of_target, made in logits])
     return output, patches, real, ordered
+
+
+@tf.function
+def _above_source(model: Competition, copy: int, source: tf.Tensor, target: tf.Tensor) -> tf.Tensor:
+    """1 where one D prefers the target to the source, (B,)."""
+    of_target, of_source = (critic_value(model.judge(copy, source, patches)[1]) for patches in (target, source))
+    return tf.cast(of_target > of_source, tf.float32)
 
 
 @tf.function

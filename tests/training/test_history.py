@@ -67,7 +67,7 @@ def test_history_columns():
     assert history_columns(2, 1) == [
         *("step", "phase", "phases", "attempt", "version", "ended", *TERMS, "latent_validation"),
         *("p_real_target_d0", "p_real_synthesized_d0_g0", "p_real_synthesized_d0_g1"),
-        *("accuracy_d0_g0", "accuracy_d0_g1"),
+        *("accuracy_d0_g0", "accuracy_d0_g1", "accuracy_d0_source"),
     ]
     assert history_columns(2, 0)[-1] == "latent_validation"
 

@@ -790,7 +790,7 @@ def test_phases_tell_how_they_ended(records, tmp_path):
     ends = [(row["phase"], row["ended"]) for row in rows if row["ended"]]
     assert ends[:4] == [("d", "won"), ("g", "gave_up"), ("d", "won"), ("g", "gave_up")]
     for row in rows:
-        assert bool(row["accuracy_d0_g0"]) == bool(row["ended"])
+        assert bool(row["accuracy_d0_g0"]) == bool(row["accuracy_d0_source"]) == bool(row["ended"])
         assert not row["ended"] or float(row["accuracy_d0_g0"]) in (0, 0.25, 0.5, 0.75, 1)
         assert bool(row["adversarial_weight"]) == (row["phase"] == "g")
     penalized = [bool(row["penalty"]) for row in rows if row["phase"] == "d"]

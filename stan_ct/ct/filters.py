@@ -16,6 +16,7 @@ from scipy import fft, signal
 
 from stan_ct.ct.bright import calm_weight, without_bright
 from stan_ct.ct.hounsfield import AIR
+from stan_ct.ct.protocol import Protocol
 
 MARGIN = 64
 """Pixels of reflected border around a slice while it is filtered, so that its opposite edges do not mix."""
@@ -95,24 +96,35 @@ class RadialFilter:
 
 @dataclass(frozen=True)
 class FrontEnd:
-    """A radial filter for each source kernel: the whole-slice step of a model.
+    """A radial filter for each source protocol: the whole-slice step of a model.
 
     Attributes:
-        filters: Convolution Kernel of the source, as its headers state it -> its filter.
+        filters: Protocol of the source -> its filter: Convolution Kernel, as headers state it, such as `BR40`; where the
+            target has another slice thickness, kernel and thickness, such as `BR40 3 mm`.
     """
 
     filters: dict[str, RadialFilter]
 
     def __call__(self, hu: np.ndarray, pixel_spacing: tuple[float, float], kernel: str = "") -> np.ndarray:
-        """Filters one slice, see :class:`RadialFilter`; a front end of one filter has it for every kernel.
+        """Filters one slice, see :class:`RadialFilter`, with the filter that :meth:`choose` returns."""
+        return self.choose(kernel)(hu, pixel_spacing)
 
+    def choose(self, kernel: str) -> RadialFilter:
+        """The filter of a source: of its kernel, and of the nearest slice thickness; a front end of one has it for all.
+
+        Args:
+            kernel: Convolution Kernel (0018,1210), and perhaps slice thickness, such as `BR40 3 mm`.
         Raises:
             ValueError: If there is no filter for this kernel.
         """
-        chosen = next(iter(self.filters.values())) if len(self.filters) == 1 else self.filters.get(kernel)
-        if chosen is None:
+        if len(self.filters) == 1:
+            return next(iter(self.filters.values()))
+        source = Protocol.from_text(kernel)
+        known = {Protocol.from_text(text): curve for text, curve in self.filters.items()}
+        same = [protocol for protocol in known if protocol.kernel == source.kernel]
+        if not same:
             raise ValueError(f"the model has filters for kernels {', '.join(self.filters)}, not for {kernel}")
-        return chosen(hu, pixel_spacing)
+        return known[min(same, key=lambda protocol: abs(protocol.thickness - source.thickness))]
 
     @classmethod
     def from_json(cls, values: dict[str, dict]) -> FrontEnd | None:

@@ -124,16 +124,31 @@ class Fingerprint:
         """
         return _plain(kernel) == _plain(self.kernel)
 
-    def deviations(self, series: SeriesCharacteristics) -> list[str]:
-        """Describes what lies outside the ranges of this kernel, in words; what could not be measured is not judged."""
+    def nearest_thickness(self, thickness: float) -> float:
+        """The slice thickness in the range of this kernel nearest to another one, mm."""
+        low, high = self.slice_thickness
+        return min(max(thickness, low), high)
+
+    def holds_thickness(self, thickness: float) -> bool:
+        """Whether a slice thickness, mm, lies in the range of this kernel."""
+        return _within(thickness, self.slice_thickness)
+
+    def deviations(self, series: SeriesCharacteristics, thicknesses: Sequence[tuple[float, float]] = ()) -> list[str]:
+        """Describes what lies outside the ranges of this kernel, in words; what could not be measured is not judged.
+
+        Args:
+            series: What was measured of a series.
+            thicknesses: Ranges of slice thickness for which this kernel has fingerprints, to name them all, mm; by default its
+                own.
+        """
         headers = (
-            ("slice thickness", series.slice_thickness, self.slice_thickness),
-            ("pixel spacing", series.pixel_spacing, self.pixel_spacing),
+            ("slice thickness", series.slice_thickness, thicknesses or (self.slice_thickness,)),
+            ("pixel spacing", series.pixel_spacing, (self.pixel_spacing,)),
         )
         found = [
-            f"{name} {value:g} mm, expected {low:g} to {high:g} mm"
-            for name, value, (low, high) in headers
-            if not low / HEADER_MARGIN <= value <= high * HEADER_MARGIN
+            f"{name} {value:g} mm, expected {' or '.join(f'{low:g} to {high:g}' for low, high in ranges)} mm"
+            for name, value, ranges in headers
+            if not any(_within(value, limits) for limits in ranges)
         ]
         level, distance = self.compare(series.spectrum)
         if distance > self.limit:
@@ -142,6 +157,12 @@ class Fingerprint:
             low, high = np.exp(self.level)
             found.append(f"{np.exp(level):.2g} times the mean noise of {self.kernel}, expected {low:.2g} to {high:.2g} times")
         return found
+
+
+def _within(value: float, limits: tuple[float, float]) -> bool:
+    """Whether a value of a header lies in a range, or beyond it by no more than a factor of `HEADER_MARGIN`."""
+    low, high = limits
+    return low / HEADER_MARGIN <= value <= high * HEADER_MARGIN
 
 
 def _plain(kernel: str) -> str:

@@ -48,6 +48,7 @@ class Derivation:
         key: Model hash and flags; together with the source's UIDs it determines the new UIDs.
         sharpening: True for Derivation Code 113086 Edge enhancement, False for 113087 Smoothing.
         created: Creation time, timezone-aware.
+        thickness: Slice Thickness (0018,0050) that the slices are made to have, mm; 0: it stays the source's.
         caution: Warning to readers (ASCII), appended to Derivation Description.
         description: Derivation Description (0008,2111), ASCII; by default it says that the series was standardized. Only a
             series whose description starts with "STAN-CT" is refused as a source.
@@ -64,6 +65,7 @@ class Derivation:
     key: str
     sharpening: bool
     created: datetime
+    thickness: float = 0.0
     caution: str = ""
     description: str = ""
     contribution: str = "CT image standardization"
@@ -112,6 +114,11 @@ def describe(header: Dataset, instance: Instance, derivation: Derivation, create
     target, model = _ascii(derivation.target), _ascii(derivation.model)
     _set_text(header, "SeriesDescription", _series_description(_text(header, "SeriesDescription"), target, derivation.warning))
     standardized = f"{dicom.STAMP} {__version__}: pixel values standardized to {target[:200]} by {model[:200]}"
+    if derivation.thickness:
+        stated = header.get("SliceThickness")
+        was = f"{_ascii(str(stated))[:20]} mm" if stated else "not stated"
+        standardized += f"; Slice Thickness is derived (source: {was}), positions unchanged"
+        set_element(header, "SliceThickness", f"{derivation.thickness:g}")
     if derivation.caution:
         standardized += f". CAUTION: {_ascii(derivation.caution)[:400]}"
     ours = (_ascii(derivation.description)[:900] or standardized).encode()

@@ -10,12 +10,10 @@ from typing import Any
 import numpy as np
 from pydicom.dataset import Dataset
 
+from stan_ct.ct.protocol import THICKNESS_TOLERANCE
 from stan_ct.dicom import header as dicom
 from stan_ct.dicom.positions import DIRECTION_TOLERANCE, SPACING_TOLERANCE, SlicePositions
 from stan_ct.dicom.series import Instance
-
-THICKNESS_TOLERANCE = 0.015
-"""Slices of one series differ in slice thickness by no more than this, mm."""
 
 PHASES = (
     *("AcquisitionNumber", "IrradiationEventUID", "AcquisitionDateTime", "AcquisitionTime", "TemporalPositionIdentifier"),

@@ -43,6 +43,7 @@ class ModelConfig:
         standard: Fingerprint of the standard protocol; None if not known.
         histogram: Quantiles of target patches, HU, for `histogram`.
         qc_threshold: P(real) below which a synthesized patch is not qualified.
+        target_thickness: Slice thickness of the standard protocol, mm, for a model that changes it; 0: the source's stays.
         training: Settings, data and versions of the training run, for the record.
     """
 
@@ -59,6 +60,7 @@ class ModelConfig:
     standard: Fingerprint | None = None
     histogram: tuple[float, ...] = ()
     qc_threshold: float = 0.99
+    target_thickness: float = 0.0
     training: dict[str, Any] = field(default_factory=dict)
 
     def build_generator(self, compute_dtype: str = "float32", initialization: Initialization = "normal") -> Generator:

@@ -16,6 +16,8 @@ MAX_FILTERS = 1024
 """Filters of a network's first layer, at most; the paper has 64."""
 MAX_GAIN = 1000.0
 """Gain of a radial filter, at most; between the kernels of the table it is below 100."""
+MAX_THICKNESS = 100.0
+"""Slice thickness, mm, at most."""
 MAX_NAME = 200
 """Characters of a name, at most."""
 MAX_HU = 40_000.0
@@ -34,6 +36,8 @@ def check_plausible(config: ModelConfig) -> None:
             raise ValueError(f"{name} must be 1 to {MAX_NAME} printable characters, not {text[:40]!a}")
     if not 0 <= config.qc_threshold <= 1:
         raise ValueError(f"qc_threshold must be between 0 and 1, not {config.qc_threshold:g}")
+    if not 0 <= config.target_thickness <= MAX_THICKNESS:
+        raise ValueError(f"target_thickness must be between 0 and {MAX_THICKNESS:g} mm, not {config.target_thickness:g}")
     for label, filters in (
         ("generator", config.generator.base_filters),
         ("discriminator", config.discriminator.base_filters),

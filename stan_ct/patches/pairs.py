@@ -7,12 +7,13 @@ from collections.abc import Container, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from stan_ct.ct.protocol import Protocol, same_thickness
 from stan_ct.dicom.grouping import patient_key
 from stan_ct.dicom.positions import SlicePositions
 from stan_ct.dicom.series import Instance, SeriesFiles
 from stan_ct.dicom.times import seconds
 from stan_ct.errors import StanCTError
-from stan_ct.patches.protocol import Protocol, protocol_of, same_thickness
+from stan_ct.patches.protocol import protocol_of
 from stan_ct.patches.where import Condition
 
 ACQUISITION = ("AcquisitionNumber", "IrradiationEventUID", "ContrastBolusAgent")

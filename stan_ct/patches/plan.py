@@ -14,6 +14,8 @@ from typing import Literal
 
 from stan_ct import __version__
 from stan_ct.ct.filters import FrontEnd
+from stan_ct.ct.protocol import Protocol, distinct_protocols, same_protocol
+from stan_ct.dicom.series import SeriesFiles
 from stan_ct.options import check, option
 from stan_ct.patches.cutting import Shard, distribute
 from stan_ct.patches.pairs import PairBy, Pairing, PairingError, PairingRule, SeriesPair
@@ -50,13 +52,13 @@ class PatchSettings:
         patches_per_slice: Number of random patches cut from each slice, where no total is given.
         train_patches: Total number of training patches, distributed evenly over pairs and their slices; 0:
             `patches_per_slice`.
-        validation_patches: Number of validation patches of each source kernel, distributed likewise.
-        test_patches: Number of test patches of each source kernel, distributed likewise.
+        validation_patches: Number of validation patches of each source protocol, distributed likewise.
+        test_patches: Number of test patches of each source protocol, distributed likewise.
         resized: True: sides of 100..256 resized to 256 (the paper); False: 256 pixels at native scale.
         margin: Width of the border around training patches within which augmentation shifts them, pixels.
-        front_end: `amplitude` or `wiener`: fit this radial filter on the training slices of each source kernel and cut
+        front_end: `amplitude` or `wiener`: fit this radial filter on the training slices of each source protocol and cut
             patches from filtered source slices too, so that models with and without it train and are tested on the same
-            records; `none`.
+            records; `none`. Source protocols are kernels, with the pairing `standard` kernels and slice thicknesses.
         seed: Seed of patches and patients.
     Raises:
         PairingError: If a number is not finite, or a front end cannot be fitted.
@@ -99,15 +101,15 @@ class PatchSettings:
     block: int = option(4, help="Slices in a block, for --split=blocks and --split=halves.", minimum=1)
     patches_per_slice: int = option(40, help="Random patches cut from each slice, where no total is given.", minimum=1)
     train_patches: int = option(0, help="Training patches in total, distributed evenly; 0: --patches_per_slice.", minimum=0)
-    validation_patches: int = option(0, help="Validation patches of each source kernel; 0: --patches_per_slice.", minimum=0)
-    test_patches: int = option(0, help="Test patches of each source kernel; 0: --patches_per_slice.", minimum=0)
+    validation_patches: int = option(0, help="Validation patches of each source protocol; 0: --patches_per_slice.", minimum=0)
+    test_patches: int = option(0, help="Test patches of each source protocol; 0: --patches_per_slice.", minimum=0)
     resized: bool = option(
         False, help="Patches of 100 to 256 pixels resized to 256 (the paper), instead of 256 pixels at native scale."
     )
     margin: int = option(
         16, help="Width of the border around training patches within which augmentation shifts them, pixels.", minimum=0
     )
-    front_end: FrontEndKind = option("none", help="Radial filter that is fitted, and applied to source slices.")
+    front_end: FrontEndKind = option("none", help="Radial filter fitted for each source protocol, and applied to its slices.")
     seed: int = option(0, help="Seed of patches and patients.")
 
     def __post_init__(self) -> None:
@@ -116,11 +118,6 @@ class PatchSettings:
             for number in value if isinstance(value, tuple) else (value,):
                 if not math.isfinite(number):
                     raise PairingError(f"--{name} expects a finite number, not {number}")
-        if self.front_end != "none" and self.pairing == "standard":
-            raise PairingError(
-                "a front end filters from one kernel to another, so it needs pairs of equal thickness: choose "
-                "--pairing=kernel, or --front_end=none"
-            )
         check(self)
         parse_conditions(self.source_where, "source_where")
         parse_conditions(self.target_where, "target_where")
@@ -138,12 +135,18 @@ class PatchSettings:
             parse_conditions(self.target_where, "target_where"),
         )
 
+    def protocol(self, source: SeriesFiles) -> Protocol:
+        """What a source is recognized by: its kernel; with the pairing `standard` its slice thickness too."""
+        found = protocol_of(source)
+        return found if self.pairing == "standard" else Protocol(found.kernel, 0.0)
 
-def _groups(part: str, pairs: Sequence[SeriesPair]) -> dict[str, list[int]]:
-    """Numbers of the pairs that share one total: all that train; of one source kernel, where they validate or test."""
+
+def _groups(part: str, pairs: Sequence[SeriesPair], settings: PatchSettings) -> dict[str, list[int]]:
+    """Numbers of the pairs that share one total: all that train; of one source protocol, where they validate or test."""
     groups: dict[str, list[int]] = defaultdict(list)
+    known = distinct_protocols(map(settings.protocol, (pair.source for pair in pairs)))
     for i, pair in enumerate(pairs):
-        groups["" if part == "train" else pair.source.kernel].append(i)
+        groups["" if part == "train" else str(same_protocol(settings.protocol(pair.source), known))].append(i)
     return groups
 
 
@@ -154,7 +157,9 @@ def _total(part: str, settings: PatchSettings) -> int:
 def num_requested(part: str, pairs: Sequence[SeriesPair], settings: PatchSettings) -> int:
     """Number of patches that the settings request for a part."""
     total = _total(part, settings)
-    return total * len(_groups(part, pairs)) if total else settings.patches_per_slice * sum(len(p.slices) for p in pairs)
+    if total:
+        return total * len(_groups(part, pairs, settings))
+    return settings.patches_per_slice * sum(len(pair.slices) for pair in pairs)
 
 
 def patches_per_pair(
@@ -174,7 +179,7 @@ def patches_per_pair(
     if not total:
         return [tuple(min(capacity, settings.patches_per_slice) for capacity in slices) for slices in capacities]
     counts: list[tuple[int, ...]] = [()] * len(pairs)
-    for members in _groups(part, pairs).values():
+    for members in _groups(part, pairs, settings).values():
         shares = distribute(total, [sum(capacities[i]) for i in members])
         for i, share in zip(members, shares, strict=True):
             counts[i] = tuple(distribute(share, capacities[i]))
@@ -222,23 +227,26 @@ def make_shards(
         part: `train`, `validation` or `test`.
         pairs: Pairs of that part.
         counts: For each pair, the number of patches to cut from each of its slices.
-        front_end: Filters by source kernel, or None.
+        front_end: Filters by source protocol, or None.
         settings: Seed, margin, sides and output directory.
     Raises:
-        PairingError: If the front end has no filter for a pair, whose kernel no training pair has.
+        PairingError: If the front end has no filter for a pair, whose protocol no training pair has.
     """
-    if front_end and (unknown := {pair.source.kernel for pair in pairs} - front_end.filters.keys()):
+    filters = {Protocol.from_text(text): curve for text, curve in front_end.filters.items()} if front_end else {}
+    sources = [settings.protocol(pair.source) for pair in pairs]
+    if filters and (unknown := {str(source) for source in sources if same_protocol(source, filters) is None}):
         raise PairingError(
             f"no training pair has kernel {', '.join(sorted(unknown))}, which {part} has, so no filter can be fitted: leave "
-            "it out of --source_kernels, or choose --front_end=none"
+            "it out of --source_kernels, or --thicknesses, or choose --front_end=none"
         )
     shards = []
-    for pair, count in zip(pairs, counts, strict=True):
+    for pair, count, source in zip(pairs, counts, sources, strict=True):
         text = repr((settings.seed, part, key_of(pair.source), key_of(pair.target)))
         digest = hashlib.sha256(text.encode()).hexdigest()
         protocol = re.sub(r"[^A-Za-z0-9.]+", "-", str(protocol_of(pair.source))).strip("-")
         path = Path(settings.output_dir) / f"{part}-{protocol}-{digest[:12]}.tfrecord"
-        margin, response = margin_of(part, settings), front_end.filters[pair.source.kernel] if front_end else None
+        known = same_protocol(source, filters)
+        margin, response = margin_of(part, settings), filters[known] if known else None
         shards.append(Shard(path, pair, count, int(digest[12:24], 16), margin, settings.resized, response))
     return shards
 

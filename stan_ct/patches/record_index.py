@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from stan_ct.ct.protocol import Protocol, distinct_protocols, same_protocol
 from stan_ct.dicom.series import SeriesFiles
 from stan_ct.patches.cutting import Shard
 from stan_ct.patches.pairs import SeriesPair
@@ -103,6 +104,25 @@ def describe_pairs(shards: dict[str, list[Shard]], written: dict[Path, int]) -> 
         for part in shards
         for shard in shards[part]
     ]
+
+
+def source_protocols(index: Mapping, pairs: Sequence[Mapping]) -> dict[str, list[Mapping]]:
+    """Pairs of an index by what their sources are recognized by: kernel, or kernel and slice thickness.
+
+    Args:
+        index: Index of a folder of records.
+        pairs: Some of its pairs.
+    Returns:
+        `BR40`, or with the pairing `standard` `BR40 3 mm` -> its pairs; ascending.
+    """
+    by_thickness = index["settings"].get("pairing") == "standard"
+    sources = [(p["source"]["kernel"], (by_thickness and p["source"]["slice_thickness"]) or 0.0) for p in pairs]
+    protocols = [Protocol(*source) for source in sources]
+    found: dict[Protocol, list[Mapping]] = {protocol: [] for protocol in distinct_protocols(protocols)}
+    for pair, protocol in zip(pairs, protocols, strict=True):
+        if known := same_protocol(protocol, found):
+            found[known].append(pair)
+    return {str(protocol): members for protocol, members in found.items()}
 
 
 def _describe_series(series: SeriesFiles) -> dict:

@@ -18,6 +18,7 @@ from tqdm import tqdm
 from stan_ct import __version__
 from stan_ct.ct.filters import FrontEnd, fit_radial_filter
 from stan_ct.ct.fingerprint import Fingerprint
+from stan_ct.ct.protocol import Protocol, distinct_protocols, same_protocol
 from stan_ct.dicom.characteristics import read_characteristics
 from stan_ct.dicom.series import SeriesFiles
 from stan_ct.files import write_together
@@ -70,8 +71,8 @@ def make_patches(settings: PatchSettings, workers: int = 1) -> dict:
         for part, pairs in parts.items():
             capacities = [[surveyed[key_of(pair.source)].capacities[z] for z, _ in pair.slices] for pair in pairs]
             counts[part] = patches_per_pair(part, pairs, capacities, settings)
-        front_end, sharpens = _fit(parts["train"], settings.front_end)
-        fingerprints = _fingerprints(parts, surveyed, pool)
+        front_end, sharpens = _fit(parts["train"], settings)
+        fingerprints = _fingerprints(parts, surveyed, settings, pool)
         shards = {part: make_shards(part, parts[part], counts[part], front_end, settings) for part in parts}
         everything = [shard for part in parts for shard in shards[part]]
         start_folder(folder, plan_text(everything, digests, settings), everything)
@@ -143,29 +144,41 @@ def _readable(parts: Parts, surveyed: Mapping[Key, Survey]) -> Parts:
     return found
 
 
-def _fit(pairs: Sequence[SeriesPair], method: str) -> tuple[FrontEnd | None, bool]:
-    """The front end, and whether the target kernel passes more of the high frequencies than a source kernel does."""
-    filters, sharpens = {}, []
-    for kernel in sorted({pair.source.kernel for pair in pairs}):
-        images = _spread([pair for pair in pairs if pair.source.kernel == kernel])
+def _fit(pairs: Sequence[SeriesPair], settings: PatchSettings) -> tuple[FrontEnd | None, bool]:
+    """The front end, and whether the target protocol passes more of the high frequencies than a source protocol does."""
+    filters, sharpens, method = {}, [], settings.front_end
+    for protocol, members in _by_protocol([pair.source for pair in pairs], settings).items():
+        images = _spread([pairs[i] for i in members], str(protocol))
         amplitude = fit_radial_filter(images)
         sharpens.append(amplitude.sharpens)
-        filters[kernel] = amplitude if method != "wiener" else fit_radial_filter(images, "wiener")
+        filters[str(protocol)] = amplitude if method != "wiener" else fit_radial_filter(images, "wiener")
     return FrontEnd(filters) if method != "none" else None, any(sharpens)
 
 
-def _spread(pairs: Sequence[SeriesPair]) -> list[tuple[np.ndarray, np.ndarray, tuple[float, float]]]:
+def _by_protocol(series: Sequence[SeriesFiles], settings: PatchSettings) -> dict[Protocol, list[int]]:
+    """Numbers of some series by what they are recognized by, in ascending order."""
+    protocols = list(map(settings.protocol, series))
+    found: dict[Protocol, list[int]] = {protocol: [] for protocol in distinct_protocols(protocols)}
+    for i, protocol in enumerate(protocols):
+        if known := same_protocol(protocol, found):
+            found[known].append(i)
+    return found
+
+
+def _spread(pairs: Sequence[SeriesPair], protocol: str) -> list[tuple[np.ndarray, np.ndarray, tuple[float, float]]]:
     """Source slice, target slice and pixel spacing of up to `FIT_SLICES` evenly spread pairs of slices."""
     slices = [(pair, z, t) for pair in pairs for z, t in pair.slices]
     few = [slices[i * len(slices) // min(len(slices), FIT_SLICES)] for i in range(min(len(slices), FIT_SLICES))]
     return [
         (continued(load_slice(pair.source, z)), continued(load_slice(pair.target, t)), pair.source.pixel_spacing)
-        for pair, z, t in tqdm(few, f"compare kernel {pairs[0].source.kernel} with {pairs[0].target.kernel}", disable=None)
+        for pair, z, t in tqdm(few, f"compare kernel {protocol} with {pairs[0].target.kernel}", disable=None)
     ]
 
 
-def _fingerprints(parts: Parts, surveyed: Mapping[Key, Survey], pool: Workers) -> dict[str, list[dict]]:
-    """Fingerprints of the series that a model of these records is made for: `sources`, one a kernel, and `target`."""
+def _fingerprints(
+    parts: Parts, surveyed: Mapping[Key, Survey], settings: PatchSettings, pool: Workers
+) -> dict[str, list[dict]]:
+    """Fingerprints of the series that a model of these records is made for: `sources`, one a protocol, and `target`."""
     chosen = [pair for part in ("train", "validation") for pair in parts[part]]
     sides = {"sources": [pair.source for pair in chosen], "target": [pair.target for pair in chosen]}
     series = {key_of(files): files for side in sides.values() for files in side}
@@ -174,10 +187,8 @@ def _fingerprints(parts: Parts, surveyed: Mapping[Key, Survey], pool: Workers) -
     characteristics = dict(zip(series, measured, strict=True))
     found = {}
     for side, members in sides.items():
-        kernels = sorted({files.kernel for files in members})
-        keys = {kernel: dict.fromkeys(key_of(f) for f in members if f.kernel == kernel) for kernel in kernels}
-        fingerprints = [Fingerprint.from_series(kernel, [characteristics[key] for key in keys[kernel]]) for kernel in kernels]
-        found[side] = [asdict(fingerprint) for fingerprint in fingerprints]
+        keys = {p: dict.fromkeys(key_of(members[i]) for i in same) for p, same in _by_protocol(members, settings).items()}
+        found[side] = [asdict(Fingerprint.from_series(p.kernel, [characteristics[k] for k in keys[p]])) for p in keys]
     return found
 
 

@@ -83,11 +83,13 @@ def load_model(
     except (FileNotFoundError, ValueError) as error:
         raise UsageError(str(error)) from error
     synthesizer = LazySynthesizer(folder, resolved, loading)
-    return Model(identity, synthesizer, settings, resolved, Guard(config.sources, config.standard), str(name))
+    guard = Guard(config.sources, config.standard, by_thickness=config.target_thickness > 0)
+    return Model(identity, synthesizer, settings, resolved, guard, str(name))
 
 
 def _identity(config: ModelConfig, folder: Path) -> ModelIdentity:
-    return ModelIdentity(config.name, model_hash(folder), config.source_kernel, config.target_kernel, config.sharpens)
+    kernels = (config.source_kernel, config.target_kernel)
+    return ModelIdentity(config.name, model_hash(folder), *kernels, config.sharpens, config.target_thickness)
 
 
 def load_models(names: Sequence[str], target: str = "", **options: Any) -> ModelSet:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from stan_ct.ct.protocol import Protocol
 from stan_ct.reconstruction.panels import Panel
 from stan_ct.reconstruction.series_section import (
     Entry,
@@ -187,5 +188,6 @@ def _method(manifest: Entry) -> Group:
 
 
 def _model(model: Entry) -> str:
-    kernels = f"kernel {model['source_kernel']} \N{RIGHTWARDS ARROW} {model['target_kernel']}"
+    target = Protocol(model["target_kernel"], model.get("target_thickness", 0.0))
+    kernels = f"kernel {model['source_kernel']} \N{RIGHTWARDS ARROW} {target}"
     return f"{model['name']} ({model['sha256'][:8]}), {kernels}, patches qualified from P(real) = {model['qc_threshold']:.3g}"

@@ -66,4 +66,4 @@ class ModelSet:
 
 
 def _kernels(model: Model) -> str:
-    return " and ".join(source.kernel for source in model.guard.sources) + f" to {model.identity.target_kernel}"
+    return " and ".join(dict.fromkeys(source.kernel for source in model.guard.sources)) + f" to {model.identity.target}"

@@ -12,6 +12,7 @@ import numpy as np
 
 from stan_ct import __version__
 from stan_ct.ct.display_windows import kernel_window
+from stan_ct.ct.protocol import Protocol
 from stan_ct.dicom.acceptance import check_axial
 from stan_ct.dicom.derived import Derivation
 from stan_ct.dicom.header import STAMP
@@ -35,13 +36,28 @@ COMMENT = f"{STAMP}: research use only, not for diagnosis."
 
 @dataclass(frozen=True)
 class ModelIdentity:
-    """A model as the manifest and the DICOM headers name it."""
+    """A model as the manifest and the DICOM headers name it.
+
+    Attributes:
+        name: Name of the model.
+        sha256: Hash of its files.
+        source_kernel: Kernel, or kernels separated by commas, that it standardizes.
+        target_kernel: Kernel of the standard protocol.
+        sharpens: Whether the target kernel is the sharper one.
+        target_thickness: Slice thickness of the standard protocol, mm; 0 where the source's stays.
+    """
 
     name: str
     sha256: str
     source_kernel: str
     target_kernel: str
     sharpens: bool
+    target_thickness: float = 0.0
+
+    @property
+    def target(self) -> str:
+        """The standard protocol: its kernel, and its slice thickness where the model changes it, such as `BL64 1 mm`."""
+        return str(Protocol(self.target_kernel, self.target_thickness))
 
 
 @dataclass(frozen=True)
@@ -191,9 +207,10 @@ class Standardized:
         number = free_series_number(self.source.files.number, set()) if series_number is None else series_number
         identity = self.model.identity
         derivation = Derivation(
-            target=f"kernel {identity.target_kernel}",
+            target=f"kernel {identity.target}",
             model=f"{identity.name} {identity.sha256[:8]}",
             key=self.model.key,
+            thickness=identity.target_thickness,
             sharpening=identity.sharpens,
             created=created or creation_time(),
             caution=f"out of protocol: {'; '.join(self.cautions)}" if self.cautions else "",

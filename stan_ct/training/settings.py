@@ -123,6 +123,7 @@ class TrainSettings:
             method=self.method,
             source_kernel=", ".join(index["settings"]["source_kernels"]),
             target_kernel=index["settings"]["target_kernel"],
+            target_thickness=index["settings"].get("target_thickness", 0.0),
             sharpens=index["sharpens"],
             hu_window=self.hu_window,
             generator=self.generator,

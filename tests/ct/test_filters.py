@@ -245,3 +245,14 @@ def test_front_end_has_a_filter_for_each_kernel():
     np.testing.assert_array_equal(FrontEnd({"soft": SHARP})(hu, SPACING, "bone"), SHARP(hu, SPACING))
     assert FrontEnd.from_json(json.loads(json.dumps(front_end.to_json()))) == front_end
     assert FrontEnd.from_json({}) is None
+
+
+def test_front_end_has_a_filter_for_each_thickness():
+    """Kernel and thickness have a filter; a thickness between gets the nearest, and one kernel is never another's."""
+    front_end = FrontEnd({"A 1 mm": SHARP, "A 3 mm": IDENTITY, "B 5 mm": SHARP})
+    chosen = {name: front_end.choose(name) for name in ("A 1 mm", "A 1.01 mm", "A 1.9 mm", "A")}
+    assert set(map(id, chosen.values())) == {id(SHARP)}
+    assert all(front_end.choose(name) is IDENTITY for name in ("A 3 mm", "A 2.1 mm", "A 5 mm"))
+    assert FrontEnd({"A": SHARP, "B": IDENTITY}).choose("A 3 mm") is SHARP
+    with pytest.raises(ValueError, match="filters for kernels A 1 mm, A 3 mm, B 5 mm, not for C 1 mm"):
+        front_end.choose("C 1 mm")

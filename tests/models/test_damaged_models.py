@@ -18,7 +18,7 @@ from stan_ct.models import checksums
 from stan_ct.models.config import FORMAT, ModelConfig
 from stan_ct.models.folder import InvalidModel, ModelNotFound, check_model, find_model, load_judge, read_config, save_model
 from stan_ct.models.judge import Judge
-from stan_ct.models.plausible import MAX_FILTERS, MAX_GAIN, MAX_HU, MAX_NAME
+from stan_ct.models.plausible import MAX_FILTERS, MAX_GAIN, MAX_HU, MAX_NAME, MAX_THICKNESS
 from stan_ct.networks.config import DiscriminatorConfig, GeneratorConfig
 from stan_ct.networks.shapes import discriminator_shapes, generator_shapes
 
@@ -250,6 +250,7 @@ def test_formats_of_other_versions(bare, number):
         ({"standard": {**vars(FINGERPRINT), "level": [1, 2, 3]}}, "level has 3 values, expected 2"),
         ({"histogram": ["a"]}, "the model.histogram is 'a', expected float"),
         ({"histogram": [1.0, 0.0]}, "the quantiles of histogram must not fall"),
+        ({"target_thickness": -1}, "target_thickness must be between 0 and 100 mm, not -1"),
         ({"training": []}, r"the model.training is \[\], expected an object"),
         ({"method": "histogram"}, "a histogram model must have the quantiles of its target"),
         ({"method": "kernel_filter", "front_end": {}}, "a kernel_filter model must have a front_end"),
@@ -285,6 +286,7 @@ def test_configurations_that_are_not_whole(bare):
             ]
         ),
         ({"hu_window": replace(CONFIG.hu_window, high=MAX_HU)}, {"hu_window": replace(CONFIG.hu_window, high=MAX_HU + 1)}),
+        ({"target_thickness": MAX_THICKNESS}, {"target_thickness": MAX_THICKNESS + 0.1}),
         ({"qc_threshold": 1.0}, {"qc_threshold": 1.001}),
         ({"qc_threshold": 0.0}, {"qc_threshold": -0.001}),
     ],

@@ -8,10 +8,11 @@ from hypothesis import strategies as st
 from pydicom.dataset import Dataset
 from synthetic import random_stored, write_ct
 
+from stan_ct.ct.protocol import Protocol, same_thickness
 from stan_ct.dicom.find import find_series
 from stan_ct.dicom.series import Instance, SeriesFiles
 from stan_ct.patches.pairs import PairingError, PairingRule, pair_series, pair_slices
-from stan_ct.patches.protocol import Protocol, protocol_of, same_thickness
+from stan_ct.patches.protocol import protocol_of
 
 
 def at(*locations: float | tuple[float, float, float]) -> list[Instance]:

@@ -443,11 +443,39 @@ def test_one_filter_for_each_kernel(cohort, tmp_path):
         assert any((patch == hu[i : i + 256, j : j + 256]).all() for hu in slices for i in range(3) for j in range(11))
 
 
-def test_a_front_end_needs_equal_thickness(cohort, tmp_path):
-    """A front end from one thickness to another is refused with what to choose."""
-    changes = {"source_kernels": ("A",), "pairing": "standard", "target_thickness": 1.0}
-    with pytest.raises(PairingError, match=r"equal thickness: choose --pairing=kernel, or --front_end=none"):
-        make_patches(cohort_settings(cohort, tmp_path / "records", front_end="wiener", **changes))
+TO_STANDARD = {"source_kernels": ("A",), "pairing": "standard", "target_thickness": 1.0}
+
+
+def test_one_filter_and_fingerprint_for_each_thickness(cohort, tmp_path):
+    """To a standard thickness, each kernel and thickness has a filter, a fingerprint and a share of validation of its own."""
+    totals = {"validation_patches": 2, "test_patches": 2}
+    index = make_patches(cohort_settings(cohort, tmp_path / "records", front_end="amplitude", **totals, **TO_STANDARD))
+    front_end = FrontEnd.from_json(index["front_end"])
+    assert list(front_end.filters) == ["A 1 mm", "A 3 mm", "T 3 mm"]
+    assert index["patches"] == index["asked"] == {"train": 18, "validation": 6, "test": 6}
+    known = [(source["kernel"], source["slice_thickness"]) for source in index["fingerprints"]["sources"]]
+    assert known == [("A", (1.0, 1.0)), ("A", (3.0, 3.0)), ("T", (3.0, 3.0))]
+    assert [target["slice_thickness"] for target in index["fingerprints"]["target"]] == [(1.0, 1.0)]
+    (one,) = [pair for pair in index["pairs"] if pair["source"]["series_uid"] == f"{STUDY_UID}.8"]  # A 3 mm
+    (path,) = [path for path in shards(tmp_path, "train") if path.name == one["shard"]]
+    hu = volume(3, 258, seed=8)
+    slices = [np.rint(front_end(z.astype(np.float32), SPACING, "A 3 mm")) for z in hu]
+    for source, filtered, _ in records_of(path, images=3):
+        z, i, j = place(source, hu)
+        np.testing.assert_array_equal(filtered, slices[z][i : i + 256, j : j + 256])
+
+
+def test_a_thickness_without_a_filter(tmp_path):
+    """A source protocol that validates and does not train is named, with what to choose."""
+    for number, (part, kernel, thickness) in enumerate(
+        (("train", "A", 1), ("train", "T", 1), ("validation", "A", 3), ("validation", "T", 1)), 1
+    ):
+        patient = "P1" if part == "train" else "P2"
+        hu = volume(1, 256, seed=number)
+        write_series(tmp_path / "ct" / part, hu, kernel, number, patient, thickness=thickness)
+    changes = {"output_dir": str(tmp_path / "records"), "target_kernel": "T", "split": "folders", "front_end": "amplitude"}
+    with pytest.raises(PairingError, match=r"no training pair has kernel A 3 mm, .* out of --source_kernels, or --thicknesses"):
+        make_patches(settings(tmp_path, **changes, **TO_STANDARD))
 
 
 def contents(folder):

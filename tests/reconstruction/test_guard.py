@@ -1,6 +1,7 @@
 """The out-of-protocol guard on small series of known noise."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pydicom
@@ -104,6 +105,38 @@ def test_strangers_are_refused_with_the_reason(model, tmp_path):
     assert "times the mean noise of SOFT" in level
     (reason,) = judged(model, write_kernel(tmp_path / "c", "SOFT", seed=9, thickness=5.0)).reasons
     assert reason == "slice thickness 5 mm, expected 2.5 to 2.5 mm"
+
+
+def thin_guard(model):
+    """A guard of a model that makes SHARP 1 mm of SOFT at 1 and 3 mm and of SHARP at 3 mm."""
+    sources = [replace(model[kernel], slice_thickness=(t, t)) for kernel, t in (("SOFT", 1.0), ("SOFT", 3.0), ("SHARP", 3.0))]
+    return Guard(sources, replace(model["SHARP"], slice_thickness=(1.0, 1.0)), by_thickness=True)
+
+
+@pytest.mark.parametrize(
+    ("kernel", "thickness", "treated_as", "reasons"),
+    [
+        ("SOFT", 1.0, "SOFT 1 mm", ()),
+        ("SOFT", 3.0, "SOFT 3 mm", ()),
+        ("SOFT", 2.73, "SOFT 3 mm", ()),
+        ("SOFT", 2.72, "SOFT 3 mm", ("slice thickness 2.72 mm, expected 1 to 1 or 3 to 3 mm",)),
+        ("SOFT", 1.2, "SOFT 1 mm", ("slice thickness 1.2 mm, expected 1 to 1 or 3 to 3 mm",)),
+        ("SHARP", 3.0, "SHARP 3 mm", ()),
+        ("SHARP", 5.0, "SHARP 3 mm", ("kernel SHARP is the standard one, but", "slice thickness 5 mm, expected 1 to 1 mm")),
+        ("OTHER", 1.0, "SOFT 1 mm", ("kernel OTHER, the model standardizes SOFT and SHARP",)),
+    ],
+)
+def test_a_model_of_several_thicknesses(model, tmp_path, kernel, thickness, treated_as, reasons):
+    """A series is treated as its kernel and the nearest thickness, and refused where it has neither of them."""
+    write_kernel(tmp_path, "SHARP" if kernel == "SHARP" else "SOFT", called=kernel, seed=9, thickness=thickness)
+    verdict = thin_guard(model)(load_series(find_series(tmp_path).series[0]))
+    assert (verdict.kernel, verdict.standard, verdict.reasons) == (treated_as, False, reasons)
+
+
+def test_the_standard_of_a_model_of_several_thicknesses(model, tmp_path):
+    """The target's kernel is the standard protocol at the target's thickness alone."""
+    write_kernel(tmp_path, "SHARP", seed=9, thickness=1.0)
+    assert thin_guard(model)(load_series(find_series(tmp_path).series[0])).standard
 
 
 def test_a_model_without_fingerprints_lets_everything_pass(tmp_path):

@@ -15,6 +15,7 @@ from stan_ct.reconstruction import finding_texts
 from stan_ct.reconstruction.checks import Finding
 from stan_ct.reconstruction.finding_texts import findings_in_short, worst_value
 
+TIMES = {f"{what}{kind}" for what in ("InstanceCreation", "Content", "Series") for kind in ("Date", "Time")}
 ALWAYS = "STAN-CT: research use only, not for diagnosis."
 
 
@@ -94,6 +95,30 @@ def test_the_window_is_the_target_s_where_the_target_is_sharper(result, tmp_path
         ds = pydicom.dcmread(tmp_path / name / "IM0001.dcm")
         assert (ds.WindowCenter, ds.WindowWidth) == expected
     assert list(pydicom.dcmread(tmp_path / "L" / "IM0001.dcm").WindowCenterWidthExplanation) == ["STAN-CT L", "SOURCE"]
+
+
+def test_a_model_that_changes_the_thickness_says_so(result, tmp_path):
+    """Slice Thickness is the target's, and the description says that it is derived; positions, and all else, stay."""
+    plain = tmp_path / "plain"
+    result.write(plain)
+    model = replace(result.model, identity=replace(result.model.identity, target_thickness=1.0))
+    replace(result, model=model).write(tmp_path / "thin")
+    for path in sorted(plain.iterdir()):
+        before, after = pydicom.dcmread(path), pydicom.dcmread(tmp_path / "thin" / path.name)
+        assert (before.SliceThickness, after.SliceThickness) == (2.5, 1)
+        assert after.SeriesDescription == "Thorax 2.5 STAN-CT L 1 mm"
+        stated = "to kernel L 1 mm by scripted 00000000; Slice Thickness is derived (source: 2.5 mm), positions unchanged"
+        assert after.DerivationDescription.endswith(stated)
+        assert after.ImagePositionPatient == before.ImagePositionPatient
+        differing = {e.keyword for e in before if after.get(e.tag) != e and e.VR != "SQ"}
+        assert differing <= {
+            "SliceThickness",
+            "SeriesDescription",
+            "DerivationDescription",
+            "WindowCenterWidthExplanation",
+            *TIMES,
+        }
+        assert before.PixelData == after.PixelData
 
 
 def test_findings_in_short_are_ascii_and_counted():

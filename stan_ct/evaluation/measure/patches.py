@@ -13,13 +13,14 @@ import numpy as np
 from stan_ct import __version__
 from stan_ct.arrays import DamagedArrays, read_arrays
 from stan_ct.ct.hounsfield import soft_tissue_mask
+from stan_ct.ct.protocol import Protocol
 from stan_ct.errors import NotComparable
 from stan_ct.evaluation.measure.measurement import MEASURES, Measured, measure_features, measure_hu
 from stan_ct.features.glcm import Discretization
 from stan_ct.files import open_atomically
 from stan_ct.parallel import Workers
 from stan_ct.patches.record_folder import PLAN
-from stan_ct.patches.record_index import read_index
+from stan_ct.patches.record_index import read_index, source_protocols
 from stan_ct.patches.sampling import PATCH_SIZE
 from stan_ct.patches.tfrecord import read_records
 
@@ -48,7 +49,7 @@ class Method:
     Attributes:
         name: Name in the table.
         sha256: Hash of the model, for the cache of measurements.
-        front_end: Source kernel -> filter of the model, as in the index of records; empty without filters.
+        front_end: Source protocol -> filter of the model, as in the index of records; empty without filters.
         load: Function that loads what synthesizes patches.
     """
 
@@ -60,11 +61,11 @@ class Method:
 
 @dataclass(frozen=True)
 class PatchSet:
-    """Patches of one split and source kernel.
+    """Patches of one split and source protocol.
 
     Attributes:
-        kernel: Kernel of the source.
-        target_kernel: Kernel of the standard protocol.
+        kernel: Kernel of the source; where the target has another slice thickness, kernel and thickness, `BR40 3 mm`.
+        target_kernel: Kernel of the standard protocol, likewise.
         images: Names of the images in a record: `source`, perhaps `filtered`, and `target`.
         shards: Patches on disk, (n, K, S, S) int16 HU each.
         patients: Number of the patient of each patch, (N,) int.
@@ -101,7 +102,7 @@ class PatchSet:
 
 
 def read_test_patches(folder: Path, split: str = "test") -> list[PatchSet]:
-    """Reads the patches of one split, for every source kernel.
+    """Reads the patches of one split, for every source protocol.
 
     Raises:
         FileNotFoundError: If the folder holds no records.
@@ -115,12 +116,11 @@ def read_test_patches(folder: Path, split: str = "test") -> list[PatchSet]:
         raise NotComparable(f"{folder} holds no {split} patches, it has {there}: choose one of these with --split")
     plan, found = hashlib.sha256((folder / PLAN).read_bytes()).hexdigest(), []
     target, separation, resized = (
-        index["settings"]["target_kernel"],
+        str(Protocol(index["settings"]["target_kernel"], index["settings"].get("target_thickness", 0.0))),
         _separation(index),
         index["settings"].get("resized", False),
     )
-    for kernel in sorted({pair["source"]["kernel"] for pair in pairs}):
-        mine = [pair for pair in pairs if pair["source"]["kernel"] == kernel]
+    for kernel, mine in source_protocols(index, pairs).items():
         shards = tuple(read_records(folder / pair["shard"], len(images), side) for pair in mine)
         patients = np.repeat([pair["patient"] for pair in mine], [len(shard) for shard in shards])
         people, filtered = len(set(patients)), index["front_end"].get(kernel)

@@ -159,6 +159,23 @@ def test_a_damaged_row_is_measured_again(folder, tmp_path, damage):
     np.testing.assert_array_equal(again["ours"].features, first["ours"].features)
 
 
+def test_each_thickness_is_a_row_of_its_own(tmp_path):
+    """Records for a standard thickness are measured by kernel and thickness, each with its own filter."""
+    folder = write_folder(tmp_path / "r", {("A", 1): PATCHES[:2], ("A", 2): PATCHES[2:]}, filtered=FILTER)
+    index = json.loads((folder / "index.json").read_text())
+    index["settings"] |= {"pairing": "standard", "target_thickness": 1.0}
+    index["front_end"] = {"A 1 mm": FILTER, "A 3 mm": FILTER | {"gain": [1.0, 3.0]}}
+    for pair, thickness in zip(index["pairs"], (3.0, 1.0), strict=True):
+        pair["source"]["slice_thickness"] = thickness
+    (folder / "index.json").write_text(json.dumps(index))
+    thin, thick = read_test_patches(folder)
+    assert [(t.kernel, t.target_kernel, len(t.patients)) for t in (thin, thick)] == [
+        ("A 1 mm", "SOFT 1 mm", 3),
+        ("A 3 mm", "SOFT 1 mm", 2),
+    ]
+    assert (thin.front_end, thick.front_end) == (FILTER, FILTER | {"gain": [1.0, 3.0]})
+
+
 def test_a_method_with_a_front_end_gets_filtered_patches(tmp_path):
     """Only the method whose filter made them; the others get the source."""
     (test,) = read_test_patches(write_folder(tmp_path / "r", {("A", 1): PATCHES}, filtered=FILTER))

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from scipy import fft, ndimage
+from scipy import ndimage
 
 from stan_ct.patches.fusion import Crop
 from stan_ct.patches.sampling import Patch, coverage, overlap
@@ -23,18 +22,6 @@ FAINTEST = 1.0
 """Steps below this many HU, the usual distance of stored values, do not stand out."""
 BOX_SIGMAS = 10.0
 """How far above chance a border line must stand out. Calibrated with `benchmarks/guards.py`."""
-
-
-LATTICE_PERIODS = (2, 4, 8)
-"""Periods in pixels of the patterns that strided layers can write: two to the number of the last halvings."""
-LATTICE_RATIO = 2.0
-"""How far the power at a lattice's frequencies may rise above that of its neighbours, beside chance."""
-LATTICE_SIGMAS = 4.0
-"""How many standard deviations of its scatter without a lattice are added to `LATTICE_RATIO`."""
-NEIGHBOURS = (-7, -6, -5, -4, -3, 3, 4, 5, 6, 7)
-"""Distances along either axis, in bins of the spectrum, of the frequencies to which a lattice's are compared."""
-MIN_LATTICE_PIXELS = 64 * 64
-"""Slices with fewer soft-tissue pixels than this are not judged."""
 
 
 @dataclass(frozen=True)
@@ -150,103 +137,6 @@ def _border_ratios(steps: list[np.ndarray], valid: np.ndarray, line: int, along:
         most = 4 * (np.median(beside) + FAINTEST)  # so that a few edges of anatomy do not make a line
         ratios.append(float((np.minimum(across, most).mean() + FAINTEST) / (np.minimum(beside, most).mean() + FAINTEST)))
     return ratios[0], ratios[1], count
-
-
-def lattice_power(change: np.ndarray, mask: np.ndarray) -> dict[int, float]:
-    r"""Power of regular patterns in a change, such as strided convolutions write, relative to that beside them.
-
-    A pattern of period :math:`p` lies at the frequencies :math:`(i / p, j / p)` of the spectrum, in cycles per pixel; noise and
-    anatomy have no reason to prefer these to their neighbours. Each frequency counts for its smallest period alone.
-
-    Args:
-        change: Output minus source, (H, W) or (Z, H, W), HU; powers are summed over slices.
-        mask: Pixels that count, same shape, bool.
-    Returns:
-        For each period in `LATTICE_PERIODS`, the mean over its frequencies of power over mean power of the neighbours: 1 up to
-        chance without a pattern, whose scatter falls with the number of slices. 1 where no slice has enough pixels.
-    Example:
-        >>> change = np.random.default_rng(0).normal(0, 1, (8, 64, 64))
-        >>> change[:, ::2, ::2] += 1
-        >>> {period: round(ratio) for period, ratio in lattice_power(change, np.ones(change.shape, bool)).items()}
-        {2: 229, 4: 1, 8: 1}
-    """
-    change, mask = _judged_slices(change, mask)
-    if not len(change):
-        return dict.fromkeys(LATTICE_PERIODS, 1.0)
-    centred = (change - change.mean(axis=(1, 2), where=mask, keepdims=True)) * mask
-    power = sum(np.abs(fft.fft2(image)) ** 2 for image in centred)
-    away = np.array(NEIGHBOURS)
-    ratios: dict[int, list[float]] = {period: [] for period in LATTICE_PERIODS}
-    for period, row, column in _lattice_bins(power.shape):
-        down, across = (power[(row + away) % power.shape[0], column], power[row, (column + away) % power.shape[1]])
-        beside = max(down.mean(), across.mean())  # edges of anatomy along an axis make a streak in the spectrum
-        ratios[period].append(float((power[row, column] + FAINTEST) / (beside + FAINTEST)))
-    return {period: float(np.mean(found)) for period, found in ratios.items()}
-
-
-def lattice_means(change: np.ndarray, mask: np.ndarray, period: int = 4) -> np.ndarray:
-    """Mean change of the pixels in each place of a lattice, relative to that of all, (period, period) HU.
-
-    Args:
-        change: Output minus source, (H, W) or (Z, H, W), HU.
-        mask: Pixels that count, same shape, bool.
-        period: Pixels.
-    Returns:
-        The mean over the pixels with this (row mod period, column mod period) minus the mean over all; NaN without a pixel.
-    Example:
-        >>> lattice_means(np.array([[0.0, 2.0], [0.0, 2.0]]), np.ones((2, 2), bool), period=2).tolist()
-        [[-1.0, 1.0], [-1.0, 1.0]]
-    """
-    change, mask = (np.reshape(image, (-1, *image.shape[-2:])) for image in (change, mask))
-    sums, counts = np.zeros((period, period)), np.zeros((period, period))
-    for row, column in np.ndindex(period, period):
-        place = np.s_[:, row::period, column::period]
-        sums[row, column], counts[row, column] = change[place].sum(where=mask[place], dtype=float), mask[place].sum()
-    with np.errstate(invalid="ignore"):
-        return sums / counts - sums.sum() / counts.sum()
-
-
-def lattice_findings(change: np.ndarray, mask: np.ndarray) -> list[Finding]:
-    r"""Regular patterns that a network wrote: periods whose power stands out from its neighbours.
-
-    Without a pattern the mean ratio of :math:`n` frequencies over :math:`Z` slices scatters by at most :math:`\sqrt{2 / n Z}`;
-    the limit is `LATTICE_RATIO` plus `LATTICE_SIGMAS` times that, 2.8 for period 2 over 18 slices, 5.3 in a single one.
-
-    Args:
-        change: Output minus what the network was given, (H, W) or (Z, H, W), HU; minus the source, a sharpening filter
-            between them hides weak patterns.
-        mask: Pixels that count, same shape, bool.
-    """
-    number = len(_judged_slices(change, mask)[0])
-    findings = []
-    for period, ratio in lattice_power(change, mask).items():
-        frequencies = sum(p == period for p, _, _ in _lattice_bins((1, 1)))
-        limit = LATTICE_RATIO + LATTICE_SIGMAS * math.sqrt(2 / (frequencies * max(number, 1)))
-        if ratio > limit:
-            findings.append(Finding("lattice", round(ratio, 2), round(limit, 2), f"period {period} px"))
-    return findings
-
-
-def _judged_slices(change: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Slices with `MIN_LATTICE_PIXELS` at least, (Z', H', W') each."""
-    change, mask = _whole_periods(change), _whole_periods(mask)
-    judged = mask.sum(axis=(1, 2)) >= MIN_LATTICE_PIXELS
-    return change[judged], mask[judged]
-
-
-def _whole_periods(image: np.ndarray) -> np.ndarray:
-    """(H, W) or (Z, H, W) -> (Z, H', W'), cut to multiples of the longest period, so that lattices fall on bins."""
-    height, width = (n - n % max(LATTICE_PERIODS) for n in image.shape[-2:])
-    return np.reshape(image, (-1, *image.shape[-2:]))[:, :height, :width]
-
-
-def _lattice_bins(shape: tuple[int, ...]) -> Iterator[tuple[int, int, int]]:
-    """(period, row, column) of every frequency of a lattice in a spectrum of this shape, but for the mean."""
-    longest = max(LATTICE_PERIODS)
-    for i, j in np.ndindex(longest, longest):
-        period = longest // math.gcd(i, j, longest)
-        if period > 1:
-            yield period, i * shape[0] // longest, j * shape[1] // longest
 
 
 def cropped(crops: list[Crop], patches: Sequence[Patch], artefacts: Sequence[BoxArtefact], pixels: int) -> list[Crop]:

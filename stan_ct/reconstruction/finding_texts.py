@@ -49,6 +49,7 @@ class FindingText:
         return f"{'at least' if self.lower else 'at most'} {self.printed(limit)}"
 
 
+_LATTICE_ADVICE = "Do not measure texture in this series; models trained with --upsampling=resize write no pattern."
 _LOOK = "Look at these slices beside the source; where the tissue matters, use the source."
 
 FINDINGS = {
@@ -85,9 +86,15 @@ FINDINGS = {
     ),
     "lattice": FindingText(
         "Regular pattern of pixels",
-        "",
-        "The network wrote a pattern that repeats every few pixels: its power stands out from its neighbours.",
-        "Do not measure texture in this series; report it with the model's name.",
+        "times the power beside",
+        "The network wrote a pattern that repeats every few pixels: its power stands out from that of other frequencies.",
+        _LATTICE_ADVICE,
+    ),
+    "lattice_mean": FindingText(
+        "Regular pattern of pixels",
+        "HU",
+        "The network brightened or darkened every fourth pixel by more than chance explains.",
+        _LATTICE_ADVICE,
     ),
     "missing_values": FindingText(
         "Pixels without a value",

@@ -19,6 +19,7 @@ from stan_ct import __version__
 from stan_ct.dicom.refusal import Refusal
 from stan_ct.dicom.series import Series, SeriesFiles
 from stan_ct.reconstruction.checks import Finding
+from stan_ct.reconstruction.lattice import Lattice
 from stan_ct.reconstruction.selection import ModelSet
 from stan_ct.reconstruction.standardize import Standardized
 
@@ -84,12 +85,20 @@ def result_entry(files: SeriesFiles, result: Standardized, series_number: int, u
         "tissue_hu_change": fidelity.tissues,
         "structure_hu": fidelity.structure,
         "strongest_structure": fidelity.strongest,
+        "lattice": _lattice_entry(result.lattice),
         "slices": _slice_entries(result, uids),
         "refused_slices": [
             refusal_entry(r) | {"source_uids": [source_uids[path] for path in r.paths]} for r in result.source.refusals
         ],
         "seconds": round(seconds, 2),
     }
+
+
+def _lattice_entry(lattice: Lattice) -> dict:
+    """Ratio and limit by period, and the largest mean of a place, HU, with its limit."""
+    limits = lattice.ratio_limits
+    periods = {str(p): {"ratio": round(ratio, 2), "limit": round(limits[p], 2)} for p, ratio in lattice.ratios.items()}
+    return {"periods": periods, "mean": round(lattice.largest_mean, 3), "mean_limit": round(lattice.mean_limit, 3)}
 
 
 def _slice_entries(result: Standardized, uids: Iterable[str]) -> list[dict]:

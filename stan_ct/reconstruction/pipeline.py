@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import numpy as np
 
 from stan_ct.ct.field_of_view import continue_smoothly, outside_field_of_view
-from stan_ct.ct.hounsfield import AIR, SOFT_TISSUE
+from stan_ct.ct.hounsfield import AIR, SOFT_TISSUE, soft_tissue_mask
 from stan_ct.dicom.series import Series
 from stan_ct.patches.fusion import Crop, extract, fuse, pad_to, rescale_hu
 from stan_ct.patches.sampling import PATCH_SIZE, Patch, coverage, random_patches
@@ -23,6 +23,7 @@ from stan_ct.reconstruction.checks import (
     cut,
     overlap_findings,
 )
+from stan_ct.reconstruction.lattice import Lattice, measure_lattice, no_lattice
 from stan_ct.reconstruction.layout import padded_size, patch_layout, standardized_mask
 from stan_ct.reconstruction.settings import PipelineSettings
 
@@ -53,6 +54,7 @@ class SliceResult:
         uncovered: Share of soft-tissue pixels that no patch covers: they keep the source.
         unqualified: Share of soft-tissue pixels filled by rejected patches or the source.
         p_real: Mean P(real) of the patches, NaN without patches.
+        lattice: Regular patterns in what the networks changed.
         findings: Failed checks.
     """
 
@@ -62,6 +64,7 @@ class SliceResult:
     uncovered: float = 0.0
     unqualified: float = 0.0
     p_real: float = float("nan")
+    lattice: Lattice = field(default_factory=no_lattice)
     findings: tuple[Finding, ...] = ()
 
 
@@ -178,7 +181,8 @@ def standardize_slice(
         hu, implausible = bound(hu, continued, outside, pixel_spacing)
         findings += [implausible] if implausible else []
     p_real = float(np.mean(synthesized.p_real)) if patches else float("nan")
-    return SliceResult(hu, made, made - len(rejected.patches), uncovered, unqualified, p_real, tuple(findings))
+    lattice = measure_lattice(hu - prepared[: source.shape[0], : source.shape[1]], soft_tissue_mask(source, outside) & covered)
+    return SliceResult(hu, made, made - len(rejected.patches), uncovered, unqualified, p_real, lattice, tuple(findings))
 
 
 def _synthesize(

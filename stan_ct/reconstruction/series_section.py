@@ -135,10 +135,21 @@ def _measures(entry: Entry) -> Listing:
     rows += [
         (f"{label}, root mean square", coarse.printed(entry["structure_hu"]), coarse.printed_limit(LOW_PASS_LIMIT)),
         (f"{label}, strongest structure", added.printed(entry["strongest_structure"]), added.printed_limit(STRUCTURE_LIMIT)),
+        *(_lattice_rows(entry["lattice"]) if "lattice" in entry else ()),  # kept from an earlier run, it may have none
         ("Change of soft tissue, mean", with_minus(f"{entry['mean_hu_change']:+.1f} HU"), "none"),
         ("Change of soft tissue, root mean square", f"{entry['rms_hu_change']:.1f} HU", "none: noise is meant to change"),
     ]
     return Listing(("Measured", "Value", "Limit"), tuple(rows))
+
+
+def _lattice_rows(lattice: Entry) -> list[tuple[str, str, str]]:
+    """What was measured of regular patterns."""
+    power, mean = FINDINGS["lattice"], FINDINGS["lattice_mean"]
+    rows = [
+        (f"{power.title}, period {period} px", power.printed(found["ratio"]), power.printed_limit(found["limit"]))
+        for period, found in lattice["periods"].items()
+    ]
+    return [*rows, (f"{mean.title}, mean", mean.printed(lattice["mean"]), mean.printed_limit(lattice["mean_limit"]))]
 
 
 def _legend() -> Legend:

@@ -25,6 +25,7 @@ from stan_ct.reconstruction.checks import Finding
 from stan_ct.reconstruction.fidelity import Fidelity, measure_fidelity
 from stan_ct.reconstruction.finding_texts import findings_in_short
 from stan_ct.reconstruction.guard import Guard, GuardVerdict
+from stan_ct.reconstruction.lattice import Lattice, lattice_findings, no_lattice
 from stan_ct.reconstruction.panels import shown_slices
 from stan_ct.reconstruction.pipeline import SliceResult, Synthesizer, standardize_slices
 from stan_ct.reconstruction.settings import PipelineSettings
@@ -121,7 +122,8 @@ class Model:
             raise Refused("not_hu", detail)
         volume, results = standardize_slices(series, self.synthesizer, self.settings, progress, verdict.kernel)
         fidelity = measure_fidelity(series, volume, keep=shown_slices(len(volume)))
-        fidelity = replace(fidelity, findings=(*source_findings(series), *fidelity.findings))
+        lattice = lattice_findings(sum((result.lattice for result in results), no_lattice()))
+        fidelity = replace(fidelity, findings=(*source_findings(series), *fidelity.findings, *lattice))
         slices = tuple(
             replace(result, findings=(*result.findings, *found)) for result, found in zip(results, fidelity.slices, strict=True)
         )
@@ -178,6 +180,11 @@ class Standardized:
         protocol = (Finding("out_of_protocol", detail=caution) for caution in self.cautions)
         of_slices = (replace(f, slice=z) for z, result in enumerate(self.slices) for f in result.findings)
         return (*protocol, *self.fidelity.findings, *of_slices)
+
+    @property
+    def lattice(self) -> Lattice:
+        """Regular patterns in what the networks changed, over all slices."""
+        return sum((result.lattice for result in self.slices), no_lattice())
 
     @property
     def series_uid(self) -> str:

@@ -9,16 +9,10 @@ from stan_ct.patches.fusion import Crop
 from stan_ct.patches.sampling import Patch, grid_patches
 from stan_ct.reconstruction.checks import (
     BOX_SIGMAS,
-    LATTICE_RATIO,
-    LATTICE_SIGMAS,
-    MIN_LATTICE_PIXELS,
     BoxArtefact,
     box_artefacts,
     close_mask,
     cropped,
-    lattice_findings,
-    lattice_means,
-    lattice_power,
     overlap_findings,
 )
 
@@ -118,82 +112,3 @@ def test_closed_mask_fills_specks_and_drops_bridges():
     assert not closed[45, 45]
     assert not closed[17, 40]
     assert closed[10:25, 10:25].all()
-
-
-def lattice(period: int, amplitude: float, shape: tuple[int, int] = (256, 256)) -> np.ndarray:
-    """A wave along rows of this period, (H, W) HU."""
-    return np.broadcast_to(amplitude * np.cos(2 * np.pi * np.arange(shape[1]) / period), shape)
-
-
-@pytest.mark.parametrize("period", [2, 4, 8])
-def test_a_lattice_is_found_at_its_period_and_only_there(source, period):
-    """A wave of 2 HU in a change of 10 HU of noise: its period stands out 20 times and more, the others do not."""
-    change = np.random.default_rng(4).normal(0, 10, (4, 256, 256))
-    found = lattice_power(change + lattice(period, 2.0), np.ones(change.shape, bool))
-    assert found.pop(period) > 20
-    assert max(found.values()) < 2
-    (finding,) = lattice_findings(change + lattice(period, 2.0), np.ones(change.shape, bool))
-    assert finding.name == "lattice"
-    assert finding.detail == f"period {period} px"
-    assert finding.value > finding.limit
-
-
-def test_noise_and_anatomy_are_no_lattice(source):
-    """White noise, a smooth change, edges along the axes and other periods give no finding, in one slice or in many."""
-    rng = np.random.default_rng(5)
-    noise = rng.normal(0, 30, (6, 256, 256))
-    edges = np.zeros((256, 256))
-    edges[100:180, 60:130] = 200
-    wave = lattice(6, 20.0)
-    for change in (noise, *noise, noise[0] + edges, noise[1] + wave, noise[:3] + edges + wave):
-        assert lattice_findings(change, np.ones(change.shape, bool)) == []
-
-
-def test_power_at_a_lattice_by_hand():
-    """A checkerboard of a HU in unit noise, 64 x 64 pixels, adds 4096 a^2 to one of three ratios: mean 1 + 1365 a^2."""
-    change = np.random.default_rng(6).normal(0, 1, (64, 64, 64))
-    rows, columns = np.mgrid[:64, :64]
-    found = lattice_power(change + 0.05 * (-1.0) ** (rows + columns), np.ones(change.shape, bool))
-    assert found[2] == pytest.approx(1 + 1365 * 0.05**2, rel=0.1)
-
-
-def test_limit_of_a_lattice():
-    """A ratio of 2 beside 4 standard deviations of chance: just above the limit is a finding, just below is none."""
-    assert (LATTICE_RATIO, LATTICE_SIGMAS) == (2.0, 4.0)
-    change = np.random.default_rng(7).normal(0, 1, (18, 64, 64))
-    everywhere = np.ones(change.shape, bool)
-    rows, columns = np.mgrid[:64, :64]
-    board = (-1.0) ** (rows + columns)
-    limit = 2 + 4 * np.sqrt(2 / (3 * 18))  # 2.77
-    values = [lattice_power(change + a * board, everywhere)[2] for a in np.linspace(0, 0.06, 25)]
-    below = max(a for a, v in zip(np.linspace(0, 0.06, 25), values, strict=True) if v <= limit)
-    above = min(a for a, v in zip(np.linspace(0, 0.06, 25), values, strict=True) if v > limit)
-    assert lattice_findings(change + below * board, everywhere) == []
-    assert [f.limit for f in lattice_findings(change + above * board, everywhere)] == [2.77]
-
-
-def test_only_judged_pixels_make_a_lattice():
-    """A pattern outside the mask does not count, and a slice with too few pixels is not judged."""
-    change = np.random.default_rng(8).normal(0, 10, (128, 128))
-    change[:, 64:] += lattice(2, 50.0, (128, 64))
-    mask = np.zeros((128, 128), bool)
-    mask[:, :56] = True
-    assert lattice_findings(change, mask) == []
-    mask = np.zeros((128, 128), bool)
-    mask[:64, :64] = True
-    assert mask.sum() == MIN_LATTICE_PIXELS
-    change = np.random.default_rng(8).normal(0, 1, (128, 128)) + lattice(2, 50.0, (128, 128))
-    assert lattice_findings(change, mask)
-    mask[0, 0] = False
-    assert lattice_power(change, mask) == {2: 1.0, 4: 1.0, 8: 1.0}
-
-
-def test_means_by_place_in_a_lattice():
-    """Every fourth row 3 HU higher: its places lie 2.25 above the mean, the others .75 below; unjudged pixels do not count."""
-    change = np.zeros((2, 16, 16))
-    change[:, 2::4] = 3
-    mask = np.ones(change.shape, bool)
-    change[0, 0, 0], mask[0, 0, 0] = 1e6, False
-    expected = np.full((4, 4), -0.75)
-    expected[2] = 2.25
-    np.testing.assert_allclose(lattice_means(change, mask), expected, atol=0.01)

@@ -75,6 +75,7 @@ def written(name="3-Chest", findings=(), of_slices=None, cautions=(), refused=()
         "rms_hu_change": 31.4,
         "tissue_hu_change": {"lung": -4.5, "fat": 0.0, "soft tissue": 1.25, "bone": 20.0},
         "structure_hu": 2.5,
+        "lattice": {"periods": {"2": {"ratio": 1.25, "limit": 2.77}}, "mean": 0.05, "mean_limit": 0.2},
         "strongest_structure": 3.25,
         "slices": [{"findings": entries((of_slices or {}).get(number, ()))} for number in range(1, 5)],
         "refused_slices": list(refused),
@@ -235,6 +236,8 @@ def test_limits_stand_beside_what_was_measured():
         ("+20 HU", "±40 HU"),
         ("2.5 HU", "at most 10 HU"),
         ("3.25 standard deviations", "at most 8 standard deviations"),
+        ("1.25 times the power beside", "at most 2.77 times the power beside"),
+        ("0.05 HU", "at most 0.2 HU"),
         ("\N{MINUS SIGN}0.2 HU", "none"),
         ("31.4 HU", "none: noise is meant to change"),
     ]

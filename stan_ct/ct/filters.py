@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
-from typing import Literal
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
 
 import numpy as np
 from scipy import fft, signal
@@ -27,6 +27,12 @@ HEADROOM = 1.5
 MIN_COEFFICIENTS = 64
 """Coefficients of the spectra that a point beyond Nyquist is fitted to at least; the very corner of few slices has fewer."""
 
+HIGHEST_FLOOR = -1000.0
+"""Highest HU at which files of a target clip; where a target has nothing lower, it has no air."""
+
+TAPER = 0.25
+"""Share of each side over which a slice fades to air where its spectrum is measured."""
+
 FitMethod = Literal["amplitude", "wiener"]
 Spacing = tuple[float, float]
 
@@ -41,11 +47,13 @@ class RadialFilter:
         ceiling: (n,) amplitude spectrum of target images, HU mm, or empty for no limit. No frequency of a slice is
             amplified beyond `HEADROOM` times it, so that a slice which is sharp or noisy already is not treated as
             one of the soft kernel that the filter was fitted on.
+        floor: HU at which the files of the target clip, and the filter's output too; None for targets that do not.
     """
 
     frequency: tuple[float, ...]
     gain: tuple[float, ...]
     ceiling: tuple[float, ...] = ()
+    floor: float | None = None
 
     def __call__(self, hu: np.ndarray, pixel_spacing: tuple[float, float]) -> np.ndarray:
         """Filters one slice.
@@ -61,10 +69,11 @@ class RadialFilter:
         """
         image = np.maximum(hu, AIR).astype(np.float32)
         weight = calm_weight(image, pixel_spacing) if max(self.gain) > 1 else None
-        if weight is None:
-            return self._filtered(image, pixel_spacing)
-        calm = without_bright(image, weight)
-        return self._filtered(calm, pixel_spacing) + (image - calm)
+        calm = image if weight is None else without_bright(image, weight)
+        filtered = self._filtered(calm, pixel_spacing)
+        if weight is not None:
+            filtered += image - calm
+        return filtered if self.floor is None else np.maximum(filtered, np.float32(self.floor))
 
     def _filtered(self, image: np.ndarray, pixel_spacing: Spacing) -> np.ndarray:
         """(H, W) float32 HU, mirrored at the borders -> (H, W) float32 HU."""
@@ -81,7 +90,7 @@ class RadialFilter:
         if not self.ceiling:
             return gain
         frequency = np.asarray(self.frequency)
-        power, number = _radial_sums(_cross_power(image, image, pixel_spacing), image.shape, pixel_spacing, frequency)
+        power, number = radial_sums(cross_power(image, image, pixel_spacing), pixel_spacing, frequency, image.shape)
         known = number > 0
         amplitude = np.interp(frequency, frequency[known], np.sqrt(power[known] / number[known]))
         allowed = HEADROOM * np.asarray(self.ceiling) / np.maximum(amplitude, 1e-6)
@@ -92,6 +101,16 @@ class RadialFilter:
         """Whether the response, averaged above 2 lp/cm, is larger than 1."""
         gains = [g for f, g in zip(self.frequency, self.gain, strict=True) if f > 2]
         return bool(gains) and float(np.mean(gains)) > 1
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> RadialFilter:
+        """What `to_json` became in a file."""
+        curves: dict[str, Any] = {name: tuple(value) for name, value in values.items() if name != "floor"}
+        return replace(cls(**curves), floor=values.get("floor"))
+
+    def to_json(self) -> dict[str, Any]:
+        """The attributes; without a floor where there is none, as before filters had one."""
+        return {name: value for name, value in asdict(self).items() if name != "floor" or value is not None}
 
 
 @dataclass(frozen=True)
@@ -128,14 +147,12 @@ class FrontEnd:
 
     @classmethod
     def from_json(cls, values: dict[str, dict]) -> FrontEnd | None:
-        """What `asdict(front_end)["filters"]` became in JSON; None of an empty one."""
-        return (
-            cls({k: RadialFilter(**{name: tuple(v) for name, v in f.items()}) for k, f in values.items()}) if values else None
-        )
+        """What `to_json` became in a file; None of an empty one."""
+        return cls({kernel: RadialFilter.from_json(curve) for kernel, curve in values.items()}) if values else None
 
     def to_json(self) -> dict[str, dict]:
         """The inverse of `from_json`."""
-        return {kernel: asdict(fitted) for kernel, fitted in self.filters.items()}
+        return {kernel: fitted.to_json() for kernel, fitted in self.filters.items()}
 
 
 def radial_frequency(shape: tuple[int, int], pixel_spacing: Spacing) -> np.ndarray:
@@ -182,7 +199,7 @@ def fit_radial_filter(
         if (weight := calm_weight(x, spacing)) is not None:  # metal outshines the spectra of tissue
             x, y = (without_bright(image, weight) for image in (x, y))
         for row, (a, b) in enumerate(((x, x), (y, y), (x, y))):
-            power, count = _radial_sums(_cross_power(a, b, spacing), source.shape, spacing, frequency)
+            power, count = radial_sums(cross_power(a, b, spacing), spacing, frequency, source.shape)
             spectra[row] += power
         number += count
     enough = np.where(frequency > nyquist, MIN_COEFFICIENTS, 1)
@@ -191,21 +208,40 @@ def fit_radial_filter(
     ratio = np.sqrt(yy / xx) if method == "amplitude" else xy / xx
     gain, ceiling = (np.interp(frequency, frequency[known], curve) for curve in (ratio, np.sqrt(yy)))
     gain[0] = 1.0
-    return RadialFilter(*(tuple(curve.round(5).tolist()) for curve in (frequency, gain, ceiling)))
+    points, gains, limits = (tuple(curve.round(5).tolist()) for curve in (frequency, gain, ceiling))
+    return RadialFilter(points, gains, limits)
 
 
-def _cross_power(a: np.ndarray, b: np.ndarray, pixel_spacing: Spacing) -> np.ndarray:
-    """Cross power spectral density of two tapered images, (H, W // 2 + 1), HU^2 mm^2."""
-    taper = np.outer(*(signal.windows.tukey(n + 2, 0.25)[1:-1] for n in a.shape))
-    x, y = (fft.rfft2((image - AIR) * taper) for image in (a, b))
-    return (x.conj() * y).real * (pixel_spacing[0] * pixel_spacing[1] / np.sum(taper**2))
+def cross_power(a: np.ndarray, b: np.ndarray, pixel_spacing: Spacing, taper: float = TAPER) -> np.ndarray:
+    """Cross power spectral density of two tapered images.
+
+    Args:
+        a: (H, W) HU.
+        b: Same shape.
+        pixel_spacing: (row, column), mm.
+        taper: Share of each side over which the images fade to air; 1 for a Hann window.
+    Returns:
+        Real part, (H, W // 2 + 1), HU^2 mm^2.
+    """
+    window = np.outer(*(signal.windows.tukey(n + 2, taper)[1:-1] for n in a.shape))
+    x, y = (fft.rfft2((image - AIR) * window) for image in (a, b))
+    return (x.conj() * y).real * (pixel_spacing[0] * pixel_spacing[1] / np.sum(window**2))
 
 
-def _radial_sums(
-    power: np.ndarray, shape: tuple[int, int], pixel_spacing: Spacing, frequency: np.ndarray
+def radial_sums(
+    power: np.ndarray, pixel_spacing: Spacing, frequency: np.ndarray, shape: tuple[int, ...]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Sum and number of the elements of a spectrum nearest to each of the equidistant frequencies, (n,) each."""
-    nearest = np.rint(radial_frequency(shape, pixel_spacing) / frequency[1]).astype(int)
+    """Sum and number of the elements of a spectrum nearest to each frequency.
+
+    Args:
+        power: (H, W // 2 + 1).
+        pixel_spacing: (row, column), mm.
+        frequency: (n,) from 0 in equal steps, lp/cm.
+        shape: (H, W).
+    Returns:
+        Sums and numbers, (n,) each.
+    """
+    nearest = np.rint(radial_frequency((shape[0], shape[1]), pixel_spacing) / frequency[1]).astype(int)
     inside = nearest < len(frequency)
     counted = (np.bincount(nearest[inside], weights, len(frequency)) for weights in (power[inside], None))
     sums, number = counted

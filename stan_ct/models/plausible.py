@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+from stan_ct.ct.filters import HIGHEST_FLOOR
 from stan_ct.ct.noise import BANDS
 
 if TYPE_CHECKING:
@@ -63,6 +64,8 @@ def _check_curve(label: str, curve: RadialFilter) -> None:
         raise ValueError(f"{label} must have gains up to {MAX_GAIN:g}, not {max(curve.gain, key=abs):g}")
     if any(value < 0 for value in curve.ceiling):
         raise ValueError(f"{label} must have a ceiling of 0 or more, not {min(curve.ceiling):g}")
+    if curve.floor is not None and not -MAX_HU <= curve.floor <= HIGHEST_FLOOR:
+        raise ValueError(f"{label} must have a floor between {-MAX_HU:g} and {HIGHEST_FLOOR:g} HU or none, not {curve.floor:g}")
 
 
 def _check_fingerprint(label: str, fingerprint: Fingerprint) -> None:

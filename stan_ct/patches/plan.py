@@ -10,7 +10,6 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
 
 from stan_ct import __version__
 from stan_ct.ct.filters import FrontEnd
@@ -18,13 +17,12 @@ from stan_ct.ct.protocol import Protocol, distinct_protocols, same_protocol
 from stan_ct.dicom.series import SeriesFiles
 from stan_ct.options import check, option
 from stan_ct.patches.cutting import Shard, distribute
+from stan_ct.patches.front_end import FrontEndKind
 from stan_ct.patches.pairs import PairBy, Pairing, PairingError, PairingRule, SeriesPair
 from stan_ct.patches.protocol import protocol_of
 from stan_ct.patches.sampling import PATCH_SIZE
 from stan_ct.patches.splits import Key, Split, key_of
 from stan_ct.patches.where import parse_conditions
-
-FrontEndKind = Literal["none", "amplitude", "wiener"]
 
 
 @dataclass(frozen=True)
@@ -56,9 +54,10 @@ class PatchSettings:
         test_patches: Number of test patches of each source protocol, distributed likewise.
         resized: True: sides of 100..256 resized to 256 (the paper); False: 256 pixels at native scale.
         margin: Width of the border around training patches within which augmentation shifts them, pixels.
-        front_end: `amplitude` or `wiener`: fit this radial filter on the training slices of each source protocol and cut
-            patches from filtered source slices too, so that models with and without it train and are tested on the same
-            records; `none`. Source protocols are kernels, with the pairing `standard` kernels and slice thicknesses.
+        front_end: `amplitude`, `wiener` or `blend`: fit this radial filter on the training slices of each source protocol and
+            cut patches from filtered source slices too, so that models with and without it train and are tested on the same
+            records; `none`. Source protocols are kernels, with the pairing `standard` kernels and slice thicknesses. A blend is
+            chosen on validation slices, see :mod:`stan_ct.patches.front_end`.
         seed: Seed of patches and patients.
     Raises:
         PairingError: If a number is not finite, or a front end cannot be fitted.
@@ -109,7 +108,11 @@ class PatchSettings:
     margin: int = option(
         16, help="Width of the border around training patches within which augmentation shifts them, pixels.", minimum=0
     )
-    front_end: FrontEndKind = option("none", help="Radial filter fitted for each source protocol, and applied to its slices.")
+    front_end: FrontEndKind = option(
+        "none",
+        help="Radial filter fitted for each source protocol, and applied to its slices; blend: between amplitude and wiener, "
+        "with the target's clipping, chosen on validation slices.",
+    )
     seed: int = option(0, help="Seed of patches and patients.")
 
     def __post_init__(self) -> None:
@@ -263,7 +266,7 @@ def plan_text(shards: Sequence[Shard], digests: Mapping[Key, Mapping[int, str]],
     for shard in shards:
         source, target = digests[key_of(shard.pair.source)], digests[key_of(shard.pair.target)]
         slices = repr([(source[z], target[t]) for z, t in shard.pair.slices])
-        filtered = asdict(shard.front_end) if shard.front_end else None
+        filtered = shard.front_end.to_json() if shard.front_end else None
         files[shard.path.name] = {
             "counts": shard.counts,
             "slices": hashlib.sha256(slices.encode()).hexdigest(),

@@ -12,27 +12,23 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
-import numpy as np
 from tqdm import tqdm
 
 from stan_ct import __version__
-from stan_ct.ct.filters import FrontEnd, fit_radial_filter
 from stan_ct.ct.fingerprint import Fingerprint
 from stan_ct.ct.protocol import Protocol, distinct_protocols, same_protocol
 from stan_ct.dicom.characteristics import read_characteristics
 from stan_ct.dicom.series import SeriesFiles
 from stan_ct.files import write_together
 from stan_ct.parallel import Workers
-from stan_ct.patches.cutting import Survey, continued, load_slice, survey
-from stan_ct.patches.pairs import PairingError, PairingRule, SeriesPair, pair_series
+from stan_ct.patches.cutting import Survey, survey
+from stan_ct.patches.front_end import Fitted, fit_front_end
+from stan_ct.patches.pairs import PairingError, PairingRule, pair_series
 from stan_ct.patches.plan import PatchSettings, check_margin, make_shards, margin_of, num_requested, patches_per_pair, plan_text
 from stan_ct.patches.record_folder import INDEX, INSTANCES, cut_records, make_folder, start_folder
 from stan_ct.patches.record_index import count_by_protocol, describe_pairs, source_instances
 from stan_ct.patches.sampling import PATCH_SIZE
 from stan_ct.patches.splits import BLOCKS, PARTS, Key, Parts, by_blocks, by_patient, check_leakage, find_trees, key_of
-
-FIT_SLICES = 128
-"""Largest number of pairs of training slices on which a radial filter is fitted."""
 
 
 def make_patches(settings: PatchSettings, workers: int = 1) -> dict:
@@ -71,9 +67,9 @@ def make_patches(settings: PatchSettings, workers: int = 1) -> dict:
         for part, pairs in parts.items():
             capacities = [[surveyed[key_of(pair.source)].capacities[z] for z, _ in pair.slices] for pair in pairs]
             counts[part] = patches_per_pair(part, pairs, capacities, settings)
-        front_end, sharpens = _fit(parts["train"], settings)
+        fitted = _fit(parts, settings)
         fingerprints = _fingerprints(parts, surveyed, settings, pool)
-        shards = {part: make_shards(part, parts[part], counts[part], front_end, settings) for part in parts}
+        shards = {part: make_shards(part, parts[part], counts[part], fitted.front_end, settings) for part in parts}
         everything = [shard for part in parts for shard in shards[part]]
         start_folder(folder, plan_text(everything, digests, settings), everything)
         written = cut_records(everything, pool)
@@ -87,9 +83,10 @@ def make_patches(settings: PatchSettings, workers: int = 1) -> dict:
         "protocols": {part: count_by_protocol(shards[part], written) for part in parts},
         "pairs": describe_pairs(shards, written),
         "refused": [f"{r.reason}: {path}" for r in refusals for path in r.paths],
-        "images": ["source", "filtered", "target"] if front_end else ["source", "target"],
-        "front_end": front_end.to_json() if front_end else {},
-        "sharpens": sharpens,
+        "images": ["source", "filtered", "target"] if fitted.front_end else ["source", "target"],
+        "front_end": fitted.front_end.to_json() if fitted.front_end else {},
+        "front_end_choices": fitted.choices,
+        "sharpens": fitted.sharpens,
         "fingerprints": fingerprints,
         "leakage": leakage,
     }
@@ -144,15 +141,16 @@ def _readable(parts: Parts, surveyed: Mapping[Key, Survey]) -> Parts:
     return found
 
 
-def _fit(pairs: Sequence[SeriesPair], settings: PatchSettings) -> tuple[FrontEnd | None, bool]:
-    """The front end, and whether the target protocol passes more of the high frequencies than a source protocol does."""
-    filters, sharpens, method = {}, [], settings.front_end
-    for protocol, members in _by_protocol([pair.source for pair in pairs], settings).items():
-        images = _spread([pairs[i] for i in members], str(protocol))
-        amplitude = fit_radial_filter(images)
-        sharpens.append(amplitude.sharpens)
-        filters[str(protocol)] = amplitude if method != "wiener" else fit_radial_filter(images, "wiener")
-    return FrontEnd(filters) if method != "none" else None, any(sharpens)
+def _fit(parts: Parts, settings: PatchSettings) -> Fitted:
+    """The front end, for each protocol of the sources that train."""
+    train = parts["train"]
+    found = _by_protocol([pair.source for pair in train], settings)
+    validating = [(same_protocol(settings.protocol(pair.source), found), pair) for pair in parts["validation"]]
+    groups = {
+        str(protocol): ([train[i] for i in members], [pair for known, pair in validating if known == protocol])
+        for protocol, members in found.items()
+    }
+    return fit_front_end(groups, settings.front_end)
 
 
 def _by_protocol(series: Sequence[SeriesFiles], settings: PatchSettings) -> dict[Protocol, list[int]]:
@@ -163,16 +161,6 @@ def _by_protocol(series: Sequence[SeriesFiles], settings: PatchSettings) -> dict
         if known := same_protocol(protocol, found):
             found[known].append(i)
     return found
-
-
-def _spread(pairs: Sequence[SeriesPair], protocol: str) -> list[tuple[np.ndarray, np.ndarray, tuple[float, float]]]:
-    """Source slice, target slice and pixel spacing of up to `FIT_SLICES` evenly spread pairs of slices."""
-    slices = [(pair, z, t) for pair in pairs for z, t in pair.slices]
-    few = [slices[i * len(slices) // min(len(slices), FIT_SLICES)] for i in range(min(len(slices), FIT_SLICES))]
-    return [
-        (continued(load_slice(pair.source, z)), continued(load_slice(pair.target, t)), pair.source.pixel_spacing)
-        for pair, z, t in tqdm(few, f"compare kernel {protocol} with {pairs[0].target.kernel}", disable=None)
-    ]
 
 
 def _fingerprints(

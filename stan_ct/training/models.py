@@ -95,7 +95,7 @@ def classical(settings: TrainSettings, config: ModelConfig, index: dict) -> Mode
     config = replace(config, qc_threshold=0.0, training=record(settings, index))
     if settings.method == "kernel_filter":
         if config.front_end is None:
-            raise UsageError("kernel_filter needs records made with --front_end=amplitude or --front_end=wiener")
+            raise UsageError("kernel_filter needs records made with --front_end=blend, amplitude or wiener")
         return config
     batches = read_patches(settings.records_dir, "train", settings.hu_window, 8, seed=settings.seed)
     patches = (settings.hu_window.to_hu(np.asarray(target)) for _, target in batches.take(HISTOGRAM_BATCHES))

@@ -106,6 +106,15 @@ def test_opposite_edges_do_not_mix():
     assert MARGIN == 64
 
 
+def test_floor():
+    """Nothing of the output lies below the floor, and what lies above it is as without one."""
+    hu = np.where(np.mgrid[:96, :96][0] < 48, -1000, 40).astype(np.float32)
+    free, floored = SHARP(hu, SPACING), RadialFilter(SHARP.frequency, SHARP.gain, floor=-1024.0)(hu, SPACING)
+    assert free.min() < -1100
+    assert floored.dtype == np.float32
+    np.testing.assert_array_equal(floored, np.maximum(free, -1024))
+
+
 def test_filtering_does_not_touch_its_input():
     """The slice handed over keeps its values, padding too."""
     hu = np.full((32, 32), -3024, np.float32)
@@ -256,3 +265,12 @@ def test_front_end_has_a_filter_for_each_thickness():
     assert FrontEnd({"A": SHARP, "B": IDENTITY}).choose("A 3 mm") is SHARP
     with pytest.raises(ValueError, match="filters for kernels A 1 mm, A 3 mm, B 5 mm, not for C 1 mm"):
         front_end.choose("C 1 mm")
+
+
+def test_a_floor_is_stored_where_there_is_one():
+    """JSON of a filter without a floor is what it was before filters had one; a floor comes back as it was."""
+    floored = RadialFilter((0.0, 9.0), (1.0, 2.0), (), -1024.0)
+    assert set(SHARP.to_json()) == {"frequency", "gain", "ceiling"}
+    for curve in (SHARP, floored):
+        assert RadialFilter.from_json(json.loads(json.dumps(curve.to_json()))) == curve
+    assert RadialFilter.from_json({"frequency": [0.0, 9.0], "gain": [1.0, 2.0]}) == RadialFilter((0.0, 9.0), (1.0, 2.0))

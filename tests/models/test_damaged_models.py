@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import stan_ct
-from stan_ct.ct.filters import FrontEnd, RadialFilter
+from stan_ct.ct.filters import HIGHEST_FLOOR, FrontEnd, RadialFilter
 from stan_ct.ct.fingerprint import Fingerprint
 from stan_ct.ct.noise import BANDS
 from stan_ct.models import checksums
@@ -242,6 +242,10 @@ def test_formats_of_other_versions(bare, number):
             {"front_end": {"SOFT": {"frequency": [0, 1], "gain": [1, None]}}},
             "front_end.filters.SOFT.gain is None, expected float",
         ),
+        (
+            {"front_end": {"SOFT": {"frequency": [0, 1], "gain": [1, 1], "floor": "air"}}},
+            "front_end.filters.SOFT.floor is 'air', expected float",
+        ),
         ({"front_end": 3}, "front_end.filters is 3, expected an object"),
         ({"sources": 5}, "the model.sources is 5, expected a list"),
         ({"sources": [{"kernel": "SOFT"}]}, "the model.sources lacks 'slice_thickness', 'pixel_spacing', 'spectrum'"),
@@ -283,6 +287,13 @@ def test_configurations_that_are_not_whole(bare):
             for one, other in [
                 [FrontEnd({"S": RadialFilter((0.0, 1.0), (1.0, sign * gain))}) for gain in (MAX_GAIN, MAX_GAIN + 0.1)]
                 for sign in (1, -1)
+            ]
+        ),
+        *(
+            ({"front_end": one}, {"front_end": other})
+            for one, other in [
+                [FrontEnd({"S": RadialFilter((0.0, 1.0), (1.0, 1.0), floor=floor + more)}) for more in (0.0, sign * 0.5)]
+                for floor, sign in ((HIGHEST_FLOOR, 1), (-MAX_HU, -1))
             ]
         ),
         ({"hu_window": replace(CONFIG.hu_window, high=MAX_HU)}, {"hu_window": replace(CONFIG.hu_window, high=MAX_HU + 1)}),

@@ -157,6 +157,20 @@ def test_front_end(tmp_path):
     assert index["images"] == ["source", "filtered", "target"]
 
 
+def test_blend(tmp_path):
+    """A blend is chosen on the validation slices, filters the records, and the index says how it was chosen."""
+    source = volume(3, seed=3)
+    write_pair(tmp_path / "ct", source, source // 2)
+    index = make_patches(settings(tmp_path, front_end="blend"))
+    fitted = FrontEnd.from_json(read_index(tmp_path / "records")["front_end"]).filters["SHARP"]
+    (choice,) = index["front_end_choices"].values()
+    assert set(choice) == {"fit", "taper", "exponents", "score"}
+    assert 0 < choice["score"] <= 1
+    for unfiltered, patch, wanted in records(tmp_path, "validation", images=3):
+        np.testing.assert_array_equal(patch, np.rint(fitted(unfiltered.astype(np.float32), SPACING)))
+        assert np.std(patch - wanted) < 0.1 * np.std(unfiltered - wanted)
+
+
 def test_sharpens(tmp_path):
     """The index says whether the target kernel is the sharper one, without a front end too."""
     source = volume(3)

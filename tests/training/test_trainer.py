@@ -577,7 +577,7 @@ def without(records, folder, **changes):
 def test_kernel_filter_without_front_end(records, tmp_path):
     """A kernel filter from records without a front end is refused, with how to make them."""
     bare = without(records, tmp_path / "records", front_end={})
-    with pytest.raises(ValueError, match=r"kernel_filter needs records made with --front_end=amplitude or --front_end=wiener"):
+    with pytest.raises(ValueError, match=r"kernel_filter needs records made with --front_end=blend, amplitude or wiener"):
         train(settings(bare, tmp_path / "model", method="kernel_filter"))
 
 

@@ -8,6 +8,7 @@ Mahalanobis distance to them. Nothing that is to be rejected has to be known bef
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -40,8 +41,16 @@ LATTICE_MARGIN = 1.5
 MIN_PATCHES = 40
 """Acceptable patches that a judge is fitted to, at least."""
 
+PLACES = (
+    f"least texture of a square of {TILE} px",
+    f"largest texture of a square of {TILE} px",
+    "mean texture",
+    f"largest change of a square of {TILE} px",
+    f"largest change of a square of {SPOT} px",
+)
+"""The features of places in words."""
 GROUPS = ("spectrum", "places", "lattice")
-NUM_FEATURES = {"spectrum": 2 * BANDS, "places": 5, "lattice": len(LATTICE_PERIODS)}
+NUM_FEATURES = {"spectrum": 2 * BANDS, "places": len(PLACES), "lattice": len(LATTICE_PERIODS)}
 """Group -> number of its features."""
 
 
@@ -71,6 +80,29 @@ class Judge:
         # Larger images are judged by their worst patch.
         worst = [max(self.distances(*_patches(pair)).max(0)) for pair in zip(sources, outputs, strict=True)]
         return np.exp2(-np.square(np.array(worst, float)))
+
+    def explain(self, sources: np.ndarray, outputs: np.ndarray) -> list[str]:
+        """Names for each output the feature that is farthest from what is acceptable, or its lattice, in words.
+
+        Args:
+            sources: (N, H, W) HU, as in :meth:`__call__`.
+            outputs: Same shape, HU.
+        """
+        return [self._explain(*_patches(pair)) for pair in zip(sources, outputs, strict=True)]
+
+    def _explain(self, sources: np.ndarray, outputs: np.ndarray) -> str:
+        """The farthest feature of the worst of some patches."""
+        distances = self.distances(sources, outputs)
+        if not np.isfinite(distances).all():
+            return "values that are no numbers"
+        lattice = GROUPS.index("lattice")  # it is in the spectrum too, which says less
+        rows = [lattice] if distances[lattice].max() > max(1, distances.max() / 10) else range(len(GROUPS))
+        row, patch = max(itertools.product(rows, range(len(sources))), key=lambda place: distances[place])
+        group = GROUPS[row]
+        found = patch_features(sources[patch : patch + 1], outputs[patch : patch + 1])[group][0] - self.mean[group]
+        normal = found / self.scale[group]
+        number = int(np.argmax(normal * (self.precision[group] @ normal)))
+        return f"{feature_name(group, number)} too {'high' if found[number] > 0 else 'low'}"
 
     def distances(self, sources: np.ndarray, outputs: np.ndarray) -> np.ndarray:
         """Distance of each patch from the acceptable ones in units of the limits, (groups, N).
@@ -138,6 +170,21 @@ class Judge:
 
 
 _FIELDS = ("mean", "scale", "precision", "limit")
+
+
+def feature_name(group: str, number: int) -> str:
+    """A feature of :func:`patch_features` in words, by its place in its group.
+
+    Example:
+        >>> feature_name("spectrum", 12)
+        'power at 0.37 cycles/px'
+    """
+    if group == "spectrum":
+        frequency = (number % BANDS + 0.5) / BANDS * np.sqrt(0.5)
+        return f"power {'of the change ' if number >= BANDS else ''}at {frequency:.2f} cycles/px"
+    if group == "lattice":
+        return f"pattern of {LATTICE_PERIODS[number]} px"
+    return PLACES[number]
 
 
 def patch_features(sources: np.ndarray, outputs: np.ndarray) -> dict[str, np.ndarray]:

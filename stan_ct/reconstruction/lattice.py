@@ -77,7 +77,7 @@ class Lattice:
         Without a lattice the mean ratio of :math:`n` frequencies over :math:`Z` slices scatters by at most
         :math:`\sqrt{2 / n Z}`; the limit is `POWER_LIMIT` plus `SIGMAS` times that, 2.8 for period 2 in 18 slices, 5.3 in one.
         """
-        frequencies = {period: int((period == _PERIOD).sum()) for period in PERIODS}
+        frequencies = {period: int(np.sum(period == _PERIOD)) for period in PERIODS}
         return {p: POWER_LIMIT + SIGMAS * math.sqrt(2 / (n * max(self.num_slices, 1))) for p, n in frequencies.items()}
 
     @property

@@ -16,7 +16,7 @@ from stan_ct.models.config import ModelConfig
 from stan_ct.models.folder import SHIPPED, InvalidModel, check_model, find_model, model_hash, shipped_names
 from stan_ct.networks.precision import Precision, compute_dtype
 from stan_ct.reconstruction.guard import Guard
-from stan_ct.reconstruction.pipeline import Synthesizer
+from stan_ct.reconstruction.qualification import Explaining, Synthesizer
 from stan_ct.reconstruction.selection import ModelSet
 from stan_ct.reconstruction.settings import FusionMethod, method_settings
 from stan_ct.reconstruction.standardize import Model, ModelIdentity
@@ -48,6 +48,11 @@ class LazySynthesizer:
     def __call__(self, patches: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Synthesizes and judges patches, see :class:`Synthesizer`."""
         return self._loaded(patches)
+
+    def explain(self, patches: np.ndarray, outputs: np.ndarray) -> list[str]:
+        """What is wrong with each output, see :class:`Explaining`; nothing where the model cannot say so."""
+        loaded = self._loaded
+        return loaded.explain(patches, outputs) if isinstance(loaded, Explaining) else [""] * len(patches)
 
 
 def load_model(

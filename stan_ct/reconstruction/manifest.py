@@ -20,6 +20,7 @@ from stan_ct.dicom.refusal import Refusal
 from stan_ct.dicom.series import Series, SeriesFiles
 from stan_ct.reconstruction.checks import Finding
 from stan_ct.reconstruction.lattice import Lattice
+from stan_ct.reconstruction.qualification import RejectedPatch
 from stan_ct.reconstruction.selection import ModelSet
 from stan_ct.reconstruction.standardize import Standardized
 
@@ -113,10 +114,19 @@ def _slice_entries(result: Standardized, uids: Iterable[str]) -> list[dict]:
             "uncovered": round(checked.uncovered, 5),
             "unqualified": round(checked.unqualified, 5),
             "p_real": None if np.isnan(checked.p_real) else round(checked.p_real, 4),
+            "rejected": [_rejected_entry(r) for r in checked.rejected],
             "findings": [_finding_entry(f) for f in checked.findings],
         }
         for instance, checked, uid in zip(result.source.instances, result.slices, uids, strict=True)
     ]
+
+
+def _rejected_entry(rejected: RejectedPatch) -> dict:
+    """Corner and size of a rejected patch, px, its P(real) and what was wrong with it."""
+    p_real = round(rejected.p_real, 4) if np.isfinite(rejected.p_real) else None
+    patch = rejected.patch
+    place = {"row": patch.row, "column": patch.column, "height": patch.height, "width": patch.width}
+    return {name: int(value) for name, value in place.items()} | {"p_real": p_real, "reason": rejected.reason}
 
 
 def with_files(entry: dict, files: SeriesFiles) -> dict:

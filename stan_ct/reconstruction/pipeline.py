@@ -5,15 +5,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
-from typing import Protocol
 
 import numpy as np
 
 from stan_ct.ct.field_of_view import continue_smoothly, outside_field_of_view
 from stan_ct.ct.hounsfield import AIR, SOFT_TISSUE, soft_tissue_mask
 from stan_ct.dicom.series import Series
-from stan_ct.patches.fusion import Crop, extract, fuse, pad_to, rescale_hu
-from stan_ct.patches.sampling import PATCH_SIZE, Patch, coverage, random_patches
+from stan_ct.patches.fusion import Crop, fuse, pad_to, rescale_hu
+from stan_ct.patches.sampling import Patch, coverage
 from stan_ct.reconstruction.bounds import bound
 from stan_ct.reconstruction.checks import (
     BOX_SIGMAS,
@@ -25,22 +24,11 @@ from stan_ct.reconstruction.checks import (
 )
 from stan_ct.reconstruction.lattice import Lattice, measure_lattice, no_lattice
 from stan_ct.reconstruction.layout import padded_size, patch_layout, standardized_mask
+from stan_ct.reconstruction.qualification import RejectedPatch, Synthesizer, best_rejected, explained, qualify, synthesize
 from stan_ct.reconstruction.settings import PipelineSettings
 
 CROPS = (4, 8, 16, 32)
 """Pixels cropped from the borders of patches that show, one after the other, until none does."""
-RESAMPLING_ROUNDS = 3
-"""How often the holes that rejected patches leave are sampled anew."""
-
-
-class Synthesizer(Protocol):
-    """What the pipeline asks of a network, a baseline, or the identity."""
-
-    def prepare(self, hu: np.ndarray, pixel_spacing: tuple[float, float], kernel: str = "") -> np.ndarray:
-        """The whole-slice step: (H, W) HU of a source kernel -> (H, W) HU."""
-
-    def __call__(self, patches: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(N, h, w) float32 HU -> synthesized (N, h, w) float32 HU, and P(real), (N,)."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +42,7 @@ class SliceResult:
         uncovered: Share of soft-tissue pixels that no patch covers: they keep the source.
         unqualified: Share of soft-tissue pixels filled by rejected patches or the source.
         p_real: Mean P(real) of the patches, NaN without patches.
+        rejected: Patches that check 2 rejected.
         lattice: Regular patterns in what the networks changed.
         findings: Failed checks.
     """
@@ -64,25 +53,9 @@ class SliceResult:
     uncovered: float = 0.0
     unqualified: float = 0.0
     p_real: float = float("nan")
+    rejected: tuple[RejectedPatch, ...] = ()
     lattice: Lattice = field(default_factory=no_lattice)
     findings: tuple[Finding, ...] = ()
-
-
-@dataclass
-class _Synthesized:
-    """Patches of one slice, as synthesized."""
-
-    patches: list[Patch]
-    cut: np.ndarray  # (N, h, w) HU, what the synthesizer was given
-    made: np.ndarray  # (N, h, w) HU, what it made of them
-    p_real: np.ndarray  # (N,)
-
-    def __getitem__(self, keep: np.ndarray) -> _Synthesized:
-        return _Synthesized([self.patches[i] for i in keep], self.cut[keep], self.made[keep], self.p_real[keep])
-
-    def __add__(self, other: _Synthesized) -> _Synthesized:
-        arrays = [np.concatenate([getattr(s, n) for s in (self, other)]) for n in ("cut", "made", "p_real")]
-        return _Synthesized(self.patches + other.patches, *arrays)
 
 
 def standardize_slices(
@@ -147,9 +120,9 @@ def standardize_slice(
 
     # Step 1: patches. Check 1: overlap.
     patches = patch_layout(framed_mask, settings, rng)
-    synthesized = _synthesize(prepared, patches, synthesizer, settings)
+    synthesized = synthesize(prepared, patches, synthesizer, settings)
     # Step 2: synthesis. Check 2: real or fake.
-    kept, rejected, made = _qualify(prepared, framed_mask, synthesized, synthesizer, settings, rng)
+    kept, rejected, made = qualify(prepared, framed_mask, synthesized, synthesizer, settings, rng)
     findings: list[Finding] = []
     uncovered = 0.0
     if settings.checks >= 1:
@@ -161,7 +134,7 @@ def standardize_slice(
         findings.append(Finding("unqualified_patches", round(unqualified, 4), 0.0))
     trusted = [True] * len(kept.patches)
     if settings.on_unqualified == "best":
-        kept = kept + _best_rejected(rejected, hole)
+        kept = kept + best_rejected(rejected, hole)
         trusted += [False] * (len(kept.patches) - len(trusted))
     # Step 3: fusion. Check 3: missing values and box artefacts.
     low = max(float(source[~outside].min()), AIR)
@@ -182,66 +155,17 @@ def standardize_slice(
         findings += [implausible] if implausible else []
     p_real = float(np.mean(synthesized.p_real)) if patches else float("nan")
     lattice = measure_lattice(hu - prepared[: source.shape[0], : source.shape[1]], soft_tissue_mask(source, outside) & covered)
-    return SliceResult(hu, made, made - len(rejected.patches), uncovered, unqualified, p_real, lattice, tuple(findings))
-
-
-def _synthesize(
-    prepared: np.ndarray, patches: list[Patch], synthesizer: Synthesizer, settings: PipelineSettings
-) -> _Synthesized:
-    size = None if settings.patch_layout == "slice" else PATCH_SIZE
-    if not patches:
-        empty = np.empty((0, PATCH_SIZE, PATCH_SIZE), np.float32)
-        return _Synthesized([], empty, empty, np.empty(0, np.float32))
-    cut = extract(prepared, patches, size)
-    return _Synthesized(patches, cut, *synthesizer(cut))
-
-
-def _qualify(
-    prepared: np.ndarray,
-    mask: np.ndarray,
-    synthesized: _Synthesized,
-    synthesizer: Synthesizer,
-    settings: PipelineSettings,
-    rng: np.random.Generator,
-) -> tuple[_Synthesized, _Synthesized, int]:
-    """Check 2: discards patches with P(real) below the threshold and samples their holes anew, a few times.
-
-    Returns:
-        Qualified patches, rejected patches, and how many were synthesized in all.
-    """
-    if settings.checks < 2:
-        return synthesized, synthesized[np.array([], int)], len(synthesized.patches)
-    kept, rejected = _split(synthesized, settings.qc_threshold)
-    made = len(synthesized.patches)
-    rule = settings.rule
-    if settings.patch_layout == "grid":  # resample at native scale too
-        rule = replace(rule, sides=(PATCH_SIZE, PATCH_SIZE))
-    for _ in range(RESAMPLING_ROUNDS if settings.patch_layout != "slice" else 0):
-        if not rejected.patches:
-            break
-        hole = mask & (coverage(mask.shape, kept.patches) == 0)
-        new = random_patches(mask, rng, rule, present=kept.patches) if hole.any() else []
-        if not new:
-            break
-        good, bad = _split(_synthesize(prepared, new, synthesizer, settings), settings.qc_threshold)
-        kept, rejected, made = kept + good, rejected + bad, made + len(new)
-    return kept, rejected, made
-
-
-def _split(synthesized: _Synthesized, threshold: float) -> tuple[_Synthesized, _Synthesized]:
-    good = synthesized.p_real >= threshold
-    return synthesized[np.flatnonzero(good)], synthesized[np.flatnonzero(~good)]
-
-
-def _best_rejected(rejected: _Synthesized, hole: np.ndarray) -> _Synthesized:
-    """The rejected patches of highest P(real) that together fill the hole."""
-    hole, chosen = hole.copy(), []
-    for i in np.argsort(-rejected.p_real, kind="stable"):
-        window = rejected.patches[i].window
-        if hole[window].any():
-            hole[window] = False
-            chosen.append(i)
-    return rejected[np.array(chosen, int)]
+    return SliceResult(
+        hu,
+        made,
+        made - len(rejected.patches),
+        uncovered,
+        unqualified,
+        p_real,
+        explained(rejected, synthesizer),
+        lattice,
+        tuple(findings),
+    )
 
 
 def _fuse(

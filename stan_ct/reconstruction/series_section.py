@@ -100,8 +100,23 @@ def _written(entry: Entry, panels: Sequence[Panel]) -> list[Block]:
         blocks.append(_finding_table(findings))
     else:
         blocks.append(Notice("neutral" if blocks else "good", "Quality control: no findings."))
+    blocks += _rejected(entry)
     blocks += [Tiles(panel.file, panel.caption, LABELS, COLUMNS, panel.shape) for panel in panels]
     return [*blocks, *([_legend()] if panels else []), _measures(entry)]
+
+
+def _rejected(entry: Entry) -> list[Listing]:
+    """Patches that check 2 rejected, by what was wrong with them: how many, and in which slices."""
+    slices: dict[str, list[int]] = {}
+    for number, checked in enumerate(entry["slices"], 1):
+        for patch in checked.get("rejected", ()):  # kept from an earlier run, it may have none
+            slices.setdefault(patch["reason"] or "P(real) too low", []).append(number)
+    rows = sorted(((reason, str(len(found)), number_ranges(found)) for reason, found in slices.items()), key=_most)
+    return [Listing(("Rejected patches, what is farthest off", "Number", "Slices"), tuple(rows))] if rows else []
+
+
+def _most(row: tuple[str, str, str]) -> tuple[int, str]:
+    return -int(row[1]), row[0]
 
 
 def _findings(entry: Entry) -> list[tuple[int | None, Entry]]:

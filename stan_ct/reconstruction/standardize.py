@@ -27,7 +27,8 @@ from stan_ct.reconstruction.finding_texts import findings_in_short
 from stan_ct.reconstruction.guard import Guard, GuardVerdict
 from stan_ct.reconstruction.lattice import Lattice, lattice_findings, no_lattice
 from stan_ct.reconstruction.panels import shown_slices
-from stan_ct.reconstruction.pipeline import SliceResult, Synthesizer, standardize_slices
+from stan_ct.reconstruction.pipeline import SliceResult, standardize_slices
+from stan_ct.reconstruction.qualification import Synthesizer
 from stan_ct.reconstruction.settings import PipelineSettings
 from stan_ct.reconstruction.wording import counted
 

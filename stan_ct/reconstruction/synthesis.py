@@ -13,7 +13,7 @@ from stan_ct.models.config import ModelConfig
 from stan_ct.models.folder import load_judge, load_weights, read_config
 from stan_ct.networks.discriminator import p_real
 from stan_ct.networks.precision import Precision, compute_dtype
-from stan_ct.reconstruction.pipeline import Synthesizer
+from stan_ct.reconstruction.qualification import Synthesizer
 
 BATCH_PIXELS = 16 * 256 * 256
 """Pixels that go through the networks at once."""
@@ -55,6 +55,10 @@ class NetworkSynthesizer:
         synthesized, judged = (np.concatenate([part[k].numpy() for part in parts]) for k in (0, 1))
         standardized = window.to_hu(synthesized[..., 0]) + np.maximum(patches - window.high, 0)
         return standardized, judged if self.judge is None else self.judge(patches, standardized)
+
+    def explain(self, patches: np.ndarray, outputs: np.ndarray) -> list[str]:
+        """What the judge finds wrong with each output, in words; nothing where there is none. (N, h, w) HU each."""
+        return [""] * len(patches) if self.judge is None else self.judge.explain(patches, outputs)
 
     def _networks(self, gray: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         synthesized = tf.clip_by_value(self.generator(gray, training=False), -1.0, 1.0)

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import doctest
+import re
+
 import numpy as np
 import pytest
 from scipy import ndimage
 
+from stan_ct.models import judge as module
 from stan_ct.models.judge import (
     GROUPS,
     LATTICE_MARGIN,
     MIN_PATCHES,
+    NUM_FEATURES,
     PASSED,
     THRESHOLD,
     Judge,
+    feature_name,
     patch_features,
 )
 
@@ -103,6 +109,38 @@ def test_a_judge_of_unrelated_patches_rejects_its_targets():
     """The judge looks at the pair: the target of another source is no output of this one."""
     judge = Judge.fit(FITTED["source"], [FITTED["target"]])
     assert share(judge, UNSEEN["target"][::-1]) <= 0.05
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        ("+ 20 HU noise", r"(power (of the change )?at 0\.\d\d cycles/px|\w+ texture.*) too high"),
+        ("blur of .6 px", r"power (of the change )?at 0\.\d\d cycles/px too (low|high)"),
+        ("box", r"least texture of a square of 16 px too low|largest change of a square of (8|16) px too high"),
+        ("lattice", "pattern of 2 px too high"),
+        ("air", r"power (of the change )?at 0\.\d\d cycles/px too low"),
+        ("half a patch of source", "least texture of a square of 16 px too low"),
+    ],
+)
+def test_a_verdict_is_explained(judge, kind, words):
+    """The feature that is farthest off is named, with its direction."""
+    found = judge.explain(UNSEEN["source"][:6], np.float32(BAD[kind](UNSEEN["target"]))[:6])
+    assert all(re.fullmatch(words, reason) for reason in found), found
+
+
+def test_what_is_no_number_is_rejected_and_named(judge):
+    """One pixel without a value."""
+    broken = UNSEEN["target"][:1].copy()
+    broken[0, 3, 3] = np.nan
+    assert not judge(UNSEEN["source"][:1], broken) >= THRESHOLD
+    assert judge.explain(UNSEEN["source"][:1], broken) == ["values that are no numbers"]
+
+
+def test_features_have_names():
+    """Each its own."""
+    names = [feature_name(group, number) for group in GROUPS for number in range(NUM_FEATURES[group])]
+    assert len(set(names)) == len(names) == 48 + 5 + 3
+    assert doctest.testmod(module).failed == 0
 
 
 def test_limits_are_those_of_patches_that_were_not_fitted(judge):

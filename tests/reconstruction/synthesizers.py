@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from stan_ct.reconstruction.guard import Guard
-from stan_ct.reconstruction.pipeline import Synthesizer
+from stan_ct.reconstruction.qualification import Synthesizer
 from stan_ct.reconstruction.settings import method_settings
 from stan_ct.reconstruction.standardize import Model, ModelIdentity
 

@@ -140,6 +140,14 @@ def test_the_manifest_accounts_for_every_slice(tmp_path):
     assert entry["kept_fraction"] == 0
     assert entry["findings"] == {"low_pass_difference": 1, "mean_soft_tissue": 1, "unqualified_patches": 2}
     assert entry["mean_hu_change"] == pytest.approx(12, abs=0.01)
+    places = [[r[name] for name in ("row", "column", "height", "width")] for r in entry["slices"][0]["rejected"]]
+    assert places[:4] == [[0, 0, 256, 256], [0, 44, 256, 256], [44, 0, 256, 256], [44, 44, 256, 256]]
+    assert {(r["p_real"], r["reason"]) for s in entry["slices"] for r in s["rejected"]} == {(0.0, "")}
+    assert entry["lattice"] == {
+        "periods": {p: {"ratio": 1.0, "limit": limit} for p, limit in (("2", 4.31), ("4", 3.15), ("8", 2.58))},
+        "mean": 0.0,
+        "mean_limit": 0.15,
+    }
     assert manifest["models"][0]["sha256"] == "0" * 64
     report = (tmp_path / "out" / "report.html").read_text()
     assert "unqualified_patches" in report

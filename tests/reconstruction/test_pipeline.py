@@ -9,8 +9,10 @@ from hypothesis import strategies as st
 from synthesizers import Scripted
 
 from stan_ct.ct.hounsfield import soft_tissue_mask
+from stan_ct.patches.sampling import Patch
 from stan_ct.reconstruction.layout import patch_layout
 from stan_ct.reconstruction.pipeline import standardize_slice
+from stan_ct.reconstruction.qualification import RejectedPatch
 from stan_ct.reconstruction.settings import PipelineSettings, method_settings
 
 SPACING = (0.7, 0.7)
@@ -138,6 +140,26 @@ def test_rejected_patches_leave_no_trace_where_others_cover():
     unqualified = [f for f in result.findings if f.name == "unqualified_patches"]
     assert [f.value for f in unqualified] == [round(result.unqualified, 4)]
     assert 0 < result.unqualified < 0.05, "the marked pixel's surroundings cannot be covered by a qualified patch"
+
+
+class Explained(Scripted):
+    """Says what the strongest pixel of a rejected patch was."""
+
+    def explain(self, patches: np.ndarray, outputs: np.ndarray) -> list[str]:
+        """Largest HU before and after."""
+        return [f"{source.max():.0f} -> {output.max():.0f}" for source, output in zip(patches, outputs, strict=True)]
+
+
+@pytest.mark.parametrize("synthesizer", [Scripted, Explained])
+def test_rejected_patches_are_named_with_the_reason(synthesizer):
+    """Where they lie, how plausible they are, and what is wrong with them, where the synthesizer can say so."""
+    hu = np.full((384, 256), 40.0, np.float32)
+    hu[300, 0] = 100  # in the second of two patches alone
+    bad = lambda patches: patches.max((1, 2)) == 100  # noqa: E731
+    result = run(hu, synthesizer(7.0, lambda p: np.where(bad(p), 0.25, 0.75)), qc_threshold=0.5)
+    assert result.rejected[0] == RejectedPatch(Patch(128, 0, 256, 256), 0.25, "100 -> 107" if synthesizer is Explained else "")
+    assert len(result.rejected) == result.patches - result.qualified
+    assert run(hu, synthesizer(7.0), qc_threshold=0.5).rejected == ()
 
 
 @pytest.mark.parametrize(("choice", "change"), [("best", 7.0), ("source", 0.0)])

@@ -226,6 +226,21 @@ def test_checks_without_a_number_have_a_dash():
     assert finding_text("gap").printed(None) == finding_text("gap").printed_limit(None) == "\N{EN DASH}"
 
 
+def test_rejected_patches_are_grouped_by_reason():
+    """The most frequent first, with the slices; without any there is no table."""
+    entry = written()
+    pattern, low = "pattern of 2 px too high", "mean texture too low"
+    for number, reasons in enumerate([[pattern, pattern], [], [low, pattern], [""]]):
+        entry["slices"][number]["rejected"] = [{"reason": reason, "p_real": 0.2} for reason in reasons]
+    (table,) = [b for b in blocks(group(built(entry), "3-Chest"), Listing) if b.columns[0].startswith("Rejected")]
+    assert table.rows == (
+        (pattern, "3", "1, 3"),
+        ("P(real) too low", "1", "4"),
+        (low, "1", "3"),
+    )
+    assert not [b for b in blocks(group(built(written()), "3-Chest"), Listing) if b.columns[0].startswith("Rejected")]
+
+
 def test_limits_stand_beside_what_was_measured():
     """Also where they are kept."""
     (table,) = [b for b in blocks(group(built(written()), "3-Chest"), Listing) if b.columns[0] == "Measured"]

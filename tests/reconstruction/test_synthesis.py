@@ -6,6 +6,7 @@ from stan_ct.models.config import ModelConfig
 from stan_ct.models.folder import save_model
 from stan_ct.models.judge import THRESHOLD, Judge
 from stan_ct.networks.config import GeneratorConfig
+from stan_ct.reconstruction.loading import load_model
 from stan_ct.reconstruction.synthesis import load_synthesizer
 
 
@@ -32,3 +33,16 @@ def test_the_judge_of_a_model_judges_its_patches(tmp_path):
         made, plausible = load_synthesizer(tmp_path, "float32")(patches)
         np.testing.assert_allclose(plausible, judge(patches, made))
         assert ((plausible >= THRESHOLD) == expected).all()
+        loaded = load_model(tmp_path, precision="float32").synthesizer
+        assert loaded.explain(patches, made) == judge.explain(patches, made)
+    assert all("too low" in reason for reason in loaded.explain(patches, made))
+
+
+def test_a_model_without_a_judge_explains_nothing(tmp_path):
+    """Neither one that a discriminator judges nor a filter."""
+    patches = np.zeros((2, 256, 256), np.float32)
+    config = ModelConfig("identity", "unet", "SOFT", "SHARP", True, generator=GeneratorConfig(base_filters=1))
+    save_model(tmp_path, config, config.build_generator())
+    assert load_model(tmp_path, precision="float32").synthesizer.explain(patches, patches) == ["", ""]
+    save_model(tmp_path / "histogram", ModelConfig("h", "histogram", "SOFT", "SHARP", True, histogram=(0.0, 1.0)))
+    assert load_model(tmp_path / "histogram").synthesizer.explain(patches, patches) == ["", ""]

@@ -1,0 +1,132 @@
+"""Check 2 of the pipeline: patches that are no plausible outputs are rejected, and their holes sampled anew."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+
+from stan_ct.patches.fusion import extract
+from stan_ct.patches.sampling import PATCH_SIZE, Patch, coverage, random_patches
+from stan_ct.reconstruction.settings import PipelineSettings
+
+RESAMPLING_ROUNDS = 3
+"""How often the holes that rejected patches leave are sampled anew."""
+
+
+class Synthesizer(Protocol):
+    """What the pipeline asks of a network, a baseline, or the identity."""
+
+    def prepare(self, hu: np.ndarray, pixel_spacing: tuple[float, float], kernel: str = "") -> np.ndarray:
+        """The whole-slice step: (H, W) HU of a source kernel -> (H, W) HU."""
+
+    def __call__(self, patches: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(N, h, w) float32 HU -> synthesized (N, h, w) float32 HU, and P(real), (N,)."""
+
+
+@runtime_checkable
+class Explaining(Protocol):
+    """What a synthesizer has that can say why its patches are no plausible outputs."""
+
+    def explain(self, patches: np.ndarray, outputs: np.ndarray) -> list[str]:
+        """(N, h, w) HU of the source and what was made of them -> what is wrong with each, in words."""
+
+
+@dataclass(frozen=True)
+class RejectedPatch:
+    """A patch that check 2 rejected.
+
+    Attributes:
+        patch: Where it lies.
+        p_real: Its P(real), or its plausibility under the judge.
+        reason: What was wrong with it, in words; empty where only its P(real) is known.
+    """
+
+    patch: Patch
+    p_real: float
+    reason: str = ""
+
+
+@dataclass
+class Synthesized:
+    """Patches of one slice, as synthesized."""
+
+    patches: list[Patch]
+    cut: np.ndarray  # (N, h, w) HU, what the synthesizer was given
+    made: np.ndarray  # (N, h, w) HU, what it made of them
+    p_real: np.ndarray  # (N,)
+
+    def __getitem__(self, keep: np.ndarray) -> Synthesized:
+        return Synthesized([self.patches[i] for i in keep], self.cut[keep], self.made[keep], self.p_real[keep])
+
+    def __add__(self, other: Synthesized) -> Synthesized:
+        arrays = [np.concatenate([getattr(s, n) for s in (self, other)]) for n in ("cut", "made", "p_real")]
+        return Synthesized(self.patches + other.patches, *arrays)
+
+
+def synthesize(prepared: np.ndarray, patches: list[Patch], synthesizer: Synthesizer, settings: PipelineSettings) -> Synthesized:
+    """Step 2: cuts patches out of a slice, (H, W) HU, and synthesizes them."""
+    size = None if settings.patch_layout == "slice" else PATCH_SIZE
+    if not patches:
+        empty = np.empty((0, PATCH_SIZE, PATCH_SIZE), np.float32)
+        return Synthesized([], empty, empty, np.empty(0, np.float32))
+    cut = extract(prepared, patches, size)
+    return Synthesized(patches, cut, *synthesizer(cut))
+
+
+def qualify(
+    prepared: np.ndarray,
+    mask: np.ndarray,
+    synthesized: Synthesized,
+    synthesizer: Synthesizer,
+    settings: PipelineSettings,
+    rng: np.random.Generator,
+) -> tuple[Synthesized, Synthesized, int]:
+    """Check 2: discards patches with P(real) below the threshold and samples their holes anew, a few times.
+
+    Returns:
+        Qualified patches, rejected patches, and how many were synthesized in all.
+    """
+    if settings.checks < 2:
+        return synthesized, synthesized[np.array([], int)], len(synthesized.patches)
+    kept, rejected = _split(synthesized, settings.qc_threshold)
+    made = len(synthesized.patches)
+    rule = settings.rule
+    if settings.patch_layout == "grid":  # resample at native scale too
+        rule = replace(rule, sides=(PATCH_SIZE, PATCH_SIZE))
+    for _ in range(RESAMPLING_ROUNDS if settings.patch_layout != "slice" else 0):
+        if not rejected.patches:
+            break
+        hole = mask & (coverage(mask.shape, kept.patches) == 0)
+        new = random_patches(mask, rng, rule, present=kept.patches) if hole.any() else []
+        if not new:
+            break
+        good, bad = _split(synthesize(prepared, new, synthesizer, settings), settings.qc_threshold)
+        kept, rejected, made = kept + good, rejected + bad, made + len(new)
+    return kept, rejected, made
+
+
+def _split(synthesized: Synthesized, threshold: float) -> tuple[Synthesized, Synthesized]:
+    good = synthesized.p_real >= threshold
+    return synthesized[np.flatnonzero(good)], synthesized[np.flatnonzero(~good)]
+
+
+def explained(rejected: Synthesized, synthesizer: Synthesizer) -> tuple[RejectedPatch, ...]:
+    """Rejected patches with what is wrong with each, where the synthesizer can say so."""
+    reasons = [""] * len(rejected.patches)
+    if rejected.patches and isinstance(synthesizer, Explaining):
+        reasons = synthesizer.explain(rejected.cut, rejected.made)
+    found = zip(rejected.patches, rejected.p_real, reasons, strict=True)
+    return tuple(RejectedPatch(patch, float(p_real), reason) for patch, p_real, reason in found)
+
+
+def best_rejected(rejected: Synthesized, hole: np.ndarray) -> Synthesized:
+    """The rejected patches of highest P(real) that together fill the hole."""
+    hole, chosen = hole.copy(), []
+    for i in np.argsort(-rejected.p_real, kind="stable"):
+        window = rejected.patches[i].window
+        if hole[window].any():
+            hole[window] = False
+            chosen.append(i)
+    return rejected[np.array(chosen, int)]

@@ -23,6 +23,9 @@ QC_QUANTILE = 0.01
 TOLERANCE = {"error": 0.005, "hu_rmse": 0.5, "spectrum_error": 0.05, "tissue_bias": 2.0}
 """Added to each part of the score and to its baseline, so that what is well within limits on both sides compares as equal."""
 
+EXCESS = 10.0
+"""Weight of what the relative HU RMSE exceeds 1: better texture is not to be paid for with images further from the target."""
+
 Errors = dict[str, float]
 Metric = Callable[[np.ndarray], Callable[[np.ndarray], Errors]]
 """Takes target patches, (N, 256, 256) HU; returns a function from output patches, same shape, to errors by name."""
@@ -61,10 +64,11 @@ class Judgement:
         """Score by which versions are compared, 1 for the baseline: half the error and half the quality, relative to it.
 
         By the errors of texture alone a version could win that is further from the target in HU than the filter in front of it.
-        Quality is the mean over HU RMSE, spectrum and bias.
+        Quality is the mean over HU RMSE, spectrum and bias. HU RMSE above the baseline's counts `EXCESS` times more.
         """
         found = {"error": self.error, **self.quality}
         relative = {name: (found[name] + more) / (self.baseline[name] + more) for name, more in TOLERANCE.items()}
+        relative["hu_rmse"] += EXCESS * max(relative["hu_rmse"] - 1, 0.0)
         error = relative.pop("error")
         return float(error + np.mean(list(relative.values()))) / 2 if np.isfinite(self.error) else float("inf")
 

@@ -67,7 +67,8 @@ def test_score_by_hand():
     assert result({"a": 0.4}, nobody).score == pytest.approx(1)
     assert result({"a": 0.2}, nobody).score == pytest.approx((0.205 / 0.405 + 1) / 2)
     assert result({"a": 0.4}, nobody, tissue_bias=4.0).score == pytest.approx((1 + 4 / 3) / 2)
-    assert result({"a": 0.4}, nobody, hu_rmse=40.5).score == pytest.approx((1 + (2 + 2) / 3) / 2)
+    assert result({"a": 0.4}, nobody, hu_rmse=40.5).score == pytest.approx((1 + (2 + 10 * 1 + 2) / 3) / 2)
+    assert result({"a": 0.4}, nobody, hu_rmse=19.75).score == pytest.approx((1 + (20.25 / 20.5 + 2) / 3) / 2)
     assert result({"a": 0.4}, nobody, spectrum_error=0.075).score == pytest.approx((1 + 2.5 / 3) / 2)
     assert result({"a": np.nan}, nobody).score == np.inf
 

@@ -11,6 +11,7 @@ from typing import Any, cast
 
 import numpy as np
 
+from stan_ct.baselines.loading import load_baseline
 from stan_ct.errors import UsageError
 from stan_ct.models.config import ModelConfig
 from stan_ct.models.folder import SHIPPED, InvalidModel, check_model, find_model, model_hash, shipped_names
@@ -23,7 +24,7 @@ from stan_ct.reconstruction.standardize import Model, ModelIdentity
 
 
 class LazySynthesizer:
-    """Synthesizer of a model folder that is loaded, with TensorFlow, when it is first used.
+    """Synthesizer of a model folder that is loaded when it is first used, a network with TensorFlow, a baseline without.
 
     Args:
         folder: Model folder.
@@ -36,6 +37,8 @@ class LazySynthesizer:
 
     @cached_property
     def _loaded(self) -> Synthesizer:
+        if (baseline := load_baseline(self._folder)) is not None:
+            return baseline
         with self._loading():
             from stan_ct.reconstruction.synthesis import load_synthesizer
 
@@ -63,7 +66,7 @@ def load_model(
     loading: Callable[[], AbstractContextManager] = nullcontext,
     **switches: Any,
 ) -> Model:
-    """Loads a model. Its networks, and TensorFlow, are loaded when the first slice needs them.
+    """Loads a model. Its networks, and TensorFlow, are loaded when the first slice needs them; baselines need neither.
 
     Args:
         name: Model folder, as `train.py` writes it, or the name of a model that ships: `default`, `philips_b_l`.

@@ -7,8 +7,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from stan_ct.baselines.histogram import HistogramMatching
-from stan_ct.baselines.kernel_filter import KernelFilter
+from stan_ct.baselines.loading import load_baseline
 from stan_ct.models.config import ModelConfig
 from stan_ct.models.folder import load_judge, load_weights, read_config
 from stan_ct.networks.discriminator import p_real
@@ -75,11 +74,4 @@ def load_synthesizer(folder: Path | str, precision: Precision = "auto") -> Synth
         FileNotFoundError: If the folder holds no complete model.
         ValueError: If it is not one of this version.
     """
-    config = read_config(folder)
-    if config.method == "kernel_filter":
-        if config.front_end is None:
-            raise ValueError(f"{folder}: a kernel_filter model needs a front end, and this one has none")
-        return KernelFilter(config.front_end)
-    if config.method == "histogram":
-        return HistogramMatching(config.histogram)
-    return NetworkSynthesizer(Path(folder), config, precision)
+    return load_baseline(folder) or NetworkSynthesizer(Path(folder), read_config(folder), precision)

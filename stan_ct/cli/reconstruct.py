@@ -104,13 +104,15 @@ def run(command: Command) -> int:
         dry_run=command["dry_run"],
         command=command.command_line(),
     )
-    signal.signal(signal.SIGTERM, _terminate)
+    former = signal.signal(signal.SIGTERM, _terminate)
     try:
         return reconstruct(settings)
     except KeyboardInterrupt:
         return _stopped("stopped", STOPPED)
     except Terminated:
         return _stopped("terminated", TERMINATED)
+    finally:
+        signal.signal(signal.SIGTERM, former)
 
 
 def beside(input_dir: Path) -> Path:

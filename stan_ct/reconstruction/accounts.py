@@ -110,7 +110,8 @@ class Accounts:
         self._refused_rows = refused_rows(inventory.refusals, input_dir)
         patients = sorted({_patient(series) for series in inventory.series})
         self._patients = {patient: f"P{n:04d}" for n, patient in enumerate(patients, 1)}
-        self._throttle, self._behind, self._num_pages = Throttle(INTERVAL), False, 0
+        of_earlier_run = (output_dir / MANIFEST).exists()
+        self._throttle, self._behind, self._num_pages = Throttle(INTERVAL), of_earlier_run, 0
 
     def add(self, record: Record, source_folder: Path) -> None:
         """Accounts for a series.
@@ -127,7 +128,7 @@ class Accounts:
         self.refresh()
 
     def refresh(self) -> None:
-        """Replaces manifest, table and report if they are behind, and a second old.
+        """Replaces manifest, table and report if they are behind, and a second old, or of an earlier run.
 
         What cannot be written now does not stop the run: :meth:`write` tries again.
         """

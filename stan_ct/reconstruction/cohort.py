@@ -82,6 +82,7 @@ def standardize_cohort(inventory: Inventory, run: Run, progress: Callable, say: 
         check_output(run, inventory)  # another run may have ended meanwhile
         created, numbers = creation_time(), plan_numbers(inventory, run.output_dir)
         accounts = Accounts(run.input_dir, run.output_dir, inventory, run.models, run.command, created, run.show_identifiers)
+        accounts.refresh()  # those of an earlier run are no longer true once a series is replaced
         for position, files in enumerate(inventory.series, 1):
             label = f"[{position}/{len(inventory.series)}] {files.name}"
 

@@ -19,7 +19,7 @@ from cohorts import files_of, run_cohort
 from synthesizers import Scripted
 from synthetic import random_stored, write_ct
 
-from stan_ct.reconstruction import accounts
+from stan_ct.reconstruction import accounts, cohort
 from stan_ct.reconstruction.ledger import RECORDS
 from stan_ct.reconstruction.lock import OutputError, locked
 from stan_ct.reconstruction.rerun import recover
@@ -586,3 +586,18 @@ def test_manifest_report_and_table_do_not_lag_behind(tmp_path, monkeypatch):
     run_cohort(tmp_path / "in", tmp_path / "out", Scripted(slow))
     assert seen[0] is None
     assert seen[-1] == 1
+
+
+def test_the_manifest_is_true_while_a_series_is_replaced(source, output, monkeypatch):
+    """What an earlier run said of a series is withdrawn before that series is touched."""
+    told = []
+    original = cohort.replace_folder
+
+    def look(*folders):
+        told.append(json.loads((output / "manifest.json").read_text())["series"])
+        original(*folders)
+
+    monkeypatch.setattr(cohort, "replace_folder", look)
+    run_cohort(source, output, Scripted(25.0), {"overwrite": True}, seed=1)
+    assert told[0] == []
+    assert all(entry["derived_series_uid"] for entry in json.loads((output / "manifest.json").read_text())["series"])

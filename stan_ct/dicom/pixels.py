@@ -30,6 +30,7 @@ from pydicom.uid import (
 )
 
 from stan_ct.dicom import header as dicom
+from stan_ct.dicom.amount import check_amount
 from stan_ct.dicom.refusal import Refused
 from stan_ct.dicom.tolerance import tolerant
 from stan_ct.parallel import end_with_parent
@@ -42,6 +43,8 @@ WITHOUT_GDCM = {
 """Transfer syntaxes that GDCM could decode too -> pydicom's plugins to use instead, in this order."""
 FRAGILE = {JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLossless, JPEGLosslessSV1}
 """Transfer syntaxes that GDCM decodes, in a separate process."""
+PANIC = "PanicException"
+"""Name of the exception, no `Exception`, with which decoders written in Rust panic."""
 
 
 @tolerant()
@@ -53,7 +56,7 @@ def decode(data: bytes) -> tuple[FileDataset, np.ndarray]:
     Returns:
         The dataset without its pixels, and the stored values, (H, W) int32.
     Raises:
-        Refused: `unreadable`, `truncated`, `undecodable` or `stored_value_overflow`.
+        Refused: `unreadable`, `truncated`, `excess_bytes`, `undecodable` or `stored_value_overflow`.
     """
     try:
         dataset = _read(data)
@@ -63,9 +66,12 @@ def decode(data: bytes) -> tuple[FileDataset, np.ndarray]:
     if not isinstance(syntax, UID) or not syntax.is_transfer_syntax:
         raise Refused("undecodable", f"Transfer Syntax {syntax}")
     try:
+        check_amount(dataset, data)
         stored = _apart(data) if syntax in FRAGILE else _decoded(dataset, WITHOUT_GDCM.get(syntax, ()))
-    except BaseException as error:  # a decoder written in Rust panics with one
-        if isinstance(error, KeyboardInterrupt | SystemExit):
+    except Refused:
+        raise
+    except BaseException as error:
+        if not isinstance(error, Exception) and type(error).__name__ != PANIC:  # Ctrl-C, SIGTERM
             raise
         reason = "undecodable" if syntax.is_compressed else "truncated"
         raise Refused(reason, f"{syntax.name}: {dicom.first_line(error)}") from error

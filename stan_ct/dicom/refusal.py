@@ -14,6 +14,7 @@ ADVICE = {
     "no_pixel_data": "Only the header came: export the series with its images.",
     "float_pixel_data": "CT Image Storage holds integers: export it with integer Pixel Data and a rescale.",
     "truncated": "The file is shorter than its header says: copy or export it again.",
+    "excess_bytes": "The file is longer than its header says, so its pixels may be shifted: copy or export it again.",
     "undecodable": "No installed decoder reads this compression: decompress it first (dcmtk: dcmdjpeg; gdcmconv --raw).",
     "no_rescale": "Without Rescale Slope and Intercept there are no HU: export from the scanner or PACS again.",
     "not_hu": "The stored values are not Hounsfield units of one X-ray tube voltage: choose the original CT series.",

@@ -148,6 +148,18 @@ FINDINGS = {
         "Files of this series, or beside its slices, are damaged; what they held is not in the output.",
         "Copy or export the source again.",
     ),
+    "odd_slice": FindingText(
+        "A slice that does not fit",
+        "",
+        "The slice of the source differs from both its neighbours much more than these differ from each other.",
+        "Compare the slice with its neighbours; copy or export the source again.",
+    ),
+    "damaged_pixels": FindingText(
+        "Damaged pixels in the source",
+        "",
+        "The slice of the source holds values that no scanner leaves in it; the output is wrong there and around it.",
+        "Do not use these slices; copy or export the source again.",
+    ),
     "lossy_compression": FindingText(
         "Lossy compression",
         "",

@@ -17,10 +17,10 @@ from stan_ct.dicom.acceptance import check_axial
 from stan_ct.dicom.derived import Derivation
 from stan_ct.dicom.header import STAMP
 from stan_ct.dicom.identity import creation_time, derived_series_uid, free_series_number
-from stan_ct.dicom.plausibility import implausible_hu, missing_slices, uneven_spacing
+from stan_ct.dicom.plausibility import implausible_hu
 from stan_ct.dicom.refusal import Refused
 from stan_ct.dicom.series import Series
-from stan_ct.dicom.write import is_lossy, write_series, write_slices
+from stan_ct.dicom.write import write_series, write_slices
 from stan_ct.reconstruction.checks import Finding
 from stan_ct.reconstruction.fidelity import Fidelity, measure_fidelity
 from stan_ct.reconstruction.finding_texts import findings_in_short
@@ -30,6 +30,7 @@ from stan_ct.reconstruction.panels import shown_slices
 from stan_ct.reconstruction.pipeline import SliceResult, standardize_slices
 from stan_ct.reconstruction.qualification import Synthesizer
 from stan_ct.reconstruction.settings import PipelineSettings
+from stan_ct.reconstruction.source_checks import source_findings, source_slice_findings
 from stan_ct.reconstruction.wording import counted
 
 COMMENT = f"{STAMP}: research use only, not for diagnosis."
@@ -125,32 +126,11 @@ class Model:
         fidelity = measure_fidelity(series, volume, keep=shown_slices(len(volume)))
         lattice = lattice_findings(sum((result.lattice for result in results), no_lattice()))
         fidelity = replace(fidelity, findings=(*source_findings(series), *fidelity.findings, *lattice))
+        found = zip(results, source_slice_findings(series), fidelity.slices, strict=True)
         slices = tuple(
-            replace(result, findings=(*result.findings, *found)) for result, found in zip(results, fidelity.slices, strict=True)
+            replace(result, findings=(*of_source, *result.findings, *changes)) for result, of_source, changes in found
         )
         return Standardized(series, volume, slices, fidelity, verdict, cautions, self)
-
-
-def source_findings(series: Series) -> tuple[Finding, ...]:
-    """What is wrong with a source as a whole: its HU, the places of its slices, damaged files, lossy compression."""
-    findings = []
-    if detail := implausible_hu(series.volume, series.padding):
-        findings.append(Finding("implausible_source", detail=detail))
-    locations = [instance.location for instance in series.instances]
-    missing, detail = missing_slices(locations)
-    if missing:
-        findings.append(Finding("missing_slices", float(missing), 0.0, detail))
-    if detail := uneven_spacing(locations):
-        findings.append(Finding("uneven_spacing", detail=detail))
-    if damaged := len(series.refusals) + series.files.damaged:
-        findings.append(Finding("unreadable_slices", float(damaged), 0.0))
-    if lossy := sum(is_lossy(instance.header) for instance in series.instances):
-        findings.append(Finding("lossy_compression", detail=counted(lossy, "slice")))
-    try:
-        check_axial(series.files.first)
-    except Refused as refused:
-        findings.append(Finding("not_axial", detail=refused.found))
-    return tuple(findings)
 
 
 @dataclass(frozen=True)

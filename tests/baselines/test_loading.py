@@ -29,5 +29,5 @@ def test_a_network_is_no_baseline_and_a_filter_needs_one(tmp_path):
     save_model(tmp_path / "network", ModelConfig("network", "unet", "B", "L", False))
     assert load_baseline(tmp_path / "network") is None
     save_model(tmp_path / "empty", ModelConfig("empty", "kernel_filter", "B", "L", False))
-    with pytest.raises(ValueError, match="needs a front end"):
+    with pytest.raises(ValueError, match="must have a front_end"):
         load_baseline(tmp_path / "empty")

@@ -91,7 +91,7 @@ def write_ct(
         if edit:
             edit(dataset, z)
         paths.append(folder / f"{z}.dcm")
-        _save(dataset, SYNTAXES[syntax], pixels, paths[-1])
+        save(dataset, SYNTAXES[syntax], pixels, paths[-1])
     return paths
 
 
@@ -133,7 +133,8 @@ def _set_pixel_module(
         ds.add_new(tag, "SS" if value < 0 else "US", value)
 
 
-def _save(ds: Dataset, syntax: str, pixels: np.ndarray, path: Path) -> None:
+def save(ds: Dataset, syntax: str, pixels: np.ndarray, path: Path) -> None:
+    """Writes a dataset with stored values (H, W) in a transfer syntax of `SYNTAXES`."""
     ds.file_meta = FileMetaDataset()
     ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian if syntax.is_encapsulated else syntax
     order = ">" if syntax == ExplicitVRBigEndian else "<"

@@ -12,7 +12,7 @@ from stan_ct.dicom.grouping import patient_key
 from stan_ct.dicom.plausibility import implausible_hu, missing_slices, uneven_spacing
 from stan_ct.dicom.refusal import Refused
 from stan_ct.dicom.series import load_series
-from stan_ct.reconstruction.standardize import source_findings
+from stan_ct.reconstruction.source_checks import source_findings
 from tests.dicom.synthetic import random_stored, write_ct
 
 

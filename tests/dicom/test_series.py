@@ -499,6 +499,7 @@ REFUSED = {
         lambda ds: ds.update({"PixelRepresentation": 1, "PixelData": b"\xff\xf7" * 48}),
     ),
     "fewer bytes than pixels": ("truncated", put("PixelData", bytes(40))),
+    "more bytes than pixels": ("excess_bytes", put("PixelData", bytes(96 + 12))),
 }
 """What is wrong with the dataset -> (reason of the refusal, how to make it so)."""
 

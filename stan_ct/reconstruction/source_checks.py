@@ -1,0 +1,46 @@
+"""Checks of a source: what is wrong with it before anything is standardized."""
+
+from __future__ import annotations
+
+from stan_ct.dicom.acceptance import check_axial
+from stan_ct.dicom.damage import ODD, damaged_pixels, odd_slices
+from stan_ct.dicom.plausibility import implausible_hu, missing_slices, uneven_spacing
+from stan_ct.dicom.refusal import Refused
+from stan_ct.dicom.series import Series
+from stan_ct.dicom.write import is_lossy
+from stan_ct.reconstruction.checks import Finding
+from stan_ct.reconstruction.wording import counted
+
+
+def source_findings(series: Series) -> tuple[Finding, ...]:
+    """What is wrong with a source as a whole: its HU, the places of its slices, damaged files, lossy compression."""
+    findings = []
+    if detail := implausible_hu(series.volume, series.padding):
+        findings.append(Finding("implausible_source", detail=detail))
+    locations = [instance.location for instance in series.instances]
+    missing, detail = missing_slices(locations)
+    if missing:
+        findings.append(Finding("missing_slices", float(missing), 0.0, detail))
+    if detail := uneven_spacing(locations):
+        findings.append(Finding("uneven_spacing", detail=detail))
+    if damaged := len(series.refusals) + series.files.damaged:
+        findings.append(Finding("unreadable_slices", float(damaged), 0.0))
+    if lossy := sum(is_lossy(instance.header) for instance in series.instances):
+        findings.append(Finding("lossy_compression", detail=counted(lossy, "slice")))
+    try:
+        check_axial(series.files.first)
+    except Refused as refused:
+        findings.append(Finding("not_axial", detail=refused.found))
+    return tuple(findings)
+
+
+def source_slice_findings(series: Series) -> list[tuple[Finding, ...]]:
+    """What is wrong with each slice of a source: damaged pixels, and slices that do not fit between their neighbours."""
+    odd = odd_slices(series.volume, [instance.location for instance in series.instances])
+    findings = []
+    for z, (hu, padding) in enumerate(zip(series.volume, series.padding, strict=True)):
+        found = [Finding("odd_slice", round(odd[z], 2), ODD)] if z in odd else []
+        if detail := damaged_pixels(hu, padding):
+            found.append(Finding("damaged_pixels", detail=detail))
+        findings.append(tuple(found))
+    return findings

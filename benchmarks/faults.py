@@ -1,0 +1,74 @@
+"""Faults, measured: what becomes of runs that are killed, that meet, whose disk fails, and of files that are damaged.
+
+python benchmarks/faults.py MEASUREMENT[:N] ... [--seed=0] [--source=DIR] [--work_dir=DIR]
+
+MEASUREMENT is one of
+ - files: N damaged files, in trees of 50, through the whole pipeline: no traceback, no fault of STAN-CT, every file accounted
+   for, and the HU of the undamaged files in every series that is written without a finding. Series below --source are damaged,
+   by default synthetic ones;
+ - together: N pairs of runs at once in one directory: one is done, the other says who holds it;
+ - kills: N times each SIGKILL and SIGTERM, at random moments, over fresh output, over finished output, and over output that
+   --overwrite replaces: every series is whole, the manifest is true, no process is left; the rerun keeps what is whole, clears
+   the rest and equals an undisturbed run;
+ - cohort: N series, four of them bad, killed three times: the bytes of an undisturbed run, a line in series.csv for each.
+
+Runs are those of `stan-ct reconstruct` with a model that only filters; each is a process of its own, forked from this one.
+Exit codes: 0 no fault, 1 there were some; each is printed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import shutil
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests/dicom")]
+
+from faulty.files import measure_files  # noqa: E402
+from faulty.kills import measure_cohort, measure_kills, measure_together  # noqa: E402
+
+MEASUREMENTS = {
+    "files": (measure_files, 2500),
+    "together": (measure_together, 20),
+    "kills": (measure_kills, 50),
+    "cohort": (measure_cohort, 40),
+}
+"""Name -> function, and how often it damages, runs or kills by default."""
+
+
+def main() -> int:
+    """Measures, and prints what was found."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("measurement", nargs="+", type=_measurement)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--source", type=Path, action="append", default=[])
+    parser.add_argument("--work_dir", type=Path)
+    chosen = parser.parse_args()
+    faults: list[str] = []
+    for name, number in chosen.measurement:
+        random.seed(chosen.seed)
+        began, before = time.monotonic(), len(faults)
+        work = Path(tempfile.mkdtemp(prefix="faults-", dir=chosen.work_dir))
+        options = {"sources": chosen.source} if name == "files" else {}
+        print(MEASUREMENTS[name][0](work, number, faults, **options), flush=True)
+        shutil.rmtree(work)
+        print(f"{name}: {len(faults) - before} faults, {time.monotonic() - began:.0f} s")
+    print("\n".join(faults))
+    return int(bool(faults))
+
+
+def _measurement(text: str) -> tuple[str, int]:
+    """A measurement and its number, from "NAME" or "NAME:NUMBER"."""
+    name, _, number = text.partition(":")
+    if name not in MEASUREMENTS:
+        raise argparse.ArgumentTypeError(f"{name!r}: expected one of {', '.join(MEASUREMENTS)}")
+    return name, int(number or MEASUREMENTS[name][1])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""What `benchmarks/faults.py` measures: damaged files, kills, runs that meet, and disks that fail."""

@@ -1,0 +1,169 @@
+"""Damaged files through the whole pipeline, in trees, and the HU that come out."""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pydicom
+from pydicom.uid import generate_uid
+
+from faulty.bases import ENCODINGS, Base, encode, read_bases
+from faulty.mutations import change_value, damage
+from faulty.outputs import check_clean, check_manifest
+from faulty.runs import reconstruct
+from stan_ct.dicom.find import find_series
+from stan_ct.dicom.pixels import decode
+
+TREE = 50
+"""Damaged files in a tree, each in a series of its own."""
+RAW = 4
+"""Files in a tree that are damaged as they are."""
+WHOLE_SERIES = 0.2
+"""Share of series in which every slice has the same wrong value."""
+
+
+@dataclass
+class _Case:
+    """A series with a damaged file."""
+
+    folder: str
+    files: dict[str, bytes]
+    damaged: str
+    what: str
+    kind: str
+    undamaged: dict[str, bytes] = field(default_factory=dict)
+
+
+def measure_files(work: Path, number: int, faults: list[str], sources: list[Path]) -> str:
+    """Damages files of series, standardizes them in trees, and compares what is written without a finding."""
+    bases, raw = read_bases(work, sources)
+    told: Counter[str] = Counter()
+    for tree in range(-(-number // TREE)):
+        size = min(TREE, number - tree * TREE)
+        odd = random.sample(raw, min(RAW, len(raw), size))
+        cases = [_make_raw_case(f"r{n}", path) for n, path in enumerate(odd)]
+        cases += [_make_case(f"d{n}", random.choice(bases)) for n in range(size - len(odd))]
+        _measure_tree(work / "tree", cases, told, faults)
+    differ = told.pop("differ", 0)
+    by_kind = {word.partition(": ")[2]: told.pop(word) for word in sorted(told) if word.startswith("differ: ")}
+    origin = f"{len(bases)} series and {len(raw)} other files"
+    lines = [f"{number} damaged files of {origin}: {', '.join(f'{n} {word}' for word, n in told.most_common())}"]
+    return "\n".join([*lines, f"{differ} series without a finding differ from the undamaged files: {by_kind}"])
+
+
+def _measure_tree(work: Path, cases: list[_Case], told: Counter[str], faults: list[str]) -> None:
+    for name, of in (("whole", "undamaged"), ("in", "files")):
+        for case in cases:
+            for file, data in getattr(case, of).items():
+                path = work / name / case.folder / file
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(data)
+    for name in ("whole", "in"):
+        before = len(faults)
+        code, said = reconstruct(work / name, work / f"{name}_out").wait(faults)
+        if code not in (0, 2, 3) or len(faults) > before:
+            faults.append(f"exit code {code}: {said[-3000:]}")
+            return
+    check_manifest(work / "in_out", faults)
+    check_clean(work / "in_out", faults)
+    _check_accounts(work, cases, faults)
+    for case in cases:
+        _judge(work, case, told, faults)
+    shutil.rmtree(work)
+
+
+def _check_accounts(work: Path, cases: list[_Case], faults: list[str]) -> None:
+    """Every file must be a slice of a series, refused, or skipped; and no series may fail."""
+    manifest = json.loads((work / "in_out/manifest.json").read_text())
+    inventory = find_series(work / "in")
+    counted = inventory.slices + sum(inventory.skipped.values()) + sum(len(r.paths) for r in inventory.refusals)
+    if counted != (files := sum(len(case.files) for case in cases)):
+        faults.append(f"{files} files, {counted} accounted for")
+    places = {files.name: files.instances[0].path.parent.name for files in inventory.series}
+    whats = {case.folder: case.what for case in cases}
+    for entry in manifest["series"]:
+        if entry["status"] == "failed":
+            faults.append(f"failed: {entry['refusal']}, {entry.get('fault', '')}: {whats[places[entry['name']]]}")
+
+
+def _judge(work: Path, case: _Case, told: Counter[str], faults: list[str]) -> None:
+    """Compares the HU of every slice of a series without findings with those of the undamaged file."""
+    manifest = json.loads((work / "in_out/manifest.json").read_text())
+    entries = {entry["name"]: entry for entry in manifest["series"] if entry["status"] == "written"}
+    expected = dict(_outputs(work, "whole", case.folder))
+    folders = [path for path in sorted((work / "in_out/series" / case.folder).glob("*")) if path.is_dir()]
+    green = [path for path in folders if not _has_caution(entries[path.name])]
+    if not folders:
+        told["refused"] += 1
+    elif len(green) < len(folders):
+        told["written with findings or refused slices"] += 1
+    else:
+        told["written without a finding"] += 1
+    for file, hu in _outputs(work, "in", case.folder, {path.name for path in green}):
+        if file not in expected:
+            told["without an undamaged output to compare with"] += 1
+        elif hu.shape != expected[file].shape or not np.array_equal(hu, expected[file]):
+            told["differ"] += 1
+            told[f"differ: {case.kind}"] += 1
+            same = hu.shape == expected[file].shape
+            off = np.abs(hu - expected[file]) if same else np.array([np.inf])
+            where = "the damaged slice" if file == case.damaged else "a slice beside it"
+            where += f" of {len(expected)}"
+            print(f"  differs: {case.what}: {where}, {np.mean(off > 0):.2%} of the pixels by up to {off.max():.0f} HU")
+            break
+
+
+def _has_caution(entry: dict) -> bool:
+    return bool(entry["findings"] or entry["refused_slices"] or entry["out_of_protocol"])
+
+
+def _outputs(work: Path, name: str, folder: str, series: set[str] | None = None) -> list[tuple[str, np.ndarray]]:
+    """Source file and HU of each written slice of a folder."""
+    uids = {}
+    for path in sorted((work / name / folder).iterdir()):
+        try:
+            uids[str(decode(path.read_bytes())[0].SOPInstanceUID)] = path.name
+        except Exception:
+            continue
+    found = []
+    for path in sorted((work / f"{name}_out/series" / folder).rglob("*.dcm")):
+        if series is None or path.parent.name in series:
+            dataset = pydicom.dcmread(path)
+            hu = dataset.pixel_array * float(dataset.RescaleSlope) + float(dataset.RescaleIntercept)
+            source = str(dataset.SourceImageSequence[0].ReferencedSOPInstanceUID)
+            found.append((uids.get(source, source), hu))
+    return found
+
+
+def _make_case(folder: str, base: Base) -> _Case:
+    """A series in a random encoding, one of whose files is damaged, or all of which have the same wrong value."""
+    encoding, study = random.choice(ENCODINGS), generate_uid(entropy_srcs=[str(random.random())])
+    undamaged = {f"{z}.dcm": encode(dataset, encoding, f"{study}.{z + 1}", study) for z, dataset in enumerate(base)}
+    files, damaged = dict(undamaged), random.choice(list(undamaged))
+    if random.random() < WHOLE_SERIES:
+        state = random.getstate()
+        for file, data in undamaged.items():
+            random.setstate(state)
+            files[file], what = change_value(data)
+        what = f"whole series: {what}"
+    else:
+        files[damaged], what = damage(undamaged[damaged])
+    return _Case(folder, files, damaged, f"{encoding}, {what}", _kind(what), undamaged)
+
+
+def _kind(what: str) -> str:
+    """The kind of damage, in a word, without what was drawn at random."""
+    return what.partition(" = ")[0] if " = " in what else what.partition(":")[0]
+
+
+def _make_raw_case(folder: str, path: Path) -> _Case:
+    """A file as it is, and damaged."""
+    data = path.read_bytes()
+    damaged, what = damage(data)
+    return _Case(folder, {path.name: damaged}, path.name, f"{path.name}, {what}", _kind(what), {path.name: data})

@@ -1,0 +1,18 @@
+"""`benchmarks/faults.py` in small: damaged files, runs that meet, kills at random moments, disks that fail."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def test_faults(tmp_path):
+    """Every run ends with the right word and exit code, and leaves what is whole; the benchmark finds no fault."""
+    measurements = ("files:20", "together:1", "kills:1", "cohort:8")
+    command = [sys.executable, ROOT / "benchmarks/faults.py", *measurements, f"--work_dir={tmp_path}"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    for name in ("files", "together", "kills", "cohort"):
+        assert f"{name}: 0 faults" in done.stdout
+    assert not list(tmp_path.iterdir())

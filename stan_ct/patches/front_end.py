@@ -15,8 +15,9 @@ import numpy as np
 from tqdm import tqdm
 
 from stan_ct.ct.blend import Curves, Pair, fit_curves
+from stan_ct.ct.field_of_view import outside_field_of_view
 from stan_ct.ct.filters import TAPER, FrontEnd, RadialFilter, fit_radial_filter
-from stan_ct.ct.hounsfield import soft_tissue_mask
+from stan_ct.ct.hounsfield import AIR, soft_tissue_mask
 from stan_ct.features.errors import texture_errors
 from stan_ct.patches.cutting import continued, load_slice
 from stan_ct.patches.fusion import pad_to
@@ -87,28 +88,38 @@ def fit_front_end(groups: Mapping[str, tuple[Sequence[SeriesPair], Sequence[Seri
     """
     filters, sharpens, choices = {}, [], {}
     for protocol, (train, validation) in groups.items():
-        slices = _spread(train, FIT_SLICES, protocol)
+        slices, _ = spread_slices(train, FIT_SLICES, protocol)
         amplitude = fit_radial_filter(slices)
         sharpens.append(amplitude.sharpens)
         filters[protocol] = amplitude
         if kind == "wiener":
             filters[protocol] = fit_radial_filter(slices, "wiener")
         elif kind == "blend":
-            score = validation_score(protocol, _spread(validation, VALIDATION_SLICES, protocol), amplitude)
+            score = validation_score(protocol, *spread_slices(validation, VALIDATION_SLICES, protocol), amplitude)
             chosen = choose_filter(slices, score)
             filters[protocol] = chosen.filter
             choices[protocol] = {name: getattr(chosen, name) for name in ("fit", "taper", "exponents", "score")}
     return Fitted(FrontEnd(filters) if kind != "none" else None, any(sharpens), choices)
 
 
-def _spread(pairs: Sequence[SeriesPair], limit: int, protocol: str) -> list[Pair]:
-    """Up to `limit` evenly spread pairs of slices, continued beyond their fields of view."""
+def spread_slices(pairs: Sequence[SeriesPair], limit: int, protocol: str) -> tuple[list[Pair], list[np.ndarray]]:
+    """Up to `limit` evenly spread pairs of slices, continued beyond their fields of view.
+
+    Args:
+        pairs: Pairs of series.
+        limit: Largest number of pairs of slices.
+        protocol: Protocol of the sources, for the progress bar.
+    Returns:
+        The pairs of slices, and what lies outside the source's field of view, (H, W) bool each.
+    """
     few = _evenly([(pair, z, t) for pair in pairs for z, t in pair.slices], limit)
+    slices, outside = [], []
     label = f"compare kernel {protocol} with {few[0][0].target.kernel}" if few else ""
-    return [
-        (continued(load_slice(pair.source, z)), continued(load_slice(pair.target, t)), pair.source.pixel_spacing)
-        for pair, z, t in tqdm(few, label, disable=None if few else True)
-    ]
+    for pair, z, t in tqdm(few, label, disable=None if few else True):
+        source = load_slice(pair.source, z)
+        slices.append((continued(source), continued(load_slice(pair.target, t)), pair.source.pixel_spacing))
+        outside.append(outside_field_of_view(source.volume[0], source.padding[0]))
+    return slices, outside
 
 
 def _evenly(items: Sequence[T], limit: int) -> list[T]:
@@ -158,12 +169,13 @@ def _blend(
     return tried[exponents]
 
 
-def validation_score(protocol: str, pairs: Sequence[Pair], amplitude: RadialFilter) -> Score:
+def validation_score(protocol: str, pairs: Sequence[Pair], outside: Sequence[np.ndarray], amplitude: RadialFilter) -> Score:
     """Prepares the score of filters on soft-tissue patches of validation slices, 1 for the amplitude filter.
 
     Args:
         protocol: Source protocol, for messages.
         pairs: The slices.
+        outside: What lies outside their fields of view, (H, W) bool each; it counts as air in target and output.
         amplitude: The filter that others are compared with.
     Returns:
         Function that returns half the mean error of the five features (Eq. 8), and half the HU RMSE over soft tissue, of the
@@ -171,32 +183,30 @@ def validation_score(protocol: str, pairs: Sequence[Pair], amplitude: RadialFilt
     Raises:
         PairingError: If there are no slices, or no patch of them is soft tissue.
     """
-    windows = [(i, window) for i, pair in enumerate(pairs) for window in _windows(pair[0])]
+    soft_tissue = [_padded(soft_tissue_mask(source, away)) for (source, _, _), away in zip(pairs, outside, strict=True)]
+    places = [(i, patch.window) for i, mask in enumerate(soft_tissue) for patch in grid_patches(mask.shape)]
+    windows = [(i, window) for i, window in places if soft_tissue[i][window].mean() >= SamplingRule().min_soft_tissue]
     if not windows:
         raise PairingError(
             f"a blend is chosen on soft-tissue patches of validation slices, and those of kernel {protocol} have none: choose "
             "--front_end=amplitude, or another split"
         )
-    target = np.stack([_padded(pairs[i][1])[window] for i, window in windows])
-    mask = np.stack([soft_tissue_mask(_padded(pairs[i][0]))[window] for i, window in windows])
+
+    def cut(images: Sequence[np.ndarray]) -> np.ndarray:
+        padded = [_padded(np.where(away, AIR, image)) for image, away in zip(images, outside, strict=True)]
+        return np.stack([padded[i][window] for i, window in windows]).astype(np.float32)
+
+    target, mask = cut([target for _, target, _ in pairs]), np.stack([soft_tissue[i][window] for i, window in windows])
     errors = texture_errors(target)
 
     def measure(curve: RadialFilter) -> np.ndarray:
-        images = [_padded(np.rint(curve(source, spacing))) for source, _, spacing in pairs]
-        output = np.stack([images[i][window] for i, window in windows])
+        output = cut([np.rint(curve(source, spacing)) for source, _, spacing in pairs])
         error = float(np.nanmean(list(errors(output).values())))
         rmse = float(np.sqrt(np.mean(np.square(output - target, dtype=np.float64), where=mask)))
         return np.array([error + ERROR_TOLERANCE, rmse + RMSE_TOLERANCE])
 
     baseline = measure(amplitude)
     return lambda curve: float(np.mean(measure(curve) / baseline))
-
-
-def _windows(source: np.ndarray) -> list[tuple[slice, slice]]:
-    """Windows of the grid of patches of a slice in which enough is soft tissue."""
-    soft_tissue = soft_tissue_mask(_padded(source))
-    windows = [patch.window for patch in grid_patches(soft_tissue.shape)]
-    return [window for window in windows if soft_tissue[window].mean() >= SamplingRule().min_soft_tissue]
 
 
 def _padded(image: np.ndarray) -> np.ndarray:

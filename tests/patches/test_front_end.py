@@ -22,6 +22,7 @@ def pair(seed, side=96):
     return source, np.maximum(np.rint(SHARP(source, SPACING) + noise), -1024), SPACING
 
 
+INSIDE = np.zeros((256, 256), bool)
 TRAIN = [pair(seed) for seed in range(3)]
 
 
@@ -29,7 +30,7 @@ TRAIN = [pair(seed) for seed in range(3)]
 def chosen():
     """Choice among the filters of three slices on two others, and the score it went by."""
     validation = [pair(seed, 256) for seed in (8, 9)]
-    score = validation_score("SOFT", validation, fit_radial_filter(TRAIN))
+    score = validation_score("SOFT", validation, [INSIDE] * 2, fit_radial_filter(TRAIN))
     return choose_filter(TRAIN, score), score
 
 
@@ -47,7 +48,7 @@ def test_a_blend_is_as_good_as_either(chosen):
 
 def test_a_blend_is_as_good_as_either_on_other_slices(chosen):
     """On slices that chose nothing the blend is better too, in errors and HU RMSE together."""
-    other = validation_score("SOFT", [pair(20, 256)], fit_radial_filter(TRAIN))
+    other = validation_score("SOFT", [pair(20, 256)], [INSIDE], fit_radial_filter(TRAIN))
     assert other(chosen[0].filter) < min(other(fit_radial_filter(TRAIN, method)) for method in ("amplitude", "wiener"))
 
 
@@ -73,14 +74,27 @@ def test_score_by_hand():
     """A filter that errs as the amplitude filter does scores 1; the target itself scores what the tolerances leave."""
     source = np.random.default_rng(1).normal(0, 20, (256, 256)).astype(np.float32).round()
     identity, double = RadialFilter((0.0, 9.0), (1.0, 1.0)), RadialFilter((0.0, 0.5, 9.0), (1.0, 2.0, 2.0))
-    score = validation_score("SOFT", [(source, source, SPACING)], double)
+    score = validation_score("SOFT", [(source, source, SPACING)], [INSIDE], double)
     assert score(double) == 1
     rmse = np.sqrt(np.mean((np.rint(double(source, SPACING)) - source) ** 2))
     assert 0.5 / (rmse + 0.5) / 2 < score(identity) < 0.5 / (rmse + 0.5) / 2 + 0.01
+
+
+def test_what_lies_outside_the_field_of_view_does_not_count():
+    """Whatever stands there in the target, the score is the same; nor does it count as soft tissue."""
+    source, target, _ = pair(5, 256)
+    outside = INSIDE.copy()
+    outside[:40] = True
+    other = np.where(outside, 300, target).astype(np.float32)
+    scores = [validation_score("SOFT", [(source, hu, SPACING)], [outside], SHARP) for hu in (target, other)]
+    assert scores[0](fit_radial_filter(TRAIN)) == scores[1](fit_radial_filter(TRAIN))
+    outside[:77] = True  # 30.1 %
+    with pytest.raises(PairingError):
+        validation_score("SOFT", [(source, target, SPACING)], [outside], SHARP)
 
 
 @pytest.mark.parametrize("slices", [[], [(np.full((256, 256), -1024.0, np.float32),) * 2 + (SPACING,)]])
 def test_nothing_to_choose_on(slices):
     """Without validation slices, or soft tissue in them, the kernel is named and what to do."""
     with pytest.raises(PairingError, match=r"of kernel SOFT have none: choose --front_end=amplitude"):
-        validation_score("SOFT", slices, SHARP)
+        validation_score("SOFT", slices, [INSIDE] * len(slices), SHARP)

@@ -25,12 +25,13 @@ def load_method(name: str, folder: Path) -> Method:
         ValueError: If its configuration cannot be read.
     """
     with quiet_start():
-        from stan_ct.models.folder import find_model, model_hash, read_config
+        from stan_ct.models.folder import NETWORKS, find_model, model_hash, read_config
     folder = find_model(folder)
     config = read_config(folder)
     front_end = config.front_end.to_json() if config.front_end else {}
     load = _histogram_matching if config.method == "histogram" else _synthesizer
-    return Method(name, model_hash(folder), front_end, partial(load, folder))
+    adjacent_slices = config.generator.adjacent_slices if config.method in NETWORKS else 0
+    return Method(name, model_hash(folder), front_end, partial(load, folder), adjacent_slices)
 
 
 def model_sha256(folder: Path) -> str:

@@ -115,7 +115,7 @@ def _upgraded(values: dict[str, Any]) -> dict[str, Any]:
         discriminator["base_filters"] = values.pop("discriminator_filters")
         values |= {"hu_window": values.pop("window"), "generator": generator, "discriminator": discriminator}
     # Models made before the switch existed have the paper's decoder.
-    generator = {"upsampling": "transposed", "full_resolution": False, **values["generator"]}
+    generator = {"upsampling": "transposed", "full_resolution": False, "adjacent_slices": 0, **values["generator"]}
     complete = {"hu_window": HUWindow, "generator": GeneratorConfig, "discriminator": DiscriminatorConfig}
     for name, kind in complete.items():
         given = generator if name == "generator" else values[name]

@@ -15,6 +15,10 @@ CriticOutput = Literal["logit", "probability"]
 Lipschitz = Literal["none", "clip", "gradient_penalty", "zero_centered"]
 
 
+MAX_ADJACENT = 8
+"""Largest number of slices on either side that a generator sees."""
+
+
 @dataclass(frozen=True)
 class GeneratorConfig:
     """Architecture of the generator.
@@ -27,6 +31,8 @@ class GeneratorConfig:
         upsampling: How decoder layers double the size: `transposed` convolution (the paper), which can write a lattice;
             `resize`: nearest neighbour, then a 3 x 3 convolution; `pixel_shuffle`.
         full_resolution: Whether a last 3 x 3 convolution at full resolution sees the input beside the decoder (ours).
+        adjacent_slices: Number of slices before and after the one to standardize that G sees too, as further channels (2.5 D;
+            ours).
     Raises:
         UsageError: If a value is out of its range.
     """
@@ -36,9 +42,17 @@ class GeneratorConfig:
     residual: bool = option(True, help="The generator adds its output to its input, and starts as the identity.")
     upsampling: Upsampling = option("resize", help="How the decoder doubles the size; only transposed can write a lattice.")
     full_resolution: bool = option(True, help="A last layer at full resolution that sees the input beside the decoder.")
+    adjacent_slices: int = option(
+        0, help="Slices before and after each that the generator sees too (2.5 D).", minimum=0, maximum=MAX_ADJACENT
+    )
 
     def __post_init__(self) -> None:
         check(self)
+
+    @property
+    def channels(self) -> int:
+        """Number of slices that G sees."""
+        return 1 + 2 * self.adjacent_slices
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,7 @@ class Generator(keras.Model):
         name: str = "generator",
     ) -> None:
         super().__init__(name=name)
-        self.residual = config.residual
+        self.residual, self.channels = config.residual, config.channels
         filters = [f * config.base_filters for f in ENCODER_FILTERS]
 
         def down(n: int, norm: Normalization, label: str) -> HiddenLayer:
@@ -69,7 +69,7 @@ class Generator(keras.Model):
             self.output_layer = upsampling_layer(config.upsampling, 1, last, "float32", name="output")
 
     def encode(self, x: Any, training: bool = False) -> tuple[Any, list[Any]]:
-        """(B, H, W, 1) -> the latent z, (B, H / 256, W / 256, 8 base_filters), and the seven skips."""
+        """(B, H, W, C) -> the latent z, (B, H / 256, W / 256, 8 base_filters), and the seven skips."""
         skips = []
         for layer in self.encoder:
             x = layer(x, training=training)
@@ -80,7 +80,8 @@ class Generator(keras.Model):
         """Standardizes patches.
 
         Args:
-            x: (B, H, W, 1) float32 in [-1, 1].
+            x: (B, H, W, C) float32 in [-1, 1]: the slice to standardize, then the slices before and after it that
+                `adjacent_slices` asks for; C = 1 without.
             training: Whether normalization layers use and update batch statistics.
         Returns:
             (B, H, W, 1) float32; in [-1, 1] unless `residual`.
@@ -91,10 +92,11 @@ class Generator(keras.Model):
         if self.full_resolution:
             z = self.concatenate([self.full_size(z, training=training), self.detail(x, training=training)])
         change = ops.tanh(self.output_layer(ops.cast(z, "float32")))
-        return ops.cast(x, "float32") + change if self.residual else change
+        return ops.cast(x[..., :1], "float32") + change if self.residual else change
 
     def latent(self, x: Any, training: bool = False) -> Any:
-        """z(x), float32: what the latent loss compares (Eq. 5)."""
+        """z(x), float32, of (B, H, W, 1): what the latent loss compares (Eq. 5); adjacent slices are as the one there is."""
+        x = ops.repeat(x, self.channels, axis=-1) if self.channels > 1 else x
         return ops.cast(self.encode(x, training=training)[0], "float32")
 
 
@@ -103,5 +105,5 @@ def build_generator(
 ) -> Generator:
     """A generator with its weights created."""
     generator = Generator(config, initialization, compute_dtype)
-    generator(ops.zeros((1, STRIDE, STRIDE, 1)))
+    generator(ops.zeros((1, STRIDE, STRIDE, config.channels)))
     return generator

@@ -97,14 +97,14 @@ def mask_to_target(source: Tensor, target: Tensor, synthesized: Tensor, hu_windo
     above that range.
 
     Args:
-        source: (B, H, W, 1) in [-1, 1].
-        target: Same shape.
+        source: (B, H, W, C) in [-1, 1]; its first channel counts.
+        target: (B, H, W, 1).
         synthesized: Same shape.
         hu_window: HU <-> [-1, 1].
     Returns:
         (B, H, W, 1) float32.
     """
-    source = ops.cast(source, "float32")
+    source = ops.cast(source[..., :1], "float32")
     low, high = (hu_window.normalize(hu) for hu in SOFT_TISSUE)
     ignored = ops.logical_or(ops.average_pool(source, AIR_POOLING, strides=1, padding="same") < low, source > high)
     return ops.where(ignored, ops.cast(target, "float32"), ops.cast(synthesized, "float32"))

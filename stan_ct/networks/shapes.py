@@ -25,7 +25,7 @@ def generator_shapes(config: GeneratorConfig) -> list[Shape]:
     base, norm, kind = config.base_filters, config.normalization, config.upsampling
     encoder = [n * base for n in ENCODER_FILTERS]
     decoder = encoder[::-1]
-    shapes = _convolution(KERNEL_SIZE, 1, encoder[0])
+    shapes = _convolution(KERNEL_SIZE, config.channels, encoder[0])
     for before, filters in itertools.pairwise(encoder):
         shapes += _convolution(KERNEL_SIZE, before, filters) + _vectors(norm, filters)
     shapes += _convolution(KERNEL_SIZE, encoder[-1], BOTTLENECK_FILTERS * base)
@@ -35,7 +35,7 @@ def generator_shapes(config: GeneratorConfig) -> list[Shape]:
         channels = filters + skip
     if not config.full_resolution:
         return shapes + _upsampling(kind, channels, 1)
-    return shapes + _convolution(3, 1, base) + _upsampling(kind, channels, base) + _convolution(3, 2 * base, 1)
+    return shapes + _convolution(3, config.channels, base) + _upsampling(kind, channels, base) + _convolution(3, 2 * base, 1)
 
 
 def discriminator_shapes(config: DiscriminatorConfig) -> list[Shape]:

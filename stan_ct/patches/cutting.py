@@ -6,8 +6,9 @@ These functions run in worker processes: they take series and settings, and hold
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from stan_ct.ct.field_of_view import continue_smoothly, outside_field_of_view
 from stan_ct.ct.filters import RadialFilter
 from stan_ct.dicom.refusal import Refusal, Refused
 from stan_ct.dicom.series import Series, SeriesFiles, load_series
+from stan_ct.patches.adjacent import Adjacent
 from stan_ct.patches.fusion import extract, pad_to
 from stan_ct.patches.pairs import PairingError, SeriesPair
 from stan_ct.patches.sampling import PATCH_SIZE, Patch, RectangleSums, SamplingRule
@@ -37,6 +39,7 @@ class Shard:
         margin: Width of the border around each patch, pixels at the patch's scale.
         resized: Whether patches are 100..256 pixels wide and resized to 256, or 256 at native scale.
         front_end: Filter of the source slices, whose patches are stored beside the source's own; None for no filter.
+        adjacent: For each pair of slices, the numbers of the adjacent source slices that are stored too; empty for none.
     """
 
     path: Path
@@ -46,11 +49,12 @@ class Shard:
     margin: int = 0
     resized: bool = False
     front_end: RadialFilter | None = None
+    adjacent: Adjacent = ()
 
     @property
     def num_images(self) -> int:
-        """Number of images in a record: source, filtered source where there is a front end, target."""
-        return 2 if self.front_end is None else 3
+        """Number of images in a record: source, filtered source where there is a front end, target, adjacent slices."""
+        return (2 if self.front_end is None else 3) + (len(self.adjacent[0]) if self.adjacent else 0)
 
 
 def load_slice(files: SeriesFiles, z: int) -> Series:
@@ -114,19 +118,35 @@ def cut_shard(shard: Shard) -> int:
 
 
 def _examples(shard: Shard) -> Iterator[np.ndarray]:
-    """(2 or 3, S, S) int16 HU, S = 256 + 2 margin: source, filtered source where there is a front end, target."""
+    """(K, S, S) int16 HU, S = 256 + 2 margin: source, filtered source where there is a front end, target, adjacent slices."""
     rng = np.random.default_rng(shard.seed)
-    for (z, t), count in zip(shard.pair.slices, shard.counts, strict=True):
+    seen = _seen_slices(shard)
+    adjacent = shard.adjacent or ((),) * len(shard.counts)
+    for (z, t), count, beside in zip(shard.pair.slices, shard.counts, adjacent, strict=True):
         if not count:
             continue
         source, target = load_slice(shard.pair.source, z), load_slice(shard.pair.target, t)
         images = [pad_to(series.volume[0], PATCH_SIZE, PATCH_SIZE) for series in (source, target)]
         if shard.front_end is not None:
-            whole = pad_to(continued(source), PATCH_SIZE, PATCH_SIZE)
-            images.insert(1, shard.front_end(whole, shard.pair.source.pixel_spacing))
+            images.insert(1, seen(z))
+        images += map(seen, beside)
         for patch in sample_patches(_soft_tissue(source), count, shard.resized, rng):
             patches = np.concatenate([cut(image, patch, shard.margin) for image in images])
             yield np.clip(np.rint(patches), -32768, 32767).astype(np.int16)
+
+
+def _seen_slices(shard: Shard) -> Callable[[int], np.ndarray]:
+    """Function of the number of a source slice that returns it as generators see it: filtered where there is a front end."""
+
+    @lru_cache(maxsize=shard.num_images)
+    def seen(z: int) -> np.ndarray:
+        series = load_slice(shard.pair.source, z)
+        if shard.front_end is None:
+            return pad_to(series.volume[0], PATCH_SIZE, PATCH_SIZE)
+        whole = pad_to(continued(series), PATCH_SIZE, PATCH_SIZE)
+        return shard.front_end(whole, shard.pair.source.pixel_spacing)
+
+    return seen
 
 
 def continued(series: Series) -> np.ndarray:

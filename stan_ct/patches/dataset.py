@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from stan_ct.ct.hounsfield import HUWindow
+from stan_ct.patches.adjacent import image_names
 from stan_ct.patches.record_index import read_index
 from stan_ct.patches.sampling import PATCH_SIZE
 from stan_ct.patches.tfrecord import FEATURE
@@ -27,6 +28,7 @@ def read_patches(
     repeat: bool = False,
     kernel: str | None = None,
     filtered: bool = False,
+    adjacent: int = 0,
 ) -> tf.data.Dataset:
     """Batches of paired patches.
 
@@ -40,11 +42,12 @@ def read_patches(
         repeat: Whether to repeat the records for ever; all batches are then full.
         kernel: Source kernel of the patches; None for all.
         filtered: Whether sources are those that the front end filtered.
+        adjacent: Number of slices before and after the source's that follow it as further channels.
     Returns:
-        Dataset of (source, target), each (B, 256, 256, 1) float32 in [-1, 1].
+        Dataset of (source, target), (B, 256, 256, 1 + 2 adjacent) and (B, 256, 256, 1) float32 in [-1, 1].
     Raises:
         FileNotFoundError: If the folder has no index, or lacks a file that it names.
-        ValueError: If there are no such patches, or `filtered` is set for records without a front end.
+        ValueError: If there are no such patches, or images are asked for that the records do not hold.
     Note:
         Augmentation is exact: a shift is another crop of a record that was cut with a margin, so nothing is wrapped or
         filled in, and rotations are quarter turns with and without a mirror image. Other angles would need interpolation,
@@ -53,9 +56,7 @@ def read_patches(
     index = read_index(folder)
     files = _files(Path(folder), index, split, kernel)
     side, images = index["record_side"][split], index["images"]
-    if filtered and "filtered" not in images:
-        raise ValueError(f"{folder} holds no filtered sources: make records with --front_end=amplitude, or train without one")
-    chosen = tf.constant([images.index("filtered" if filtered else "source"), images.index("target")])
+    chosen = tf.constant(_chosen(folder, images, filtered, adjacent))
     if seed is None:
         records = tf.data.TFRecordDataset(files)
         places = tf.data.Dataset.from_tensors(_middle(side)).repeat()
@@ -70,16 +71,28 @@ def read_patches(
         patches = tf.reshape(tf.io.decode_raw(values[FEATURE], tf.int16), (len(images), side * side))
         pair = tf.gather(patches, chosen)
         way, corner = place[0], place[1] * side + place[2]
-        return tf.reshape(tf.gather(pair, tf.gather(turns, way) + corner, axis=1), (2, PATCH_SIZE, PATCH_SIZE))
+        return tf.reshape(tf.gather(pair, tf.gather(turns, way) + corner, axis=1), (-1, PATCH_SIZE, PATCH_SIZE))
 
     def to_network(pairs: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        hu = tf.cast(pairs, tf.float32)[..., None]
-        gray = tf.clip_by_value(window.normalize(hu), -1.0, 1.0)
-        return gray[:, 0], gray[:, 1]
+        hu = tf.transpose(tf.cast(pairs, tf.float32), (0, 2, 3, 1))
+        gray = tf.ensure_shape(tf.clip_by_value(window.normalize(hu), -1.0, 1.0), (None, PATCH_SIZE, PATCH_SIZE, len(chosen)))
+        return gray[..., :-1], gray[..., -1:]
 
     pairs = tf.data.Dataset.zip(records, places).map(crop, num_parallel_calls=tf.data.AUTOTUNE)
     pairs = pairs.batch(batch_size, drop_remainder=repeat)
     return pairs.map(to_network, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+
+
+def _chosen(folder: Path | str, images: list[str], filtered: bool, adjacent: int) -> list[int]:
+    """Places of the source, the slices adjacent to it, and the target, among the images of a record."""
+    if filtered and "filtered" not in images:
+        raise ValueError(f"{folder} holds no filtered sources: make records with --front_end=amplitude, or train without one")
+    beside = image_names(adjacent)
+    if not set(beside) <= set(images):
+        raise ValueError(f"{folder} holds too few adjacent slices: make records with --adjacent_slices={adjacent}")
+    if beside and not filtered and "filtered" in images:
+        raise ValueError(f"{folder} holds adjacent slices that the front end filtered: train with it, or make records without")
+    return [images.index(name) for name in ("filtered" if filtered else "source", *beside, "target")]
 
 
 def _files(folder: Path, index: dict, split: str, kernel: str | None) -> list[str]:

@@ -58,6 +58,8 @@ class PatchSettings:
             cut patches from filtered source slices too, so that models with and without it train and are tested on the same
             records; `none`. Source protocols are kernels, with the pairing `standard` kernels and slice thicknesses. A blend is
             chosen on validation slices, see :mod:`stan_ct.patches.front_end`.
+        adjacent_slices: Number of source slices before and after each that records hold too, for generators that see them;
+            filtered where there is a front end.
         seed: Seed of patches and patients.
     Raises:
         PairingError: If a number is not finite, or a front end cannot be fitted.
@@ -113,6 +115,7 @@ class PatchSettings:
         help="Radial filter fitted for each source protocol, and applied to its slices; blend: between amplitude and wiener, "
         "with the target's clipping, chosen on validation slices.",
     )
+    adjacent_slices: int = option(0, help="Source slices before and after each, that records hold too.", minimum=0)
     seed: int = option(0, help="Seed of patches and patients.")
 
     def __post_init__(self) -> None:
@@ -272,5 +275,8 @@ def plan_text(shards: Sequence[Shard], digests: Mapping[Key, Mapping[int, str]],
             "slices": hashlib.sha256(slices.encode()).hexdigest(),
             "front_end": filtered,
         }
+        if shard.adjacent:
+            seen = repr([[digests[key_of(shard.pair.source)][z] for z in numbers] for numbers in shard.adjacent])
+            files[shard.path.name]["adjacent"] = hashlib.sha256(seen.encode()).hexdigest()
     made_with = {k: v for k, v in asdict(settings).items() if k not in ("input_dir", "output_dir")}
     return json.dumps({"version": __version__, "settings": made_with, "files": files}, indent=1) + "\n"

@@ -21,7 +21,8 @@ from stan_ct.dicom.characteristics import read_characteristics
 from stan_ct.dicom.series import SeriesFiles
 from stan_ct.files import write_together
 from stan_ct.parallel import Workers
-from stan_ct.patches.cutting import Survey, survey
+from stan_ct.patches.adjacent import adjacent_in_pair, image_names
+from stan_ct.patches.cutting import Shard, Survey, survey
 from stan_ct.patches.front_end import Fitted, fit_front_end
 from stan_ct.patches.pairs import PairingError, PairingRule, pair_series
 from stan_ct.patches.plan import PatchSettings, check_margin, make_shards, margin_of, num_requested, patches_per_pair, plan_text
@@ -29,6 +30,9 @@ from stan_ct.patches.record_folder import INDEX, INSTANCES, cut_records, make_fo
 from stan_ct.patches.record_index import count_by_protocol, describe_pairs, source_instances
 from stan_ct.patches.sampling import PATCH_SIZE
 from stan_ct.patches.splits import BLOCKS, PARTS, Key, Parts, by_blocks, by_patient, check_leakage, find_trees, key_of
+
+IMAGES, UNFILTERED = ("source", "filtered", "target"), ("source", "target")
+"""Images of a record, before the adjacent slices, with and without a front end."""
 
 
 def make_patches(settings: PatchSettings, workers: int = 1) -> dict:
@@ -58,7 +62,7 @@ def make_patches(settings: PatchSettings, workers: int = 1) -> dict:
     parts = _split(found, rule, settings)
     check_margin(parts["train"], settings.margin)
     with Workers(workers) as pool:
-        surveyed = _survey(parts, settings.resized, pool)
+        surveyed = _survey(parts, settings, pool)
         parts = _readable(parts, surveyed)
         refusals += [refusal for found in surveyed.values() for refusal in found.refused.values()]
         digests = {key: found.digests for key, found in surveyed.items()}
@@ -70,6 +74,8 @@ def make_patches(settings: PatchSettings, workers: int = 1) -> dict:
         fitted = _fit(parts, settings)
         fingerprints = _fingerprints(parts, surveyed, settings, pool)
         shards = {part: make_shards(part, parts[part], counts[part], fitted.front_end, settings) for part in parts}
+        if settings.adjacent_slices:
+            shards = {part: [_with_adjacent(shard, surveyed, settings) for shard in shards[part]] for part in shards}
         everything = [shard for part in parts for shard in shards[part]]
         start_folder(folder, plan_text(everything, digests, settings), everything)
         written = cut_records(everything, pool)
@@ -83,7 +89,7 @@ def make_patches(settings: PatchSettings, workers: int = 1) -> dict:
         "protocols": {part: count_by_protocol(shards[part], written) for part in parts},
         "pairs": describe_pairs(shards, written),
         "refused": [f"{r.reason}: {path}" for r in refusals for path in r.paths],
-        "images": ["source", "filtered", "target"] if fitted.front_end else ["source", "target"],
+        "images": [*(IMAGES if fitted.front_end else UNFILTERED), *image_names(settings.adjacent_slices)],
         "front_end": fitted.front_end.to_json() if fitted.front_end else {},
         "front_end_choices": fitted.choices,
         "sharpens": fitted.sharpens,
@@ -110,16 +116,25 @@ def _split(found: dict[str, list[SeriesFiles]], rule: PairingRule, settings: Pat
     return by_patient(pairs, settings.validation_fraction, settings.test_fraction, settings.seed)
 
 
-def _survey(parts: Parts, resized: bool, pool: Workers) -> dict[Key, Survey]:
-    """Digest and capacity of every slice that is paired; each series is read once."""
+def _survey(parts: Parts, settings: PatchSettings, pool: Workers) -> dict[Key, Survey]:
+    """Digest and capacity of every slice that is paired, or may be adjacent to one that is; each series is read once."""
     slices: dict[Key, set[int]] = defaultdict(set)
     series: dict[Key, SeriesFiles] = {}
     for pair in (pair for pairs in parts.values() for pair in pairs):
         for files, side in ((pair.source, 0), (pair.target, 1)):
-            slices[key_of(files)].update(both[side] for both in pair.slices)
+            whole = settings.adjacent_slices and not side
+            slices[key_of(files)].update(range(len(files.instances)) if whole else (both[side] for both in pair.slices))
             series[key_of(files)] = files
-    tasks = [(series[key], sorted(slices[key]), resized) for key in series]
+    tasks = [(series[key], sorted(slices[key]), settings.resized) for key in series]
     return dict(zip(series, pool.map(survey, tasks, [len(t[1]) for t in tasks], "look at slices"), strict=True))
+
+
+def _with_adjacent(shard: Shard, surveyed: Mapping[Key, Survey], settings: PatchSettings) -> Shard:
+    """A file with the slices beside those that it is cut from; where blocks are held back, of its own blocks alone."""
+    pair = shard.pair
+    own, readable = {z for z, _ in pair.slices}, surveyed[key_of(pair.source)].digests
+    usable = own if settings.split in BLOCKS else readable
+    return replace(shard, adjacent=adjacent_in_pair(pair, settings.adjacent_slices, usable))
 
 
 def _readable(parts: Parts, surveyed: Mapping[Key, Survey]) -> Parts:

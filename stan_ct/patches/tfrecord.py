@@ -1,8 +1,8 @@
 """TFRecord files of paired patches, written without TensorFlow: processes that cut patches start in a second.
 
 A file is a row of records, each: length (uint64), masked CRC of the length, data, masked CRC of the data, little endian.
-The data is a `tf.train.Example` with the one feature `patches`: source, filtered source where there is a front end, and target,
-(2 or 3, S, S) int16 HU, little endian.
+The data is a `tf.train.Example` with the one feature `patches`: source, filtered source where there is a front end, target, and
+adjacent slices where they were asked for, (K, S, S) int16 HU, little endian.
 """
 
 from __future__ import annotations

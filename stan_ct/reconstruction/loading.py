@@ -14,7 +14,7 @@ import numpy as np
 from stan_ct.baselines.loading import load_baseline
 from stan_ct.errors import UsageError
 from stan_ct.models.config import ModelConfig
-from stan_ct.models.folder import SHIPPED, InvalidModel, check_model, find_model, model_hash, shipped_names
+from stan_ct.models.folder import NETWORKS, SHIPPED, InvalidModel, check_model, find_model, model_hash, shipped_names
 from stan_ct.networks.precision import Precision, compute_dtype
 from stan_ct.reconstruction.guard import Guard
 from stan_ct.reconstruction.qualification import Explaining, Synthesizer
@@ -30,10 +30,14 @@ class LazySynthesizer:
         folder: Model folder.
         precision: Number type of the networks' hidden layers.
         loading: Context in which it is loaded.
+        adjacent_slices: Number of slices before and after each that it is given too.
     """
 
-    def __init__(self, folder: Path, precision: Precision, loading: Callable[[], AbstractContextManager]) -> None:
+    def __init__(
+        self, folder: Path, precision: Precision, loading: Callable[[], AbstractContextManager], adjacent_slices: int = 0
+    ) -> None:
         self._folder, self._precision, self._loading = folder, precision, loading
+        self.adjacent_slices = adjacent_slices
 
     @cached_property
     def _loaded(self) -> Synthesizer:
@@ -90,7 +94,8 @@ def load_model(
         raise
     except (FileNotFoundError, ValueError) as error:
         raise UsageError(str(error)) from error
-    synthesizer = LazySynthesizer(folder, resolved, loading)
+    adjacent_slices = config.generator.adjacent_slices if config.method in NETWORKS else 0
+    synthesizer = LazySynthesizer(folder, resolved, loading, adjacent_slices)
     guard = Guard(config.sources, config.standard, by_thickness=config.target_thickness > 0)
     return Model(identity, synthesizer, settings, resolved, guard, str(name))
 

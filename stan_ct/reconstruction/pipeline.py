@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -13,6 +13,7 @@ from stan_ct.ct.hounsfield import AIR, SOFT_TISSUE, soft_tissue_mask
 from stan_ct.dicom.series import Series
 from stan_ct.patches.fusion import Crop, fuse, pad_to, rescale_hu
 from stan_ct.patches.sampling import Patch, coverage
+from stan_ct.reconstruction.adjacent import PreparedSlices
 from stan_ct.reconstruction.bounds import bound
 from stan_ct.reconstruction.checks import (
     BOX_SIGMAS,
@@ -77,11 +78,12 @@ def standardize_slices(
         (Z, H, W) float32 HU, and each slice's result with an empty image.
     """
     volume, results, kernel = np.empty_like(series.volume), [], kernel or series.files.kernel
+    prepared = PreparedSlices(series, synthesizer, kernel)
     for z in progress(range(len(volume))):
         digest = hashlib.sha256(series.instances[z].uid.encode()).digest()
         rng = np.random.default_rng([settings.seed, int.from_bytes(digest[:8], "big")])
         image, padding, spacing = series.volume[z], series.padding[z], series.files.pixel_spacing
-        result = standardize_slice(image, padding, spacing, synthesizer, settings, rng, kernel)
+        result = standardize_slice(image, padding, spacing, synthesizer, settings, rng, kernel, prepared.beside(z))
         volume[z] = result.hu
         results.append(replace(result, hu=np.empty((0, 0), np.float32)))
     return volume, results
@@ -95,6 +97,7 @@ def standardize_slice(
     settings: PipelineSettings,
     rng: np.random.Generator,
     kernel: str = "",
+    beside: Sequence[np.ndarray] = (),
 ) -> SliceResult:
     """Steps 1 - 3 for one slice.
 
@@ -106,6 +109,7 @@ def standardize_slice(
         settings: The switches.
         rng: Of the random layout and of resampling.
         kernel: The model's source kernel as which the slice is treated.
+        beside: Slices before and after it that the synthesizer sees too, (H, W) HU each, after the whole-slice step.
     Returns:
         The standardized slice; pixels outside the mask are the source's, but for bright ones with the mask `whole`.
     """
@@ -117,12 +121,13 @@ def standardize_slice(
     prepared = synthesizer.prepare(continued, pixel_spacing, kernel)
     size = padded_size(source.shape, settings.patch_layout)
     prepared, framed_source, framed_mask = (pad_to(image, *size) for image in (prepared, source, mask))
+    seen = [prepared, *(pad_to(image, *size) for image in beside)]
 
     # Step 1: patches. Check 1: overlap.
     patches = patch_layout(framed_mask, settings, rng)
-    synthesized = synthesize(prepared, patches, synthesizer, settings)
+    synthesized = synthesize(seen, patches, synthesizer, settings)
     # Step 2: synthesis. Check 2: real or fake.
-    kept, rejected, made = qualify(prepared, framed_mask, synthesized, synthesizer, settings, rng)
+    kept, rejected, made = qualify(seen, framed_mask, synthesized, synthesizer, settings, rng)
     findings: list[Finding] = []
     uncovered = 0.0
     if settings.checks >= 1:

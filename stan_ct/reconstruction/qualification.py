@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
@@ -16,13 +17,16 @@ RESAMPLING_ROUNDS = 3
 
 
 class Synthesizer(Protocol):
-    """What the pipeline asks of a network, a baseline, or the identity."""
+    """What the pipeline asks of a network, a baseline, or the identity.
+
+    One with an attribute `adjacent_slices` above 0 is given that many slices before and after each too.
+    """
 
     def prepare(self, hu: np.ndarray, pixel_spacing: tuple[float, float], kernel: str = "") -> np.ndarray:
         """The whole-slice step: (H, W) HU of a source kernel -> (H, W) HU."""
 
     def __call__(self, patches: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(N, h, w) float32 HU -> synthesized (N, h, w) float32 HU, and P(real), (N,)."""
+        """(N, h, w) float32 HU -> synthesized (N, h, w) float32 HU, and P(real), (N,); (N, h, w, C) with adjacent slices."""
 
 
 @runtime_checkable
@@ -65,18 +69,21 @@ class Synthesized:
         return Synthesized(self.patches + other.patches, *arrays)
 
 
-def synthesize(prepared: np.ndarray, patches: list[Patch], synthesizer: Synthesizer, settings: PipelineSettings) -> Synthesized:
-    """Step 2: cuts patches out of a slice, (H, W) HU, and synthesizes them."""
+def synthesize(
+    seen: Sequence[np.ndarray], patches: list[Patch], synthesizer: Synthesizer, settings: PipelineSettings
+) -> Synthesized:
+    """Step 2: cuts patches out of a slice, and of those before and after it, (H, W) HU each, and synthesizes them."""
     size = None if settings.patch_layout == "slice" else PATCH_SIZE
     if not patches:
         empty = np.empty((0, PATCH_SIZE, PATCH_SIZE), np.float32)
         return Synthesized([], empty, empty, np.empty(0, np.float32))
-    cut = extract(prepared, patches, size)
-    return Synthesized(patches, cut, *synthesizer(cut))
+    cut = extract(seen[0], patches, size)
+    given = np.stack([cut, *(extract(image, patches, size) for image in seen[1:])], -1) if len(seen) > 1 else cut
+    return Synthesized(patches, cut, *synthesizer(given))
 
 
 def qualify(
-    prepared: np.ndarray,
+    seen: Sequence[np.ndarray],
     mask: np.ndarray,
     synthesized: Synthesized,
     synthesizer: Synthesizer,
@@ -102,7 +109,7 @@ def qualify(
         new = random_patches(mask, rng, rule, present=kept.patches) if hole.any() else []
         if not new:
             break
-        good, bad = _split(synthesize(prepared, new, synthesizer, settings), settings.qc_threshold)
+        good, bad = _split(synthesize(seen, new, synthesizer, settings), settings.qc_threshold)
         kept, rejected, made = kept + good, rejected + bad, made + len(new)
     return kept, rejected, made
 

@@ -29,14 +29,15 @@ class NetworkSynthesizer:
 
     def __init__(self, folder: Path, config: ModelConfig, precision: Precision = "auto") -> None:
         dtype = compute_dtype(precision)
-        self.config = config
+        self.config, self.adjacent_slices = config, config.generator.adjacent_slices
         self.generator = config.build_generator(dtype)
         load_weights(folder, "generator", self.generator)
         self.judge = load_judge(folder)
         self.discriminator = None if config.method == "unet" or self.judge else config.build_discriminator(dtype)
         if self.discriminator is not None:
             load_weights(folder, "discriminator", self.discriminator)
-        self._run = tf.function(self._networks, input_signature=[tf.TensorSpec((None, None, None, 1), tf.float32)])
+        channels = config.generator.channels
+        self._run = tf.function(self._networks, input_signature=[tf.TensorSpec((None, None, None, channels), tf.float32)])
 
     def prepare(self, hu: np.ndarray, pixel_spacing: tuple[float, float], kernel: str = "") -> np.ndarray:
         """The kernel front end, where the model has one: (H, W) HU -> (H, W) HU."""
@@ -45,11 +46,16 @@ class NetworkSynthesizer:
     def __call__(self, patches: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(N, h, w) float32 HU, h and w multiples of 256 -> (N, h, w) float32 HU, and P(real), (N,) in [0, 1].
 
+        A model that sees adjacent slices takes (N, h, w, C): the slice itself, then those before and after it.
+
         With a judge, its plausibility stands for P(real). HU above the window, which networks do not see, pass by: what is
         standardized is their part inside it.
         """
         window, step = self.config.hu_window, max(1, BATCH_PIXELS // (patches.shape[1] * patches.shape[2]))
-        gray = window.to_network(patches)[..., None]
+        seen = patches if patches.ndim == 4 else patches[..., None]
+        if seen.shape[-1] != self.config.generator.channels:
+            raise ValueError(f"the model sees {self.config.generator.channels} slices at once, not {seen.shape[-1]}")
+        gray, patches = window.to_network(seen), seen[..., 0]
         parts = [self._run(gray[i : i + step]) for i in range(0, len(gray), step)]
         synthesized, judged = (np.concatenate([part[k].numpy() for part in parts]) for k in (0, 1))
         standardized = window.to_hu(synthesized[..., 0]) + np.maximum(patches - window.high, 0)
@@ -63,7 +69,7 @@ class NetworkSynthesizer:
         synthesized = tf.clip_by_value(self.generator(gray, training=False), -1.0, 1.0)
         if self.discriminator is None:
             return synthesized, tf.ones(tf.shape(gray)[:1])
-        seen = tf.concat([gray, synthesized], -1) if self.config.discriminator.conditional else synthesized
+        seen = tf.concat([gray[..., :1], synthesized], -1) if self.config.discriminator.conditional else synthesized
         return synthesized, p_real(self.discriminator(seen, training=False)[1])
 
 

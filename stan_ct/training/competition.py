@@ -30,7 +30,7 @@ from stan_ct.training.phases import Phase
 from stan_ct.training.step_logs import Logs, collect, flatten, mean_of
 
 Batch = tuple[tf.Tensor, tf.Tensor]
-"""Source and target patches, (B, 256, 256, 1) each, in [-1, 1]."""
+"""Source and target patches, (B, 256, 256, C) and (B, 256, 256, 1), in [-1, 1]; the source's first channel is the slice."""
 PENALTIES = ("gradient_penalty", "zero_centered")
 
 
@@ -84,7 +84,7 @@ class Competition(keras.Model):
         self._compiled_step = cache(self._compile_step)
 
     def call(self, x: tf.Tensor, training: bool = False) -> tf.Tensor:
-        """Standardizes patches (B, H, W, 1) with the first generator."""
+        """Standardizes patches (B, H, W, C) with the first generator."""
         return self.generators[0](x, training=training)
 
     def train_step(self, data: Batch) -> Logs:
@@ -128,7 +128,7 @@ class Competition(keras.Model):
         return run if self.run_eagerly else tf.function(run)
 
     def d_step(self, source: tf.Tensor, target: tf.Tensor, active: Sequence[int] = (0,)) -> Logs:
-        """Trains some Ds on one batch, (B, 256, 256, 1) each; all else stays as it is.
+        """Trains some Ds on one batch; all else stays as it is.
 
         Losses are divided by the number of replicas, since Keras optimizers sum gradients over them.
 
@@ -139,7 +139,7 @@ class Competition(keras.Model):
         return collect([self._train_d(copy, source, target, synthesized) for copy in active], axis=0)
 
     def g_step(self, source: tf.Tensor, target: tf.Tensor, active: Sequence[int] = (0,)) -> Logs:
-        """Trains some Gs on one batch, (B, 256, 256, 1) each; all else stays as it is.
+        """Trains some Gs on one batch; all else stays as it is.
 
         Returns:
             Loss terms (Eqs. 4 - 6), means over the copies; `p_real_synthesized` (Ds, active).
@@ -147,9 +147,11 @@ class Competition(keras.Model):
         return collect([self._train_g(copy, source, target) for copy in active], axis=1)
 
     def judge(self, copy: int, source: tf.Tensor, patches: tf.Tensor, training: bool = False) -> tuple[tf.Tensor, tf.Tensor]:
-        """Features and logits of patches (B, H, W, 1) under one D, which sees the source too if it is conditional."""
+        """Features and logits of patches (B, H, W, 1) under one D, which sees the source's slice too if it is conditional."""
         discriminator = self.discriminators[copy]
-        return discriminator(tf.concat([source, patches], -1) if discriminator.conditional else patches, training=training)
+        return discriminator(
+            tf.concat([source[..., :1], patches], -1) if discriminator.conditional else patches, training=training
+        )
 
     def _masked(self, source: tf.Tensor, target: tf.Tensor, synthesized: tf.Tensor) -> tf.Tensor:
         if not self.loss_settings.mask_losses:

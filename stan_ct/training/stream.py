@@ -24,6 +24,7 @@ class Stream:
         seed: Seed of order and augmentation.
         position: Number of batches to skip.
         filtered: Whether sources have passed the records' front end.
+        adjacent: Number of slices before and after the source's that come with it.
     Attributes:
         position: Number of batches given out, skipped ones included.
         epoch_batches: Batches in an epoch.
@@ -38,8 +39,9 @@ class Stream:
         seed: int,
         position: int = 0,
         filtered: bool = False,
+        adjacent: int = 0,
     ) -> None:
-        self._strategy, self._folder, self._window, self._filtered = strategy, folder, window, filtered
+        self._strategy, self._folder, self._window, self._images = strategy, folder, window, (filtered, adjacent)
         self._batch_size, self._seed, self.position = batch_size, seed, position
         self.epoch_batches = max(read_index(folder)["patches"]["train"] // batch_size, 1)
         self._batches: Iterator | None = None
@@ -54,8 +56,9 @@ class Stream:
 
     def _epoch(self, number: int, skipped: int) -> Iterator:
         seed = self._seed + 1_000_003 * number
+        filtered, adjacent = self._images
         batches = read_patches(
-            self._folder, "train", self._window, self._batch_size, seed=seed, repeat=True, filtered=self._filtered
+            self._folder, "train", self._window, self._batch_size, seed, True, filtered=filtered, adjacent=adjacent
         )
         options = tf.data.Options()  # every worker reads everything and takes its part: 2 workers train as 1 does
         options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA

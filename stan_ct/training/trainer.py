@@ -75,9 +75,8 @@ def train(settings: TrainSettings, metric: Metric = absolute_error, flags: str =
     with strategy.scope():
         model = competition(settings, config)
     filtered = config.front_end is not None
-    validation = Validation(
-        settings.records_dir, settings.hu_window, settings.validation_patches, metric, filtered, settings.losses.mask_losses
-    )
+    shown = (settings.losses.mask_losses, config.generator.adjacent_slices)
+    validation = Validation(settings.records_dir, settings.hu_window, settings.validation_patches, metric, filtered, *shown)
     run = _Run(settings, replace(config, training=record(settings, index)), strategy, model, validation)
     if run.chief:
         _leave(settings, flags)
@@ -118,7 +117,7 @@ class _Run:
         """Trains until epochs, steps or minutes are used up."""
         settings, filtered = self.settings, self.versions.config.front_end is not None
         source = (self.strategy, settings.records_dir, settings.hu_window, settings.batch_size, settings.seed)
-        stream = Stream(*source, self.position, filtered)
+        stream = Stream(*source, self.position, filtered, settings.generator.adjacent_slices)
         networks, folder = (len(self.model.generators), len(self.model.discriminators)), self.folder if self.chief else None
         start = self.validation.of_source()
         self.display = Display(folder, networks, start.errors, self._rows, settings.batch_size, start.quality)

@@ -100,9 +100,10 @@ class Validation:
         metric: Metric, given the target patches.
         filtered: Whether sources have passed the records' front end.
         mask_losses: Whether pixels that losses ignore are ignored here too.
+        adjacent: Number of slices before and after the source's that come with it.
     Attributes:
-        source: (N, 256, 256, 1) float32 in [-1, 1].
-        target: Same shape.
+        source: (N, 256, 256, 1 + 2 adjacent) float32 in [-1, 1].
+        target: (N, 256, 256, 1).
         hu: Sources and targets, (N, 256, 256) HU each.
         source_errors: Errors of the source patches (after the front end, if there is one).
     """
@@ -115,8 +116,9 @@ class Validation:
         metric: Metric = absolute_error,
         filtered: bool = False,
         mask_losses: bool = False,
+        adjacent: int = 0,
     ) -> None:
-        batches = read_patches(folder, "validation", window, 64, filtered=filtered)
+        batches = read_patches(folder, "validation", window, 64, filtered=filtered, adjacent=adjacent)
         pairs = [pair for batch in batches for pair in zip(*batch, strict=True)]
         step = max(len(pairs) / limit, 1.0) if limit else 1.0
         chosen = [pairs[int(i * step)] for i in range(int(len(pairs) / step))]
@@ -124,7 +126,7 @@ class Validation:
         self.window, self._mask_losses = window, mask_losses
         self.hu = window.to_hu(self.source[..., 0]), window.to_hu(self.target[..., 0])
         self._errors, self._quality = metric(self.hu[1]), Quality(self.hu[1])
-        masked = mask_to_target(self.source, self.target, self.source, window) if mask_losses else self.source
+        masked = mask_to_target(self.source, self.target, self.source[..., :1], window) if mask_losses else self.source
         shown = window.to_hu(np.asarray(masked)[..., 0])
         self.source_errors, source_quality = self._errors(shown), self._quality(shown)
         self._baseline = {"error": float(np.mean(list(self.source_errors.values()))), **source_quality}
@@ -203,7 +205,7 @@ def _judge(
 @tf.function
 def _above_source(model: Competition, copy: int, source: tf.Tensor, target: tf.Tensor) -> tf.Tensor:
     """1 where one D prefers the target to the source, (B,)."""
-    of_target, of_source = (critic_value(model.judge(copy, source, patches)[1]) for patches in (target, source))
+    of_target, of_source = (critic_value(model.judge(copy, source, patches)[1]) for patches in (target, source[..., :1]))
     return tf.cast(of_target > of_source, tf.float32)
 
 

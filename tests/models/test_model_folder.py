@@ -233,7 +233,7 @@ def flat(config):
     values = json.loads(config.to_json())
     del values["format"]
     generator, discriminator = values.pop("generator"), values.pop("discriminator")
-    del generator["upsampling"], generator["full_resolution"]  # the paper's decoder was the only one
+    del generator["upsampling"], generator["full_resolution"], generator["adjacent_slices"]  # the paper's network was all
     values |= generator | {"discriminator_filters": discriminator.pop("base_filters")} | discriminator
     return values | {"window": values.pop("hu_window")}
 

@@ -300,3 +300,25 @@ def test_full_resolution_sees_the_input(upsampling):
     assert difference[98:103, 98:103].max() > 0
     difference[98:103, 98:103] = 0
     assert difference.max() < 1e-6
+
+
+def test_adjacent_slices_are_seen_and_not_added():
+    """An untrained residual generator gives back the first slice; a trained one changes it by what it sees of the others."""
+    config = GeneratorConfig(1, adjacent_slices=1)
+    generator, x = build_generator(config), patches(2, 256, 256, 3)
+    np.testing.assert_array_equal(generator(x), x[..., :1])
+    rng = np.random.default_rng(0)
+    generator.set_weights([rng.normal(0, 0.2, w.shape) for w in generator.get_weights()])
+    output = np.asarray(generator(x))
+    assert output.shape == (2, 256, 256, 1)
+    assert np.abs(output - x[..., :1]).max() <= 1.0
+    for channel in (1, 2):
+        other = np.array(x)
+        other[..., channel] *= 0.5
+        assert np.abs(np.asarray(generator(other)) - output).max() > 1e-4
+
+
+def test_latent_of_one_slice():
+    """z of a patch without neighbours is z of the patch as its own neighbours."""
+    generator, x = build_generator(GeneratorConfig(1, adjacent_slices=1)), patches(1, 256, 256, 1)
+    np.testing.assert_array_equal(generator.latent(x), generator.encode(np.repeat(x, 3, -1))[0])

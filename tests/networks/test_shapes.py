@@ -17,7 +17,9 @@ from stan_ct.networks.shapes import discriminator_shapes, generator_shapes
 )
 def test_generator(upsampling, normalization, full_resolution):
     """Fourteen hidden layers, the bottleneck and the output, with every kind of decoder and normalization."""
-    config = GeneratorConfig(8, normalization=normalization, upsampling=upsampling, full_resolution=full_resolution)
+    adjacent = int(upsampling == "resize")
+    switches = {"normalization": normalization, "upsampling": upsampling, "full_resolution": full_resolution}
+    config = GeneratorConfig(8, adjacent_slices=adjacent, **switches)
     assert generator_shapes(config) == [weights.shape for weights in build_generator(config).get_weights()]
 
 

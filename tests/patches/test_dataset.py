@@ -200,6 +200,42 @@ def test_filtered_sources(tmp_path):
         read_patches(bare, "train", WINDOW, 1, filtered=True)
 
 
+def test_adjacent_slices(tmp_path):
+    """They follow the source as channels, shifted, turned and mirrored with it; the target has one channel."""
+    rng = np.random.default_rng(0)
+    hu = np.stack([rng.integers(-400, 400, (260, 260))] * 5) + np.array([0, 1, 2, 3, 4])[:, None, None]
+    folder = with_images(write_folder(tmp_path, [("A", [hu])]), "source", "filtered", "target", "adjacent-1", "adjacent+1")
+    for batch in read_patches(folder, "train", WINDOW, 1, seed=4, repeat=True, filtered=True, adjacent=1).take(5):
+        source, target = (np.rint(WINDOW.to_hu(half)).astype(int) for half in batch)
+        assert (source.shape, target.shape) == ((1, 256, 256, 3), (1, 256, 256, 1))
+        own = source[..., :1]
+        assert (source[..., 1:] - own == [2, 3]).all()
+        assert (target - own == 1).all()
+        place_and_way(own[0, ..., 0], hu[1])
+
+
+@pytest.mark.parametrize(
+    ("images", "filtered", "adjacent", "message"),
+    [
+        (("source", "target"), False, 1, "too few adjacent slices: make records with --adjacent_slices=1"),
+        (("source", "target", "adjacent-1", "adjacent+1"), False, 2, "make records with --adjacent_slices=2"),
+        (("source", "filtered", "target", "adjacent-1", "adjacent+1"), False, 1, "adjacent slices that the front end filtered"),
+    ],
+)
+def test_adjacent_slices_that_records_do_not_hold(tmp_path, images, filtered, adjacent, message):
+    """They are refused with what to do."""
+    folder = with_images(write_folder(tmp_path, [("A", np.zeros((1, 2, 256, 256)))]), *images)
+    with pytest.raises(ValueError, match=message):
+        read_patches(folder, "train", WINDOW, 1, filtered=filtered, adjacent=adjacent)
+
+
+def with_images(folder, *images):
+    """The folder with other names of the images in its records."""
+    index = json.loads((folder / "index.json").read_text())
+    (folder / "index.json").write_text(json.dumps(index | {"images": list(images)}))
+    return folder
+
+
 def test_records_of_an_earlier_version(tmp_path):
     """An index that does not say which images a record holds is refused, with what to do."""
     folder = write_folder(tmp_path, [("A", np.zeros((1, 2, 256, 256)))])

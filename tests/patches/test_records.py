@@ -479,6 +479,55 @@ def test_one_filter_and_fingerprint_for_each_thickness(cohort, tmp_path):
         np.testing.assert_array_equal(filtered, slices[z][i : i + 256, j : j + 256])
 
 
+def test_adjacent_slices(cohort, tmp_path):
+    """Records hold the slices before and after, filtered as the source is, at the same place; ends are repeated."""
+    changes = {"source_kernels": ("A",), "front_end": "amplitude", "thicknesses": (1.0,), "adjacent_slices": 1}
+    index = make_patches(cohort_settings(cohort, tmp_path / "records", **changes))
+    assert index["images"] == ["source", "filtered", "target", "adjacent-1", "adjacent+1"]
+    (one,) = [pair for pair in index["pairs"] if pair["source"]["series_uid"] == f"{STUDY_UID}.7"]  # A 1 mm
+    (path,) = [path for path in shards(tmp_path, "train") if path.name == one["shard"]]
+    hu = volume(3, 258, seed=7)
+    filtered = [np.rint(FrontEnd.from_json(index["front_end"])(z.astype(np.float32), SPACING, "A")) for z in hu]
+    found = records_of(path, images=5)
+    assert len(found) == 3
+    for source, own, _, before, after in found:
+        z, i, j = place(source, hu)
+        for patch, number in ((own, z), (before, max(z - 1, 0)), (after, min(z + 1, 2))):
+            np.testing.assert_array_equal(patch, filtered[number][i : i + 256, j : j + 256])
+
+
+@pytest.mark.parametrize("split", ["patient", "blocks"])
+def test_adjacent_slices_and_what_is_held_back(tmp_path, split):
+    """Unpaired slices are neighbours too; unreadable ones are none; where blocks are held back, no slice of theirs is seen."""
+    sources = {patient: volume(6, 256, seed=seed) for patient, seed in (("P1", 1), ("P2", 2))}
+    for number, (patient, hu) in enumerate(sources.items()):
+        write_series(tmp_path / "ct", hu, "SHARP", 2 * number + 1, patient)
+        write_series(tmp_path / "ct", -hu[:5], "SOFT", 2 * number + 2, patient)
+    damaged = tmp_path / "ct/1/1.dcm"
+    damaged.write_bytes(damaged.read_bytes()[:-1000])
+    make_patches(settings(tmp_path, split=split, adjacent_slices=1, patches_per_slice=1))
+    seen = {}
+    for source, target, *beside in (r for part in ("train", "validation") for r in records(tmp_path, part, images=4)):
+        (patient, z), *others = (whose(patch, sources) for patch in (source, *beside))
+        assert np.array_equal(target, -source)
+        assert {other for other, _ in others} == {patient}
+        seen[patient, z] = [n for _, n in others]
+    if split == "patient":
+        assert seen["P2", 0] == [0, 1]
+        assert seen["P2", 4] == [3, 5]
+        assert seen["P1", 2] == [2, 3]  # slice 1 is damaged
+    else:
+        assert seen["P2", 1] == [0, 1]
+        assert seen["P2", 2] == [2, 2]
+        assert seen["P2", 3] == [3, 4]
+
+
+def whose(patch, volumes):
+    """Patient and number of the slice that a whole patch is."""
+    (found,) = [(name, z) for name, hu in volumes.items() for z in range(len(hu)) if np.array_equal(patch, hu[z])]
+    return found
+
+
 def test_a_thickness_without_a_filter(tmp_path):
     """A source protocol that validates and does not train is named, with what to choose."""
     for number, (part, kernel, thickness) in enumerate(

@@ -1,11 +1,14 @@
 """The pipeline's seam to networks."""
 
+from dataclasses import replace
+
 import numpy as np
+import pytest
 
 from stan_ct.models.config import ModelConfig
 from stan_ct.models.folder import save_model
 from stan_ct.models.judge import THRESHOLD, Judge
-from stan_ct.networks.config import GeneratorConfig
+from stan_ct.networks.config import DiscriminatorConfig, GeneratorConfig
 from stan_ct.reconstruction.loading import load_model
 from stan_ct.reconstruction.synthesis import load_synthesizer
 
@@ -46,3 +49,20 @@ def test_a_model_without_a_judge_explains_nothing(tmp_path):
     assert load_model(tmp_path, precision="float32").synthesizer.explain(patches, patches) == ["", ""]
     save_model(tmp_path / "histogram", ModelConfig("h", "histogram", "SOFT", "SHARP", True, histogram=(0.0, 1.0)))
     assert load_model(tmp_path / "histogram").synthesizer.explain(patches, patches) == ["", ""]
+
+
+def test_adjacent_slices_are_channels(tmp_path):
+    """G sees the slices beside each; what comes back, and is judged, is the slice; other numbers are refused."""
+    generator = GeneratorConfig(base_filters=1, adjacent_slices=1)
+    config = ModelConfig("identity", "stan_ct", "SOFT", "SHARP", True, generator=generator)
+    config = replace(config, discriminator=DiscriminatorConfig(1, conditional=True))
+    save_model(tmp_path, config, config.build_generator(), config.build_discriminator())
+    patches = np.random.default_rng(0).uniform(-1024, 1400, (2, 256, 256, 3)).astype(np.float32)
+    synthesizer = load_synthesizer(tmp_path, "float32")
+    made, p_real = synthesizer(patches)
+    np.testing.assert_allclose(made, patches[..., 0], atol=0.01)
+    assert p_real.shape == (2,)
+    with pytest.raises(ValueError, match="the model sees 3 slices at once, not 1"):
+        synthesizer(patches[..., 0])
+    model = load_model(tmp_path)
+    assert model.synthesizer.adjacent_slices == 1

@@ -389,6 +389,24 @@ def test_conditional_d_sees_the_source():
     assert float(model.g_step(SOURCE, TARGET)["p_real_synthesized"][0, 0]) == pytest.approx(expected, rel=1e-4)
 
 
+@pytest.mark.parametrize("side", ["d", "g"])
+def test_adjacent_slices_are_for_g_alone(side):
+    """D, masks and losses see the slice itself: with a G that ignores its neighbours, steps are those without any."""
+    model = competition(conditional=True, mask_losses=True, latent_weight=0.0)
+    generator = build_generator(GeneratorConfig(2, residual=False, adjacent_slices=1))
+    seeing = [np.concatenate([w, 0 * w, 0 * w], 2) if w.shape[2:3] == (1,) else w for w in model.generators[0].get_weights()]
+    generator.set_weights(seeing)
+    start = model.discriminators[0].get_weights()
+    step = getattr(model, f"{side}_step")
+    expected = {name: np.asarray(value) for name, value in step(SOURCE, TARGET).items()}
+    model.discriminators[0].set_weights(start)
+    other = compiled([generator], model.discriminators, model.loss_settings, keras.optimizers.SGD(RATE))
+    found = getattr(other, f"{side}_step")(tf.concat([SOURCE, patches(2, 5), patches(2, 6)], -1), TARGET)
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        np.testing.assert_allclose(found[name], value, rtol=1e-4, atol=1e-6, err_msg=name)
+
+
 def test_without_opponents():
     """Without Ds, G trains on L1 and the latent loss alone, and nobody judges it."""
     generators, _, (start, *_) = networks(False, 1, False)

@@ -19,6 +19,7 @@ from stan_ct.evaluation.measure.measurement import MEASURES, Measured, measure_f
 from stan_ct.features.glcm import Discretization
 from stan_ct.files import open_atomically
 from stan_ct.parallel import Workers
+from stan_ct.patches.adjacent import image_names
 from stan_ct.patches.record_folder import PLAN
 from stan_ct.patches.record_index import read_index, source_protocols
 from stan_ct.patches.sampling import PATCH_SIZE
@@ -51,12 +52,14 @@ class Method:
         sha256: Hash of the model, for the cache of measurements.
         front_end: Source protocol -> filter of the model, as in the index of records; empty without filters.
         load: Function that loads what synthesizes patches.
+        adjacent_slices: Number of slices before and after each that it sees too.
     """
 
     name: str
     sha256: str
     front_end: dict[str, dict]
     load: Callable[[], Synthesize]
+    adjacent_slices: int = 0
 
 
 @dataclass(frozen=True)
@@ -87,18 +90,20 @@ class PatchSet:
     separation: str = ""
     resized: bool = False
 
-    def chunks(self, image: str) -> Iterator[tuple[np.ndarray, ...]]:
+    def chunks(self, image: str, adjacent: int = 0) -> Iterator[tuple[np.ndarray, ...]]:
         """Iterates over the image, the target and the source, (n, 256, 256) float32 HU each, up to `CHUNK` patches at a time.
 
-        The margin of training patches is cropped.
+        The margin of training patches is cropped. With `adjacent` slices on either side the image is (n, 256, 256, C).
         """
         places = [self.images.index(name) for name in (image, "target", "source")]
+        seen = [self.images.index(name) for name in (image, *image_names(adjacent))]
         for shard in self.shards:
             margin = max(0, (shard.shape[-1] - PATCH_SIZE) // 2)
             middle = np.s_[margin : shard.shape[-1] - margin]
             for start in range(0, len(shard), CHUNK):
                 some = shard[start : start + CHUNK, :, middle, middle]
-                yield tuple(some[:, place].astype(np.float32) for place in places)
+                found = [some[:, place].astype(np.float32) for place in places]
+                yield tuple([np.moveaxis(some[:, seen], 1, -1).astype(np.float32), *found[1:]] if adjacent else found)
 
 
 def read_test_patches(folder: Path, split: str = "test") -> list[PatchSet]:
@@ -162,16 +167,16 @@ def measure_methods(
     _check(test, methods)
     rows: dict[str, Measured] = {}
     with Workers(workers) as pool:
-        for name, sha256, image, load in (
-            ("target", "", "target", None),
-            ("source", "", "source", None),
-            *((m.name, m.sha256, "filtered" if m.front_end else "source", m.load) for m in methods),
+        for name, sha256, image, load, adjacent in (
+            ("target", "", "target", None, 0),
+            ("source", "", "source", None, 0),
+            *((m.name, m.sha256, "filtered" if m.front_end else "source", m.load, m.adjacent_slices) for m in methods),
         ):
             path = cache / f"{_digest(__version__, test.digest, str(discretization), sha256, image, *MEASURES)[:32]}.npz"
             measured = _kept(path, len(test.patients))
             if measured is None:
                 measured = _measure(
-                    test.chunks(image), load() if load else None, discretization, pool, f"{name}, {test.kernel}"
+                    test.chunks(image, adjacent), load() if load else None, discretization, pool, f"{name}, {test.kernel}"
                 )
                 _keep(path, measured)
                 say(f"{test.kernel}: {name} measured")
@@ -184,6 +189,11 @@ def _check(test: PatchSet, methods: Sequence[Method]) -> None:
     if len(set(names)) < len(names):
         raise NotComparable(f"rows need different names, got {', '.join(names)}")
     for method in methods:
+        if not set(image_names(method.adjacent_slices)) <= set(test.images):
+            raise NotComparable(
+                f"model {method.name!r} sees adjacent slices, and these records hold too few: test it on records made with "
+                f"--adjacent_slices={method.adjacent_slices}, or on DICOM series (stan-ct reconstruct, --synthesized_dir)"
+            )
         if method.front_end and _plain(method.front_end.get(test.kernel)) != _plain(test.front_end):
             raise NotComparable(
                 f"model {method.name!r} filters whole slices, and these records hold "

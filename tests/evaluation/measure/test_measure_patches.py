@@ -225,3 +225,25 @@ def test_how_parts_are_kept_apart_is_said_and_no_more(tmp_path):
     (unknown,) = read_test_patches(write_folder(tmp_path / "c", hu, settings={"target_kernel": "SOFT"}))
     assert unknown.separation == ""
     assert json.loads((tmp_path / "c/index.json").read_text())["settings"] == {"target_kernel": "SOFT"}
+
+
+def test_a_method_that_sees_adjacent_slices(tmp_path):
+    """It gets them as channels after the filtered source; records without them are refused."""
+    hu = np.concatenate([PATCHES, PATCHES[:, 1:2] + 1, PATCHES[:, 1:2] + 2], axis=1)
+    names = ["source", "filtered", "target", "adjacent-1", "adjacent+1"]
+    folder = write_folder(tmp_path / "r", {("A", 1): hu}, filtered=FILTER)
+    index = json.loads((folder / "index.json").read_text())
+    (folder / "index.json").write_text(json.dumps(index | {"images": names}))
+    seen = []
+
+    def load():
+        return lambda patches: (seen.append(patches) or patches[..., 0], np.ones(len(patches)))
+
+    method = Method("ours", "a", {"A": FILTER}, load, adjacent_slices=1)
+    (test,) = read_test_patches(folder)
+    rows = measured(test, [method], tmp_path)
+    np.testing.assert_array_equal(seen[0], np.moveaxis(hu[:, [1, 3, 4]], 1, -1))
+    np.testing.assert_array_equal(rows["ours"].features, measure_features(PATCHES[:, 1], LEVELS))
+    (test,) = read_test_patches(write_folder(tmp_path / "without", {("A", 1): PATCHES}, filtered=FILTER))
+    with pytest.raises(NotComparable, match=r"sees adjacent slices, .* records made with --adjacent_slices=1"):
+        measured(test, [method], tmp_path)

@@ -35,6 +35,7 @@ from reproduction.data_sets import DEFAULT, REAL, SIMULATED, STANDARD, DataSet, 
 from reproduction.made_with import flag_files
 from reproduction.page import claims_text, report
 from reproduction.results import Results, measure
+from reproduction.rows import Row
 from reproduction.steps import Steps
 
 from stan_ct.evaluation.table_1 import model_sha256
@@ -64,12 +65,12 @@ class Choice:
 
     scale: str
     folder: Path
-    rows: tuple[rows.Row, ...]
+    rows: tuple[Row, ...]
     seeds: tuple[int, ...]
     data: tuple[DataSet, ...]
     ct: Path | None = None
 
-    def models(self) -> Iterator[tuple[DataSet, rows.Row, Seed]]:
+    def models(self) -> Iterator[tuple[DataSet, Row, Seed]]:
         """Every model to train: all rows with the first seed, then all with the next."""
         for seed in self.seeds:
             for data in self.data:
@@ -84,7 +85,7 @@ class Choice:
         return made | {model_name(data, row, seed): f"train {row.folder}" for data, row, seed in self.models()}
 
 
-def model_name(data: DataSet, row: rows.Row, seed: Seed) -> str:
+def model_name(data: DataSet, row: Row, seed: Seed) -> str:
     """Name of the step that trains a row."""
     return f"{data.name}/models/{row.folder}" + ("" if seed is None else f"-{seed}")
 
@@ -127,7 +128,7 @@ class Experiment:
                     found.setdefault(row.name, {})[seed] = self.choice.folder / name
         return found
 
-    def _training(self, data: DataSet, row: rows.Row, seed: Seed) -> tuple[str, ...]:
+    def _training(self, data: DataSet, row: Row, seed: Seed) -> tuple[str, ...]:
         seeded = () if seed is None else (f"--seed={seed}",)
         records = self.choice.folder / data.name / "records"
         return (*row.flags(self.choice.scale), *seeded, f"--name={row.name}", f"--records_dir={records}")
@@ -203,12 +204,12 @@ def _of_training(models: dict[str, dict[Seed, Path]]) -> Iterator[Claim]:
         )
 
 
-def _seeds_on_disk(folder: Path, row: rows.Row) -> list[Seed]:
+def _seeds_on_disk(folder: Path, row: Row) -> list[Seed]:
     """Seeds with which a row has been trained, in order."""
     if not row.seeded:
         return [None]
     names = (path.name.removeprefix(f"{row.folder}-") for path in folder.glob(f"{row.folder}-*"))
-    return sorted(int(name) for name in names if name.isdigit())
+    return [*sorted(int(name) for name in names if name.isdigit())]
 
 
 def reproduce(choice: Choice, command: str, train_only: bool = False) -> None:
@@ -251,9 +252,10 @@ def parse(arguments: Sequence[str] | None = None) -> tuple[Choice, bool]:
     names = [name.strip() for name in given.rows.split(",")] if given.rows else default
     known = data_sets(given.scale)
     chosen = given.data.split(",") if given.data else [*DEFAULT, *(REAL if given.real else ())]
-    for name, among in [*((name, rows.ROWS) for name in names), *((name, known) for name in chosen)]:
-        if name not in among:
-            parser.error(f"{name!r} is none of {', '.join(among)}")
+    for given_names, there in ((names, list(rows.ROWS)), (chosen, list(known))):
+        for name in given_names:
+            if name not in there:
+                parser.error(f"{name!r} is none of {', '.join(there)}")
     if set(chosen) & set(REAL) and given.real is None:
         parser.error(f"{', '.join(sorted(set(chosen) & set(REAL)))}: give the folder of real CT, --real=CT")
     seeds = tuple(int(seed) for seed in (given.seeds or SEEDS[given.scale]).split(","))

@@ -113,8 +113,16 @@ def test_every_scale_has_its_flags():
     """Three presets for each scale; those of the data sets can be read."""
     for scale in SCALES:
         assert {f"reproduce/{scale}_{part}" for part in ("patients", "patches", "train")} <= set(preset_names())
-        for data in data_sets(scale).values():
-            assert expand(data.patches)
+        sets = data_sets(scale)
+        assert {name: data.real for name, data in sets.items()} == {
+            "1mm": False,
+            "3mm": False,
+            "philips": True,
+            "toshiba": True,
+        }
+        for data in sets.values():
+            filters = [flag for flag in expand(data.patches) if flag.startswith("--front_end")]
+            assert filters[-1] == f"--front_end={'amplitude' if scale == 'smoke' else 'blend'}"
 
 
 def test_a_run_can_be_divided(ran, tmp_path):

@@ -61,7 +61,10 @@ def data_sets(scale: str) -> dict[str, DataSet]:
         DataSet("1mm", "simulated patients, BR40 and BL57 to BL64", (cut,)),
         DataSet("3mm", "simulated patients, BR40 3 mm to BL64 1 mm", (cut, *thick), both),
         DataSet(
-            "philips", "a real chest, Philips kernels B to L, 5 mm, half of the slices", ("--preset=philips_patches",), True
+            "philips",
+            "a real chest, Philips kernels B to L, 5 mm, half of the slices",
+            ("--preset=philips_patches", filtered),
+            real=True,
         ),
         DataSet(
             "toshiba",

@@ -33,11 +33,13 @@ class SeriesCharacteristics:
         slice_thickness: Slice thickness (0018,0050), mm; 0 where it is not stated.
         pixel_spacing: The larger pixel spacing (0028,0030), mm.
         spectrum: Noise spectrum from :func:`stan_ct.ct.noise.noise_spectrum`, (len(BANDS),).
+        slice_spacing: Median distance of adjacent slices, mm; 0 for a single slice.
     """
 
     slice_thickness: float
     pixel_spacing: float
     spectrum: np.ndarray
+    slice_spacing: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,7 @@ class Fingerprint:
         spectrum: Mean noise spectrum of the series less its own mean, (len(BANDS),); None at frequencies that a series lacks.
         level: Smallest and largest noise level: the mean difference between the spectrum of a series and this one.
         spread: Largest distance of a series from this spectrum.
+        slice_spacing: Smallest and largest distance of adjacent slices, mm, for a model that sees these; 0 and 0: any.
     """
 
     kernel: str
@@ -59,6 +62,7 @@ class Fingerprint:
     spectrum: tuple[float | None, ...]
     level: tuple[float, float] = (0.0, 0.0)
     spread: float = 0.0
+    slice_spacing: tuple[float, float] = (0.0, 0.0)
 
     @classmethod
     def from_series(cls, kernel: str, series: Sequence[SeriesCharacteristics]) -> Fingerprint:
@@ -77,6 +81,10 @@ class Fingerprint:
         fingerprint = cls(kernel, *ranges, tuple(None if np.isnan(v) else round(float(v), 4) for v in mean))
         levels, distances = zip(*map(fingerprint.compare, spectra), strict=True)
         return replace(fingerprint, level=_range(levels), spread=_range(distances)[1])
+
+    def with_slice_spacing(self, series: Sequence[SeriesCharacteristics]) -> Fingerprint:
+        """The fingerprint with the distances of slices in the same series, for models that see adjacent slices."""
+        return replace(self, slice_spacing=_range([s.slice_spacing for s in series if s.slice_spacing]))
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Fingerprint:
@@ -133,6 +141,9 @@ class Fingerprint:
         """Whether a slice thickness, mm, lies in the range of this kernel."""
         return _within(thickness, self.slice_thickness)
 
+    def _sees_spacing(self, series: SeriesCharacteristics) -> bool:
+        return any(self.slice_spacing) and series.slice_spacing > 0
+
     def deviations(self, series: SeriesCharacteristics, thicknesses: Sequence[tuple[float, float]] = ()) -> list[str]:
         """Describes what lies outside the ranges of this kernel, in words; what could not be measured is not judged.
 
@@ -144,6 +155,7 @@ class Fingerprint:
         headers = (
             ("slice thickness", series.slice_thickness, thicknesses or (self.slice_thickness,)),
             ("pixel spacing", series.pixel_spacing, (self.pixel_spacing,)),
+            *([("slice spacing", series.slice_spacing, (self.slice_spacing,))] if self._sees_spacing(series) else []),
         )
         found = [
             f"{name} {value:g} mm, expected {' or '.join(f'{low:g} to {high:g}' for low, high in ranges)} mm"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from stan_ct.ct.fingerprint import SeriesCharacteristics
@@ -17,7 +19,7 @@ def series_characteristics(series: Series) -> SeriesCharacteristics:
     files, chosen = series.files, _spread(len(series.volume))
     thickness = files.slice_thickness if files.slice_thickness > 0 else 0.0
     spectrum = noise_spectrum(series.volume[chosen], files.pixel_spacing)
-    return SeriesCharacteristics(thickness, max(files.pixel_spacing), spectrum)
+    return SeriesCharacteristics(thickness, max(files.pixel_spacing), spectrum, _slice_spacing(files))
 
 
 def read_characteristics(files: SeriesFiles) -> SeriesCharacteristics:
@@ -27,7 +29,14 @@ def read_characteristics(files: SeriesFiles) -> SeriesCharacteristics:
         Refused: If none of them can be read.
     """
     few = tuple(files.instances[z] for z in _spread(len(files.instances)))
-    return series_characteristics(load_series(SeriesFiles(few, files.grid), workers=1))
+    found = series_characteristics(load_series(SeriesFiles(few, files.grid), workers=1))
+    return replace(found, slice_spacing=_slice_spacing(files))
+
+
+def _slice_spacing(files: SeriesFiles) -> float:
+    """Median distance of adjacent slices, mm; 0 for a single slice."""
+    distances = np.diff([instance.location for instance in files.instances])
+    return round(float(np.median(distances)), 3) if distances.size else 0.0
 
 
 def _spread(count: int) -> np.ndarray:

@@ -71,7 +71,7 @@ def _check_curve(label: str, curve: RadialFilter) -> None:
 def _check_fingerprint(label: str, fingerprint: Fingerprint) -> None:
     if len(fingerprint.spectrum) != len(BANDS):
         raise ValueError(f"{label} must have {len(BANDS)} values in its spectrum, not {len(fingerprint.spectrum)}")
-    for name in ("slice_thickness", "pixel_spacing"):
+    for name in ("slice_thickness", "pixel_spacing", "slice_spacing"):
         low, high = getattr(fingerprint, name)
         if not 0 <= low <= high:
             raise ValueError(f"{label} must have a smallest and a largest {name}, not {low:g} and {high:g}")

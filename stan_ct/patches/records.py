@@ -15,7 +15,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from stan_ct import __version__
-from stan_ct.ct.fingerprint import Fingerprint
+from stan_ct.ct.fingerprint import Fingerprint, SeriesCharacteristics
 from stan_ct.ct.protocol import Protocol, distinct_protocols, same_protocol
 from stan_ct.dicom.characteristics import read_characteristics
 from stan_ct.dicom.series import SeriesFiles
@@ -191,8 +191,14 @@ def _fingerprints(
     found = {}
     for side, members in sides.items():
         keys = {p: dict.fromkeys(key_of(members[i]) for i in same) for p, same in _by_protocol(members, settings).items()}
-        found[side] = [asdict(Fingerprint.from_series(p.kernel, [characteristics[k] for k in keys[p]])) for p in keys]
+        groups = {protocol: [characteristics[key] for key in keys[protocol]] for protocol in keys}
+        found[side] = [asdict(_fingerprint(p.kernel, group, settings.adjacent_slices > 0)) for p, group in groups.items()]
     return found
+
+
+def _fingerprint(kernel: str, series: Sequence[SeriesCharacteristics], adjacent: bool) -> Fingerprint:
+    fingerprint = Fingerprint.from_series(kernel, series)
+    return fingerprint.with_slice_spacing(series) if adjacent else fingerprint
 
 
 def _without_refused(files: SeriesFiles, surveyed: Survey) -> SeriesFiles:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field, fields, replace
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from stan_ct.ct.hounsfield import HUWindow
 from stan_ct.models.config import Method, ModelConfig, Storage
@@ -11,6 +11,9 @@ from stan_ct.networks.config import DiscriminatorConfig, GeneratorConfig, Initia
 from stan_ct.networks.precision import Precision
 from stan_ct.options import check, option
 from stan_ct.training.phases import PhaseRules
+
+if TYPE_CHECKING:
+    from stan_ct.ct.fingerprint import Fingerprint
 
 Competing = Literal["alternating", "joint"]
 Schedule = Literal["constant", "cosine"]
@@ -112,6 +115,13 @@ class TrainSettings:
         single = {"d_phase_steps": 1, "g_phase_steps": 1, "max_rollbacks": 0, "averaging_batches": 1}
         return replace(self.phases, opponents="population", **single)
 
+    def _fingerprint(self, values: dict[str, Any]) -> Fingerprint:
+        """Fingerprint of a source; how far its slices lie apart matters to a generator that sees several."""
+        from stan_ct.ct.fingerprint import Fingerprint
+
+        found = Fingerprint.from_json(values)
+        return found if self.generator.adjacent_slices else replace(found, slice_spacing=(0.0, 0.0))
+
     def config(self, index: dict[str, Any]) -> ModelConfig:
         """Configuration of the model that is trained on records with this index."""
         from stan_ct.ct.filters import FrontEnd
@@ -129,6 +139,6 @@ class TrainSettings:
             generator=self.generator,
             discriminator=replace(self.discriminator, base_filters=filters),
             front_end=FrontEnd.from_json(index["front_end"]) if self.use_front_end else None,
-            sources=tuple(map(Fingerprint.from_json, index["fingerprints"]["sources"])),
-            standard=Fingerprint.from_json(index["fingerprints"]["target"][0]),
+            sources=tuple(map(self._fingerprint, index["fingerprints"]["sources"])),
+            standard=replace(Fingerprint.from_json(index["fingerprints"]["target"][0]), slice_spacing=(0.0, 0.0)),
         )

@@ -2,7 +2,7 @@
 
 import doctest
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -40,6 +40,21 @@ def test_distance_of_noise(level, distance):
     wavy = seen(SLOPE + 0.2 * (-1.0) ** np.arange(len(BANDS)), level=level).spectrum
     assert SOFT.noise_distance(wavy) == pytest.approx(np.hypot(distance, 0.2), abs=0.02)
     assert np.isnan(SOFT.noise_distance(np.full(len(BANDS), np.nan)))
+
+
+@pytest.mark.parametrize(
+    ("distance", "told"),
+    [(3.29, []), (3.31, ["slice spacing 3.31 mm, expected 2 to 3 mm"]), (1.82, []), (1.81, ["slice spacing 1.81 mm"]), (0, [])],
+)
+def test_spacing_of_slices(distance, told):
+    """It is compared where it was seen, within the margin of headers; a single slice has none, and old fingerprints neither."""
+    series = [replace(seen(), slice_spacing=spacing) for spacing in (3.0, 0.0, 2.0)]
+    found = Fingerprint.from_series("BR40", series).with_slice_spacing(series)
+    assert found.slice_spacing == (2.0, 3.0)
+    deviations = found.deviations(replace(seen(), slice_spacing=distance))
+    assert len(deviations) == len(told)
+    assert all(one.startswith(other) for one, other in zip(deviations, told, strict=True))
+    assert SOFT.deviations(replace(seen(), slice_spacing=distance)) == []
 
 
 def test_its_own_series_pass():

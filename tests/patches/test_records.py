@@ -484,6 +484,7 @@ def test_adjacent_slices(cohort, tmp_path):
     changes = {"source_kernels": ("A",), "front_end": "amplitude", "thicknesses": (1.0,), "adjacent_slices": 1}
     index = make_patches(cohort_settings(cohort, tmp_path / "records", **changes))
     assert index["images"] == ["source", "filtered", "target", "adjacent-1", "adjacent+1"]
+    assert index["fingerprints"]["sources"][0]["slice_spacing"] == (2.5, 2.5)
     (one,) = [pair for pair in index["pairs"] if pair["source"]["series_uid"] == f"{STUDY_UID}.7"]  # A 1 mm
     (path,) = [path for path in shards(tmp_path, "train") if path.name == one["shard"]]
     hu = volume(3, 258, seed=7)

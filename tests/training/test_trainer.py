@@ -549,6 +549,18 @@ def test_unet(records, tmp_path):
     assert read_config(tmp_path).qc_threshold == 0.0
 
 
+def test_a_model_knows_what_it_sees_and_makes(records, tmp_path):
+    """The distance of slices matters to a generator that sees several; the target's thickness, to one that changes it."""
+    index = json.loads((records / "index.json").read_text())
+    assert index["fingerprints"]["sources"][0]["slice_spacing"] == [0.0, 0.0]
+    index["fingerprints"]["sources"][0]["slice_spacing"] = [2.5, 2.5]
+    plain = settings(records, tmp_path).config(index)
+    assert (plain.target_thickness, plain.sources[0].slice_spacing) == (0.0, (0.0, 0.0))
+    index["settings"] |= {"pairing": "standard", "target_thickness": 1.0}
+    seeing = settings(records, tmp_path, generator=GeneratorConfig(2, adjacent_slices=1)).config(index)
+    assert (seeing.target_thickness, seeing.sources[0].slice_spacing, seeing.standard.slice_spacing) == (1, (2.5, 2.5), (0, 0))
+
+
 def test_kernel_filter(records, tmp_path):
     """method=kernel_filter saves the fitted front end and trains nothing."""
     config = train(settings(records, tmp_path, method="kernel_filter"))

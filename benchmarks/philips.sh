@@ -5,7 +5,7 @@ set -euo pipefail
 ct=$1/pair_philips_5mm out=$2 python=${PYTHON:-.venv/bin/python}
 mkdir -p "$out"
 
-for fit in amplitude wiener; do
+for fit in amplitude wiener blend; do
   $python data/make_patches.py --flagfile=data/flags/philips_patches.flags --front_end=$fit --patches_per_slice=1 \
     --input_dir="$ct" --output_dir="$out/records_$fit" >"$out/log" 2>&1
   $python train.py --method=kernel_filter --name=filter-$fit --records_dir="$out/records_$fit" --output_dir="$out/model_$fit" \
@@ -45,6 +45,7 @@ row shipped
 table "$out/shipped/errors" source
 row filter_amplitude --model="$out/model_amplitude"
 row filter_wiener --model="$out/model_wiener"
+row filter_blend --model="$out/model_blend"
 row straightforward --fusion=straightforward
 row overlap --fusion=overlap "${paper[@]}"
 row realfake --fusion=realfake "${paper[@]}"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -135,6 +135,22 @@ def save_model(
     write_together(folder, files | {SUMS: sums_text(files)})
     for name in set(FILES) - set(files):  # of the model that the folder held
         (folder / name).unlink(missing_ok=True)
+
+
+def write_judge(folder: Path, destination: Path, config: ModelConfig, judge: Judge) -> None:
+    """Writes a model with another judge, by which its patches are judged from then on.
+
+    Args:
+        folder: Model folder.
+        destination: Folder of the model with the judge; may be the same one.
+        config: Configuration of the model.
+        judge: The judge.
+    """
+    from stan_ct.models.judge import THRESHOLD
+
+    files = {name: (folder / name).read_bytes() for name in FILES if (folder / name).is_file()}
+    files |= {JUDGE: _archive(judge.arrays()), CONFIG: replace(config, qc_threshold=THRESHOLD).to_json().encode()}
+    write_together(destination, files | {SUMS: sums_text(files)})
 
 
 def _archive(arrays: Mapping[str, np.ndarray]) -> bytes:

@@ -25,18 +25,20 @@ TILE, SPOT = 16, 8
 """Sides of the squares whose texture, and whose mean, are compared one by one, px."""
 DETAIL_FLOOR = 4.0
 """HU^2 that are added to a tile's variance, so that flat tiles compare as equal."""
+SMALLEST = 0.25
+"""Least size of a change by which it is divided before a lattice is looked for, HU."""
 LATTICE_PERIODS = (2, 4, 8)
 NEIGHBOURS = (-5, -4, -3, 3, 4, 5)
 """Distances in bins, along both axes, of the frequencies to which a lattice's are compared."""
-LEAST_SPREAD = 0.01
-"""Standard deviation of a feature at least: all are logarithms, and a percent of power is nothing to reject a patch for."""
+LEAST_SPREAD = 0.03
+"""Standard deviation of a feature at least: all are logarithms, and 3 % of power are nothing to reject a patch for."""
 SHRINKAGE = 0.05
 """Share of the identity in the correlation matrices, so that few patches suffice."""
-PASSED = 0.99
+PASSED = 0.995
 """Share of the acceptable patches of patients that were not fitted whose distances lie within the limit of each group."""
 THRESHOLD = 0.5
 """Plausibility at the limit: less is rejected."""
-LATTICE_MARGIN = 1.5
+LATTICE_MARGIN = 2.0
 """Factor on the limit of the lattice, whose features have a long tail by chance and stand far out where there is one."""
 MIN_PATCHES = 40
 """Acceptable patches that a judge is fitted to, at least."""
@@ -49,6 +51,8 @@ PLACES = (
     f"largest change of a square of {SPOT} px",
 )
 """The features of places in words."""
+VERSION = 2
+"""Version of the features, to which a judge's numbers belong."""
 GROUPS = ("spectrum", "places", "lattice")
 NUM_FEATURES = {"spectrum": 2 * BANDS, "places": len(PLACES), "lattice": len(LATTICE_PERIODS)}
 """Group -> number of its features."""
@@ -80,6 +84,10 @@ class Judge:
         # Larger images are judged by their worst patch.
         worst = [max(self.distances(*_patches(pair)).max(0)) for pair in zip(sources, outputs, strict=True)]
         return np.exp2(-np.square(np.array(worst, float)))
+
+    def passed(self, sources: np.ndarray, outputs: np.ndarray) -> float:
+        """Share of outputs that are plausible; arguments as in :meth:`__call__`."""
+        return float(np.mean(self(sources, outputs) >= THRESHOLD))
 
     def explain(self, sources: np.ndarray, outputs: np.ndarray) -> list[str]:
         """Names for each output the feature that is farthest from what is acceptable, or its lattice, in words.
@@ -149,7 +157,7 @@ class Judge:
     def arrays(self) -> dict[str, np.ndarray]:
         """The judge as float64 arrays by name."""
         arrays = {f"{name}_{group}": getattr(self, name)[group] for name in _FIELDS for group in GROUPS}
-        return {name: np.asarray(values, np.float64) for name, values in arrays.items()}
+        return {name: np.asarray(values, np.float64) for name, values in (arrays | {"version": VERSION}).items()}
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> Judge:
@@ -158,6 +166,10 @@ class Judge:
         Raises:
             ValueError: If it is not, or has limits or deviations that are not above 0.
         """
+        version = arrays.get("version")
+        if version is None or version.shape != () or version != VERSION:
+            found = "one without a version" if version is None else f"version {version}"
+            raise ValueError(f"expected version {VERSION}, got {found}: fit it again with stan-ct fit-judge")
         number = {"mean": 1, "scale": 1, "precision": 2, "limit": 0}  # axes
         for name, group in ((name, group) for name in _FIELDS for group in GROUPS):
             values, shape = arrays.get(f"{name}_{group}"), (NUM_FEATURES[group],) * number[name]
@@ -222,6 +234,8 @@ def log_spectrum(image: np.ndarray) -> np.ndarray:
 
 
 def _lattice(change: np.ndarray) -> np.ndarray:
+    # Divided by its local size, lest edges of anatomy drown what is written on tissue.
+    change = (change - change.mean()) / np.sqrt(ndimage.uniform_filter(np.square(change), TILE) + SMALLEST**2)
     power = np.abs(fft.fft2(change - change.mean())) ** 2
     ratios = []
     for bins, beside in _LATTICES:

@@ -13,10 +13,10 @@ TILE = 64
 """Side of the tiles whose textures are compared, px."""
 FLOOR = 0.25
 """Share of the patch's feature that is added to a tile's own in the denominator of its relative error."""
-SHIFTS = ((16, 0), (0, 16), (32, 16), (16, 32))
+SHIFTS = ((16, 0), (0, 16), (32, 16), (16, 32), (32, 0), (0, 32), (16, 16), (48, 16))
 """Displacements (rows, columns), px, between the pairs of neighbours whose equality estimates energy."""
 SAME = 2.0
-"""Difference in gray levels at which two pixels no longer count as equal at all."""
+"""Difference in gray levels at which the gradient of the equality of two pixels ends."""
 
 Tensor = Any
 
@@ -40,7 +40,7 @@ def texture_loss(target: Tensor, synthesized: Tensor, hu_window: HUWindow, level
 
     def gray(patches: Tensor) -> Tensor:
         hu = hu_window.denormalize(ops.cast(patches[..., 0], "float32"))
-        return ops.clip((hu - low) / level, 0, levels)
+        return ops.clip((hu - low) / level, 0, levels - 0.5)  # the last level holds its upper end
 
     expected, actual = (texture_features(_tiles(gray(patches))) for patches in (target, synthesized))
     tiles = (-1, (target.shape[1] // TILE) * (target.shape[2] // TILE), expected.shape[-1])
@@ -53,9 +53,8 @@ def texture_features(gray: Tensor) -> Tensor:
     """Dissimilarity, contrast, homogeneity and energy at distance 1, means over four directions.
 
     The first three are means over the differences of neighbours. Energy is the root of the angular second moment, which is the
-    probability that two pairs of horizontal neighbours are equal: it is estimated from pairs `SHIFTS` apart, with a triangle of
-    half-width `SAME` for "equal". Over many gray levels that makes energy about `SAME` times as large as the matrix's, a factor
-    that relative errors do not see.
+    probability that two pairs of horizontal neighbours are equal: it is estimated from pairs `SHIFTS` apart. Whether pixels are
+    equal has no gradient; that of a triangle of half-width `SAME` stands for it.
 
     Args:
         gray: Gray levels, (B, H, W) float32.
@@ -78,8 +77,10 @@ def texture_features(gray: Tensor) -> Tensor:
 
 def _equal_pairs(gray: Tensor, shift: tuple[int, int]) -> Tensor:
     """Share of horizontal pairs that equal the pair `shift` away, (B,)."""
-    equal = ops.relu(1 - ops.abs(gray - ops.roll(gray, shift, axis=(1, 2))) / SAME)
-    return ops.mean(equal[:, :, 1:] * equal[:, :, :-1], axis=(1, 2))
+    other = ops.roll(gray, shift, axis=(1, 2))
+    near, equal = ops.relu(1 - ops.abs(gray - other) / SAME), ops.cast(ops.floor(gray) == ops.floor(other), "float32")
+    near_pairs, equal_pairs = (same[:, :, 1:] * same[:, :, :-1] for same in (near, equal))
+    return ops.mean(near_pairs + ops.stop_gradient(equal_pairs - near_pairs), axis=(1, 2))
 
 
 def _tiles(gray: Tensor) -> Tensor:

@@ -84,6 +84,12 @@ def command() -> Command:
         flags.DEFINE_string(
             "only_instances", None, "Text file with a SOP Instance UID per line: the source slices to compare.", flag_values=of
         )
+        flags.DEFINE_bool(
+            "include_training_slices",
+            Evaluation.include_training_slices,
+            "Compare slices too that a model was trained on or chosen on.",
+            flag_values=of,
+        )
         flags.DEFINE_enum(
             "pair_by",
             SeriesSettings.pair_by,
@@ -172,7 +178,10 @@ def run(command: Command) -> int:
         if command["reader_answers"]:
             print(summarize_answers(command["reader_answers"], command["reader_key"], output_dir))
         elif command["reader_study"]:
-            page, key = make_study(_series(command), output_dir, _study(command))
+            series, warnings = _unseen(_series(command), command["include_training_slices"])
+            page, key = make_study(series, output_dir, _study(command))
+            for warning in warnings:
+                warn("evaluate", warning)
             print(f"{page}: give this to the readers\n{key}: keep this to yourself")
         else:
             report = evaluate(_evaluation(command), partial(tqdm, disable=None))
@@ -207,6 +216,7 @@ def _evaluation(command: Command) -> Evaluation:
         regions=_regions(command),
         histories=named_directories(command["histories"]) | {n: d for n, d in models.items() if (d / "history.csv").exists()},
         ours=command["ours"],
+        include_training_slices=command["include_training_slices"],
         data=command["data"],
         real=None if command["kind"] is None else command["kind"] == "real",
         discretization=_discretization(command),
@@ -258,6 +268,14 @@ def _series(command: Command) -> SeriesSettings:
         only_instances=read_instances(Path(command["only_instances"])) if command["only_instances"] else None,
         pair_by=command["pair_by"],
     )
+
+
+def _unseen(series: SeriesSettings, include: bool) -> tuple[SeriesSettings, list[str]]:
+    """The series of a reader study without the slices that models were trained on, and warnings."""
+    from stan_ct.evaluation.measure.pairs import read_headers
+    from stan_ct.evaluation.measure.training_slices import without_training_slices
+
+    return without_training_slices(series, read_headers(series.source_dir, "source"), {}, include)
 
 
 def _study(command: Command) -> StudySettings:

@@ -13,6 +13,7 @@ from stan_ct.evaluation.measure.patches import Method, PatchSet, measure_methods
 from stan_ct.evaluation.measure.regions import measure_regions
 from stan_ct.evaluation.measure.series import measure_series
 from stan_ct.evaluation.measure.training_logs import read_history, read_validation
+from stan_ct.evaluation.measure.training_slices import patch_warnings, without_training_slices
 from stan_ct.evaluation.methods import provenance
 from stan_ct.evaluation.methods.facts import KINDS
 from stan_ct.evaluation.sections import Sections, patch_sections, region_sections, series_sections, warning_sections
@@ -43,10 +44,10 @@ def evaluate(settings: Evaluation, progress: Callable[[Iterable], Iterable] = it
     hashes = {method.name: method.sha256 for method in methods}
     if settings.table_2_model:
         hashes["Table 2"] = model_sha256(settings.table_2_model)
-    patches = _test_patches(settings, methods)
-    series = _series(settings, progress)
+    patches, series = _test_patches(settings, methods), _series(settings, progress)
+    warnings = [*_patch_warnings(settings), *series.warnings]
     title = f"STAN-CT: {settings.data}"
-    sections = (*warning_sections(series.warnings), *patches, *series.sections, *training)
+    sections = (*warning_sections(warnings), *patches, *series.sections, *training)
     return Report(title, sections, _provenance(replace(settings, real=series.real), hashes), beside=series.beside)
 
 
@@ -58,6 +59,16 @@ def _test_patches(settings: Evaluation, methods: list[Method]) -> Sections:
         rows = measure_methods(test, methods, settings.discretization, cache, settings.workers)
         sections += patch_sections(test, subject, rows, settings)
     return sections
+
+
+def _patch_warnings(settings: Evaluation) -> list[str]:
+    """Warnings where models were trained on slices of the patches."""
+    folders = _model_folders(settings)
+    return [text for records in settings.records_dirs for text in patch_warnings(Path(records), settings.split, folders)]
+
+
+def _model_folders(settings: Evaluation) -> dict[str, Path]:
+    return {name: model for name, model in settings.models.items() if not isinstance(model, Method)}
 
 
 def _subjects(tests: list[PatchSet]) -> list[str]:
@@ -80,12 +91,16 @@ def _series(settings: Evaluation, progress: Callable[[Iterable], Iterable]) -> _
     series = settings.series
     if series is None:
         return _SeriesReport([], settings.real, [], {})
+    table_2 = {"Table 2": settings.table_2_model} if settings.table_2_model else {}
+    source, models = read_headers(series.source_dir, "source", progress), {**_model_folders(settings), **table_2}
+    series, seen = without_training_slices(series, source, models, settings.include_training_slices)
     if settings.table_2_model:
         series = reconstruct_table_2(series, settings.table_2_model, settings.output_dir / "table_2", settings.command)
-    headers = {name: read_headers(folder, name, progress) for name, folder in series.directories.items()}
+    others = {name: folder for name, folder in series.directories.items() if name != "source"}
+    headers = {"source": source, **{name: read_headers(folder, name, progress) for name, folder in others.items()}}
     measured = measure_series(series, headers, settings.workers)
     real = False if measured.simulated else settings.real
-    warnings = [measured.warning] if measured.warning else []
+    warnings = [*seen, measured.warning] if measured.warning else seen
     found = _SeriesReport(series_sections(measured, replace(settings, real=real)), real, warnings, {})
     if settings.table_2_model:
         made = {name: headers[row] for name, row in ROWS.items()}

@@ -30,6 +30,7 @@ class Evaluation:
         histories: Name -> training folder (Figs. 3 and 5).
         ours: Row that the others are tested against; by default the last row, or of Table 2 `STAN-CT (default)`.
         data: What the images are, in words.
+        include_training_slices: Whether slices that a model was trained on are compared too.
         real: Whether the images are of people; None if unknown. Series of our simulator are known not to be.
         discretization: Map from HU to gray levels of patches.
         resamples: Number of bootstrap samples of patients for confidence intervals.
@@ -53,6 +54,7 @@ class Evaluation:
     histories: Mapping[str, Path] = field(default_factory=dict)
     ours: str = ""
     data: str = "CT"
+    include_training_slices: bool = False
     real: bool | None = None
     discretization: Discretization = field(default_factory=Discretization.fixed_number)
     resamples: int = 10_000

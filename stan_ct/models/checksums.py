@@ -9,9 +9,9 @@ from pathlib import Path
 
 from stan_ct.errors import StanCTError
 
-CONFIG, JUDGE, SUMS = "config.json", "judge.npz", "SHA256SUMS"
+CONFIG, JUDGE, SUMS, SLICES = "config.json", "judge.npz", "SHA256SUMS", "training_slices.txt"
 FILES = (CONFIG, "generator.npz", "discriminator.npz", JUDGE)
-"""Files of a model; others in its folder do not count."""
+"""Files that determine what a model makes; others in its folder do not count."""
 
 SHIPPED = Path(__file__).resolve().parent
 """Folder of the folders of the models that ship."""
@@ -21,11 +21,13 @@ SHIPPED_SUMS = {
         "config.json": "a54316869208bfc6e808dc656f1bb39b364ce126535967a78973a76f058b0a5d",
         "discriminator.npz": "6519bdb2906f38e2721a4fe35367756eed0174aedb66b757152392455b5256ba",
         "generator.npz": "b2133487a939057d632fc3c94f37a10b426fd383c9726bc4b331b10b6b0ff715",
+        "training_slices.txt": "3e96122255a1663e8b9e3589899da77598f421fb198b0edd22ece24fd752748b",
     },
     "philips_b_l": {
         "config.json": "b4bd1fa4c8066416b991377c81918453da6f07c203ecb072b4071c6d9b81402b",
         "discriminator.npz": "a9304f54a97a8390ec1303dffed5264783628309859772756403cb5e473be73f",
         "generator.npz": "e417eacec1ae43c87eea7494a18cb2ab9411acb3e00fb9ac8c67380109147709",
+        "training_slices.txt": "ff075260758071cf4d45276afddc833de95c662a46c8611f7943bf0c478dbbf1",
     },
 }
 """Model that ships -> its files -> SHA-256."""
@@ -70,7 +72,7 @@ def check_complete(folder: Path) -> None:
     sums = _known_sums(folder)
     if sums is None:
         return
-    for name in FILES:
+    for name in (*FILES, SLICES):
         if name in sums and not (folder / name).is_file():
             raise ModelNotFound(f"{folder / name} is missing: the model folder is incomplete. {_advice(folder)}")
         if name not in sums and (folder / name).exists():

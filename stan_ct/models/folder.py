@@ -1,5 +1,7 @@
 """A trained model as a folder: `config.json`, `generator.npz`, `discriminator.npz`, `judge.npz`, and their SHA-256.
 
+`training_slices.txt` beside them tells which slices the model was trained on.
+
 A model folder is data that may come from anywhere: whatever its files hold, they are refused by name or loaded, and nothing in
 them is executed.
 """
@@ -22,6 +24,7 @@ from stan_ct.models.checksums import (
     FILES,
     JUDGE,
     SHIPPED,
+    SLICES,
     SUMS,
     InvalidModel,
     ModelNotFound,
@@ -31,6 +34,7 @@ from stan_ct.models.checksums import (
 )
 from stan_ct.models.config import ModelConfig, Storage
 from stan_ct.networks.shapes import discriminator_shapes, generator_shapes
+from stan_ct.patches.training_slices import TrainingSlices
 
 if TYPE_CHECKING:
     import keras
@@ -114,6 +118,7 @@ def save_model(
     discriminator: Discriminator | None = None,
     storage: Storage = "float32",
     judge: Judge | None = None,
+    slices: TrainingSlices | None = None,
 ) -> None:
     """Writes a model folder; the same networks give the same bytes.
 
@@ -124,6 +129,7 @@ def save_model(
         discriminator: D; None for the classical baselines and `unet`.
         storage: Number type of the weights on disk; float16 halves their size.
         judge: Judge of check 2; None for a model whose discriminator judges.
+        slices: Slices that it was trained on; None if they are not known.
     """
     folder, files = Path(folder), {}
     for label, network in (("generator", generator), ("discriminator", discriminator)):
@@ -131,9 +137,11 @@ def save_model(
             files[f"{label}.npz"] = _archive({f"{i:03}": np.asarray(w, storage) for i, w in enumerate(network.get_weights())})
     if judge is not None:
         files[JUDGE] = _archive(judge.arrays())
+    if slices is not None:
+        files[SLICES] = slices.to_text().encode()
     files[CONFIG] = config.to_json().encode()
     write_together(folder, files | {SUMS: sums_text(files)})
-    for name in set(FILES) - set(files):  # of the model that the folder held
+    for name in {*FILES, SLICES} - set(files):  # of the model that the folder held
         (folder / name).unlink(missing_ok=True)
 
 
@@ -224,6 +232,28 @@ def load_judge(folder: Path | str) -> Judge | None:
         raise InvalidModel(f"{path} holds no judge of this version: {error}") from error
 
 
+def read_training_slices(folder: Path | str) -> TrainingSlices:
+    """Slices that a model was trained on; of an earlier version's model its series alone are known.
+
+    Raises:
+        ModelNotFound: If the folder holds no model.
+        InvalidModel: If a file is damaged.
+    """
+    config, path = read_config(folder), Path(folder) / SLICES
+    if path.is_file():
+        return _read_slices(path)
+    data = config.training.get("data")
+    return TrainingSlices.from_pairs(data.get("pairs") if isinstance(data, Mapping) else ())
+
+
+def _read_slices(path: Path) -> TrainingSlices:
+    check_file(path)
+    try:
+        return TrainingSlices.from_text(path.read_bytes().decode("ascii", "replace"))
+    except ValueError as error:
+        raise InvalidModel(f"{path}: {error}") from error
+
+
 def _read_arrays(path: Path) -> dict[str, np.ndarray]:
     """Arrays of a file of a model folder, all of them finite."""
     if not path.is_file():
@@ -248,6 +278,8 @@ def check_model(folder: Path | str) -> ModelConfig:
     """
     folder = Path(folder)
     config = read_config(folder)
+    if (folder / SLICES).is_file():
+        _read_slices(folder / SLICES)
     if config.method not in NETWORKS:
         return config
     read_weights(folder, "generator", generator_shapes(config.generator))

@@ -30,6 +30,7 @@ from stan_ct.patches.record_folder import INDEX, INSTANCES, cut_records, make_fo
 from stan_ct.patches.record_index import count_by_protocol, describe_pairs, source_instances
 from stan_ct.patches.sampling import PATCH_SIZE
 from stan_ct.patches.splits import BLOCKS, PARTS, Key, Parts, by_blocks, by_patient, check_leakage, find_trees, key_of
+from stan_ct.patches.training_slices import describe_slices
 
 IMAGES, UNFILTERED = ("source", "filtered", "target"), ("source", "target")
 """Images of a record, before the adjacent slices, with and without a front end."""
@@ -88,6 +89,7 @@ def make_patches(settings: PatchSettings, workers: int = 1) -> dict:
         "record_side": {part: PATCH_SIZE + 2 * margin_of(part, settings) for part in parts},
         "protocols": {part: count_by_protocol(shards[part], written) for part in parts},
         "pairs": describe_pairs(shards, written),
+        **describe_slices(parts),
         "refused": [f"{r.reason}: {path}" for r in refusals for path in r.paths],
         "images": [*(IMAGES if fitted.front_end else UNFILTERED), *image_names(settings.adjacent_slices)],
         "front_end": fitted.front_end.to_json() if fitted.front_end else {},

@@ -14,7 +14,16 @@ import numpy as np
 from stan_ct.baselines.loading import load_baseline
 from stan_ct.errors import UsageError
 from stan_ct.models.config import ModelConfig
-from stan_ct.models.folder import NETWORKS, SHIPPED, InvalidModel, check_model, find_model, model_hash, shipped_names
+from stan_ct.models.folder import (
+    NETWORKS,
+    SHIPPED,
+    InvalidModel,
+    check_model,
+    find_model,
+    model_hash,
+    read_training_slices,
+    shipped_names,
+)
 from stan_ct.networks.precision import Precision, compute_dtype
 from stan_ct.reconstruction.guard import Guard
 from stan_ct.reconstruction.qualification import Explaining, Synthesizer
@@ -89,7 +98,7 @@ def load_model(
         settings = method_settings(fusion, **chosen)
         with loading():  # looks for GPUs, which takes TensorFlow where there may be one
             resolved = cast(Precision, compute_dtype(precision).removeprefix("mixed_"))
-        identity = _identity(config, folder)
+        identity, seen = _identity(config, folder), read_training_slices(folder)
     except InvalidModel:
         raise
     except (FileNotFoundError, ValueError) as error:
@@ -97,7 +106,7 @@ def load_model(
     adjacent_slices = config.generator.adjacent_slices if config.method in NETWORKS else 0
     synthesizer = LazySynthesizer(folder, resolved, loading, adjacent_slices)
     guard = Guard(config.sources, config.standard, by_thickness=config.target_thickness > 0)
-    return Model(identity, synthesizer, settings, resolved, guard, str(name))
+    return Model(identity, synthesizer, settings, resolved, guard, str(name), seen)
 
 
 def _identity(config: ModelConfig, folder: Path) -> ModelIdentity:

@@ -109,6 +109,7 @@ def _slice_entries(result: Standardized, uids: Iterable[str]) -> list[dict]:
             "source_uid": instance.uid,
             "derived_uid": uid,
             "location": round(instance.location, 3),
+            "seen_in_training": result.model.seen.of(instance) or None,
             "patches": checked.patches,
             "qualified": checked.qualified,
             "uncovered": round(checked.uncovered, 5),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from stan_ct.dicom.plausibility import implausible_hu
 from stan_ct.dicom.refusal import Refused
 from stan_ct.dicom.series import Series
 from stan_ct.dicom.write import write_series, write_slices
+from stan_ct.patches.training_slices import TrainingSlices
 from stan_ct.reconstruction.checks import Finding
 from stan_ct.reconstruction.fidelity import Fidelity, measure_fidelity
 from stan_ct.reconstruction.finding_texts import findings_in_short
@@ -74,6 +75,7 @@ class Model:
         precision: Number type of the networks' hidden layers.
         guard: Protocols that the model was made for.
         label: Name or folder by which it was loaded.
+        seen: Slices that it was trained on.
     """
 
     identity: ModelIdentity
@@ -82,6 +84,7 @@ class Model:
     precision: str
     guard: Guard
     label: str = ""
+    seen: TrainingSlices = field(default_factory=TrainingSlices)
 
     @property
     def key(self) -> str:

@@ -15,13 +15,14 @@ from stan_ct import __version__
 from stan_ct.ct.hounsfield import quantiles
 from stan_ct.errors import UsageError
 from stan_ct.models.config import ModelConfig
-from stan_ct.models.folder import find_model, load_weights, read_config
+from stan_ct.models.folder import find_model, load_weights, read_config, read_training_slices
 from stan_ct.networks.config import DiscriminatorConfig, GeneratorConfig
 from stan_ct.networks.discriminator import Discriminator
 from stan_ct.networks.generator import Generator
 from stan_ct.networks.precision import compute_dtype
 from stan_ct.options import Option, options
 from stan_ct.patches.dataset import read_patches
+from stan_ct.patches.training_slices import TrainingSlices
 from stan_ct.training.competition import Competition
 from stan_ct.training.settings import TrainSettings
 
@@ -100,6 +101,12 @@ def classical(settings: TrainSettings, config: ModelConfig, index: dict) -> Mode
     batches = read_patches(settings.records_dir, "train", settings.hu_window, 8, seed=settings.seed)
     patches = (settings.hu_window.to_hu(np.asarray(target)) for _, target in batches.take(HISTOGRAM_BATCHES))
     return replace(config, front_end=None, histogram=quantiles(patches))
+
+
+def seen_slices(settings: TrainSettings, index: dict) -> TrainingSlices:
+    """Slices of the records, and those that the model has seen which the training starts from."""
+    seen = TrainingSlices.from_index(index)
+    return seen | read_training_slices(find_model(settings.init_model)) if settings.init_model else seen
 
 
 def record(settings: TrainSettings, index: dict) -> dict:

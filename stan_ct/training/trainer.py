@@ -21,11 +21,12 @@ from stan_ct.errors import StanCTError, UsageError
 from stan_ct.models.config import ModelConfig
 from stan_ct.models.folder import save_model
 from stan_ct.patches.dataset import read_index
+from stan_ct.patches.training_slices import TrainingSlices
 from stan_ct.training import checkpoints
 from stan_ct.training.competition import Competition
 from stan_ct.training.display import Display
 from stan_ct.training.history import TERMS
-from stan_ct.training.models import CLASSICAL, classical, competition, record
+from stan_ct.training.models import CLASSICAL, classical, competition, record, seen_slices
 from stan_ct.training.phases import Referee
 from stan_ct.training.referee import PhaseReferee
 from stan_ct.training.resume import check_counters, check_same_run, lost_model, run_identity
@@ -60,7 +61,7 @@ def train(settings: TrainSettings, metric: Metric = absolute_error, flags: str =
     config = settings.config(index)
     if settings.method in CLASSICAL:
         config = classical(settings, config, index)
-        save_model(settings.output_dir, config)
+        save_model(settings.output_dir, config, slices=seen_slices(settings, index))
         _leave(settings, flags)
         return config
     for split in ("train", "validation"):
@@ -77,7 +78,8 @@ def train(settings: TrainSettings, metric: Metric = absolute_error, flags: str =
     filtered = config.front_end is not None
     shown = (settings.losses.mask_losses, config.generator.adjacent_slices)
     validation = Validation(settings.records_dir, settings.hu_window, settings.validation_patches, metric, filtered, *shown)
-    run = _Run(settings, replace(config, training=record(settings, index)), strategy, model, validation)
+    config = replace(config, training=record(settings, index))
+    run = _Run(settings, config, seen_slices(settings, index), strategy, model, validation)
     if run.chief:
         _leave(settings, flags)
     run.go()
@@ -98,13 +100,14 @@ class _Run:
         self,
         settings: TrainSettings,
         config: ModelConfig,
+        seen: TrainingSlices,
         strategy: tf.distribute.Strategy,
         model: Competition,
         validation: Validation,
     ) -> None:
         self.settings, self.strategy, self.model, self.validation = settings, strategy, model, validation
         self.folder, self.chief = Path(settings.output_dir), is_chief(strategy)
-        self.versions = Versions(settings, config, model, validation, self.chief)
+        self.versions = Versions(settings, config, seen, model, validation, self.chief)
         self._identity = run_identity(settings)
         self.phases = PhaseReferee(settings.rules)
         self.phases.set_model(model)

@@ -13,6 +13,7 @@ import numpy as np
 from stan_ct.models.config import ModelConfig
 from stan_ct.models.folder import save_model
 from stan_ct.models.judge import MIN_PATCHES, THRESHOLD, Judge
+from stan_ct.patches.training_slices import TrainingSlices
 from stan_ct.training import checkpoints
 from stan_ct.training.competition import Competition
 from stan_ct.training.display import Display
@@ -30,6 +31,7 @@ class Versions:
     Args:
         settings: Settings of the run.
         config: Configuration of the model.
+        seen: Slices that it is trained on.
         model: The copies.
         validation: Validation patches.
         chief: Whether this process writes.
@@ -40,9 +42,16 @@ class Versions:
     """
 
     def __init__(
-        self, settings: TrainSettings, config: ModelConfig, model: Competition, validation: Validation, chief: bool
+        self,
+        settings: TrainSettings,
+        config: ModelConfig,
+        seen: TrainingSlices,
+        model: Competition,
+        validation: Validation,
+        chief: bool,
     ) -> None:
         self._settings, self.config, self._model, self._validation, self._chief = settings, config, model, validation, chief
+        self._seen = seen
         self.best = float("inf")
         self.best_number: int | None = None
 
@@ -102,7 +111,7 @@ class Versions:
         config = replace(self.config, qc_threshold=judgement.qc_threshold if judge is None else THRESHOLD)
         if self._chief:
             discriminator = self._model.discriminators[judgement.strictest] if self._model.discriminators else None
-            save_model(folder, config, self._model.generators[copy], discriminator, self._settings.storage, judge)
+            save_model(folder, config, self._model.generators[copy], discriminator, self._settings.storage, judge, self._seen)
         return config
 
     def _judge(self, judgement: Judgement) -> Judge | None:

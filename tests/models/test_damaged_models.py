@@ -16,11 +16,22 @@ from stan_ct.ct.fingerprint import Fingerprint
 from stan_ct.ct.noise import BANDS
 from stan_ct.models import checksums
 from stan_ct.models.config import FORMAT, ModelConfig
-from stan_ct.models.folder import InvalidModel, ModelNotFound, check_model, find_model, load_judge, read_config, save_model
+from stan_ct.models.folder import (
+    InvalidModel,
+    ModelNotFound,
+    check_model,
+    find_model,
+    load_judge,
+    model_hash,
+    read_config,
+    read_training_slices,
+    save_model,
+)
 from stan_ct.models.judge import Judge
 from stan_ct.models.plausible import MAX_FILTERS, MAX_GAIN, MAX_HU, MAX_NAME, MAX_THICKNESS
 from stan_ct.networks.config import DiscriminatorConfig, GeneratorConfig
 from stan_ct.networks.shapes import discriminator_shapes, generator_shapes
+from stan_ct.patches.training_slices import TrainingSlices, uid_hash
 
 FINGERPRINT = Fingerprint("SOFT", (1.0, 3.0), (0.5, 0.9), (0.1,) * len(BANDS), (-0.5, 0.5), 0.05)
 CONFIG = ModelConfig(
@@ -339,3 +350,56 @@ def test_a_shipped_model_with_other_bytes(tmp_path, monkeypatch, name):
     else:
         rewrite(folder / name, lambda a: a | {"000": a["000"] * 1.5})
     refused(folder, rf"{name} is not what was written, its SHA-256 begins .*Install STAN-CT again$")
+
+
+SLICES = TrainingSlices(frozenset(["0123456789ab"]), frozenset(), frozenset(["ba9876543210"]))
+
+
+@pytest.fixture
+def trained(tmp_path):
+    """A classical model that knows its training slices."""
+    save_model(tmp_path / "trained", replace(CONFIG, method="histogram", histogram=(-9.0, 9.0)), slices=SLICES)
+    return tmp_path / "trained"
+
+
+def test_training_slices_there_and_back(trained):
+    """They are read as they were written, and a model that does not know them replaces them; the model's hash stays."""
+    assert read_training_slices(trained) == SLICES
+    assert check_model(trained).method == "histogram"
+    known = model_hash(trained)
+    save_model(trained, read_config(trained))
+    assert not (trained / "training_slices.txt").exists()
+    assert read_training_slices(trained) == TrainingSlices()
+    assert model_hash(trained) == known
+
+
+def test_damaged_training_slices(trained):
+    """Changed, missing, or no hashes: refused by name."""
+    path = trained / "training_slices.txt"
+    text = path.read_text()
+    path.write_text(text.replace("0", "1", 1))
+    refused(trained, r"training_slices\.txt is not what was written")
+    path.unlink()
+    refused(trained, r"training_slices\.txt is missing", ModelNotFound)
+    (trained / "SHA256SUMS").unlink()
+    path.write_bytes(b"train 0123\xff\n")
+    refused(trained, r"training_slices\.txt: line 1 is .*, expected one of train, validation, study, series, and 12 digits")
+
+
+def test_models_of_earlier_versions_know_their_series(tmp_path):
+    """From the provenance of the records in their configuration, whatever it holds."""
+    pairs = [{"split": "train", "source": {"series_uid": "1.1"}, "target": {"series_uid": "1.2"}}]
+    config = replace(CONFIG, method="histogram", histogram=(-9.0, 9.0))
+    save_model(tmp_path, replace(config, training={"data": {"pairs": pairs}}))
+    assert read_training_slices(tmp_path) == TrainingSlices(series=frozenset([uid_hash("1.1"), uid_hash("1.2")]))
+    for nothing in ({}, {"data": 3}, {"data": {"pairs": 3}}):
+        save_model(tmp_path, replace(config, training=nothing))
+        assert read_training_slices(tmp_path) == TrainingSlices()
+
+
+def test_models_that_ship_know_their_slices():
+    """As many as their provenance says, of source and target: 28 patients train `default`, 12 slices the other."""
+    counts = {name: read_training_slices(find_model(name)) for name in ("default", "philips_b_l")}
+    assert [len(counts["default"].train), len(counts["default"].validation), len(counts["default"].study)] == [2160, 480, 34]
+    philips = counts["philips_b_l"]
+    assert [len(philips.train), len(philips.validation), len(philips.study)] == [24, 12, 1]

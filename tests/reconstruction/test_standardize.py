@@ -11,9 +11,11 @@ from synthetic import random_stored, write_ct
 from stan_ct.dicom.find import find_series
 from stan_ct.dicom.refusal import Refusal
 from stan_ct.dicom.series import load_series
+from stan_ct.patches.training_slices import TrainingSlices, uid_hash
 from stan_ct.reconstruction import finding_texts
 from stan_ct.reconstruction.checks import Finding
 from stan_ct.reconstruction.finding_texts import findings_in_short, worst_value
+from stan_ct.reconstruction.manifest import result_entry
 
 TIMES = {f"{what}{kind}" for what in ("InstanceCreation", "Content", "Series") for kind in ("Date", "Time")}
 ALWAYS = "STAN-CT: research use only, not for diagnosis."
@@ -135,3 +137,12 @@ def test_docstrings():
     """The example holds."""
     result = doctest.testmod(finding_texts)
     assert (result.failed, result.attempted) == (0, 2)
+
+
+def test_slices_of_the_training_are_named(result, tmp_path):
+    """The manifest says of each slice what the model has seen of it in training."""
+    first = result.source.instances[0]
+    seen = TrainingSlices(frozenset([uid_hash(first.uid)]), frozenset(), frozenset([uid_hash(first.header.StudyInstanceUID)]))
+    for model, expected in ((result.model, [None, None]), (replace(result.model, seen=seen), ["train", "study"])):
+        entry = result_entry(result.source.files, replace(result, model=model), 1, ["1", "2"], 0.0)
+        assert [s["seen_in_training"] for s in entry["slices"]] == expected

@@ -20,10 +20,12 @@ from synthetic import STUDY_UID
 from stan_ct.ct.filters import FrontEnd
 from stan_ct.ct.hounsfield import HUWindow
 from stan_ct.errors import UsageError
-from stan_ct.models.folder import load_weights, read_config
+from stan_ct.models.folder import load_weights, read_config, read_training_slices
 from stan_ct.networks.config import DiscriminatorConfig, GeneratorConfig, LossSettings
+from stan_ct.patches.training_slices import TrainingSlices
 from stan_ct.reconstruction.synthesis import load_synthesizer
 from stan_ct.training import checkpoints, trainer
+from stan_ct.training.models import seen_slices
 from stan_ct.training.phases import PhaseRules
 from stan_ct.training.quality import QUALITY, Quality
 from stan_ct.training.resume import lost_model, run_identity
@@ -564,7 +566,7 @@ def test_a_model_knows_what_it_sees_and_makes(records, tmp_path):
 def test_kernel_filter(records, tmp_path):
     """method=kernel_filter saves the fitted front end and trains nothing."""
     config = train(settings(records, tmp_path, method="kernel_filter"))
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["SHA256SUMS", "config.json"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["SHA256SUMS", "config.json", "training_slices.txt"]
     saved = read_config(tmp_path)
     assert saved.method == "kernel_filter"
     assert saved.qc_threshold == 0.0
@@ -727,6 +729,7 @@ cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
 from stan_ct.networks.config import GeneratorConfig
 from stan_ct.training import trainer
+from stan_ct.training.models import seen_slices
 from stan_ct.training.phases import PhaseRules
 from stan_ct.training.quality import QUALITY, Quality
 from stan_ct.training.resume import lost_model, run_identity
@@ -782,6 +785,17 @@ def test_fine_tuning_starts_from_the_models_networks(records, model, tmp_path):
     )
     np.testing.assert_allclose(tuned, before, atol=1e-6)
     assert np.abs(anew - before).max() > 1e-3
+
+
+def test_a_model_knows_its_training_slices(records, model, tmp_path):
+    """Those of its records, four and two of source and target each, and those that the model knew which it started from."""
+    index, known = json.loads((records / "index.json").read_text()), read_training_slices(model)
+    assert known == TrainingSlices.from_index(index)
+    assert (len(known.train), len(known.validation), len(known.study), known.series) == (8, 4, 1, frozenset())
+    others = index | {"instances": {"train": "0" * 12, "validation": ""}, "studies": "1" * 12}
+    tuned = seen_slices(settings(records, tmp_path, init_model=str(model)), others)
+    assert tuned == known | TrainingSlices(frozenset(["0" * 12]), study=frozenset(["1" * 12]))
+    assert seen_slices(settings(records, tmp_path), others).train == {"0" * 12}
 
 
 def test_fine_tuning_needs_the_same_kind_of_networks(records, model, tmp_path):

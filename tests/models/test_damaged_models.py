@@ -327,7 +327,7 @@ def test_models_that_ship_are_those_that_were_made():
     present = {
         folder.name: {
             name: hashlib.sha256((folder / name).read_bytes()).hexdigest()
-            for name in checksums.FILES
+            for name in (*checksums.FILES, checksums.SLICES)
             if (folder / name).exists()
         }
         for folder in sorted(checksums.SHIPPED.iterdir())

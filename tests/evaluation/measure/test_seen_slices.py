@@ -16,9 +16,11 @@ from stan_ct.evaluation.settings import Evaluation
 from stan_ct.models.config import ModelConfig
 from stan_ct.models.folder import save_model
 from stan_ct.patches.training_slices import TrainingSlices, uid_hash
-from stan_ct.report.markdown import to_markdown
+from stan_ct.report.blocks import Text
 
-HU = np.random.default_rng(0).normal(0, 100, (4, 32, 32)).round()
+
+def texture(seed, amplitude):
+    return np.random.default_rng(seed).normal(0, amplitude, (4, 32, 32)).round().clip(-900, 800)
 
 
 def write_manifest(folder, seen):
@@ -30,9 +32,9 @@ def write_manifest(folder, seen):
 @pytest.fixture
 def case(tmp_path, write_series):
     """Settings for a series and what was made of it, below a manifest, and the UIDs of its slices."""
-    uids = write_series(tmp_path / "source", HU, series=1)
-    write_series(tmp_path / "out/series/a", HU + 1, series=2, DerivationDescription="STAN-CT 1.0")
-    write_series(tmp_path / "target", HU + 2, series=3)
+    uids = write_series(tmp_path / "source", texture(1, 30), series=1)
+    write_series(tmp_path / "out/series/a", texture(2, 90), series=2, DerivationDescription="STAN-CT 1.0")
+    write_series(tmp_path / "target", texture(3, 100), series=3)
     return SeriesSettings(tmp_path / "source", {"made": tmp_path / "out/series"}, tmp_path / "target"), uids
 
 
@@ -64,7 +66,8 @@ def test_the_report_says_so(case, tmp_path):
     for include, slices, words in ((False, 2, "; these are left out"), (True, 4, "; they are measured all the same")):
         report = evaluate(Evaluation(tmp_path / "eval", series=settings, include_training_slices=include, resamples=10))
         assert f"its model was trained on 2 and chosen on 0{words}" in warnings_of(report)[0]
-        assert f"{slices} slices" in to_markdown(report, {})
+        (methods,) = (section.text for section in report.sections if isinstance(section, Text))
+        assert f"{slices} slices" in methods
 
 
 def test_listed_slices_are_measured(case, tmp_path):

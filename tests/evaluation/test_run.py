@@ -153,7 +153,9 @@ def test_table_2_reconstructs_every_row(series, tmp_path, monkeypatch):
 
     monkeypatch.setattr(table_2, "reconstruct_row", reconstruct_row)
     monkeypatch.setattr(run, "model_sha256", lambda folder: f"hash of {folder}")
-    report = evaluate(Evaluation(tmp_path / "out", series=series, table_2_model=Path("model")))
+    model = tmp_path / "model"
+    save_model(model, ModelConfig("m", "histogram", "A", "B", False, histogram=(-1000.0, 900.0)))
+    report = evaluate(Evaluation(tmp_path / "out", series=series, table_2_model=model))
     table = report.sections[1]
     assert (table.title, table.key) == ("Table 2, written DICOM", "errors_written_dicom")
     assert list(table.rows) == ["source", "made", *TABLE_2]
@@ -163,7 +165,7 @@ def test_table_2_reconstructs_every_row(series, tmp_path, monkeypatch):
     assert (requested["STAN_CT_paper"], requested["STAN_CT_default"]) == (paper, {"fusion": "stan_ct"})
     assert "those of STAN-CT (default), patch by patch" in text(report)
     assert titles(report, FigureSection)[-1] == "Fig. 4, artefacts"
-    assert report.provenance.models == {"Table 2": "hash of model"}
+    assert report.provenance.models == {"Table 2": f"hash of {model}"}
 
 
 def test_a_row_asks_for_its_switches(tmp_path, monkeypatch):

@@ -116,7 +116,7 @@ def test_model_folder(model, records):
     """The folder holds networks of the width asked for, the front end, and what they were trained with and on."""
     assert {p.name for p in model.iterdir()} == {
         *("config.json", "generator.npz", "discriminator.npz", "history.csv", "validation.csv", "train.flags"),
-        *("SHA256SUMS", "checkpoints", "tensorboard"),
+        *("SHA256SUMS", "training_slices.txt", "checkpoints", "tensorboard"),
     }
     config, index = read_config(model), json.loads((records / "index.json").read_text())
     assert (config.name, config.method, config.source_kernel, config.target_kernel) == ("sharpener", "stan_ct", "SOFT", "SHARP")

@@ -142,7 +142,7 @@ class Experiment:
             models = self.finished(data)
             cache = self.choice.folder / data.name / "table_1" / "measured"
             self._detailed(data, models)
-            found = measure(data.name, self.choice.folder / data.name / "records", models, cache, usable_cores())
+            found = measure(data.short, self.choice.folder / data.name / "records", models, cache, usable_cores())
             results += found
             claims |= {one.title: claims_of(one) for one in found}
             claims[f"training, {data.name}"] = list(_of_training(models))

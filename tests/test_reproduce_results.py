@@ -81,14 +81,14 @@ def study(**errors):
     found = {f"{name}, seed {seed}": measured(e, rng) for name, values in errors.items() for seed, e in enumerate(values)}
     found |= {"target": measured(0, rng), "source": measured(0.5, rng), "radial filter, seed None": measured(0.1, rng)}
     patients = np.repeat(np.arange(PATIENTS), 4)
-    return results_of("1mm", PatchSet("BL57", "BL64", (), (), patients, None, "", ""), found, models)
+    return results_of("1 mm", PatchSet("BL57", "BL64", (), (), patients, None, "", ""), found, models)
 
 
 def test_results():
     """Errors, their mean, RMSE and bias, of every seed; what has no seed is the same for all."""
     results = study(ours=[0.01, 0.02, 0.03])
     row = results.rows["ours"]
-    assert (results.title, results.num_patches, results.num_patients) == ("BL57 to BL64, 1mm", 24, PATIENTS)
+    assert (results.title, results.num_patches, results.num_patients) == ("BL57 to BL64, 1 mm", 24, PATIENTS)
     assert row.values[:, QUANTITIES.index(MEAN)] == pytest.approx([0.01, 0.02, 0.03])
     assert row.values[0, QUANTITIES.index(RMSE)] == 2
     assert row.values[0, QUANTITIES.index("bias, bone")] == -1

@@ -84,10 +84,10 @@ def _goals(results: Results) -> Iterator[Claim]:
                 _both(verdict(found.low[k], found.high[k], LARGEST_BIAS), verdict(-found.high[k], -found.low[k], LARGEST_BIAS))
                 for k in places
             ]
-            numbers = listed(found, BIASES, 1)
+            numbers = listed(found, BIASES, 1, "+")
             yield Claim(f"{name}: bias at most {LARGEST_BIAS:g} HU in every tissue", at_least(len(within), within), numbers)
-            told = ", ".join(f"{share:.0%}" for share in row.agreeing)
-            said = f"{name}: CCC ≥ 0.85 for {AGREEING:.0%} of features"
+            told = ", ".join(f"{100 * share:.0f} %" for share in row.agreeing)
+            said = f"{name}: CCC ≥ 0.85 for {100 * AGREEING:g} % of features"
             yield Claim(said, unanimous([share >= AGREEING for share in row.agreeing]), f"{told} by seed")
 
 
@@ -125,10 +125,15 @@ def signed(found: Estimate, quantity: str, digits: int = 3) -> str:
     return f"{found.mean[k]:+.{digits}f}{interval(found.low[k], found.high[k], digits, '+')}"
 
 
-def listed(found: Estimate, quantities: Sequence[str], digits: int = 3) -> str:
+def listed(found: Estimate, quantities: Sequence[str], digits: int = 3, sign: str = "") -> str:
     """Several quantities with their intervals, as text."""
-    places = [QUANTITIES.index(name) for name in quantities]
-    return ", ".join(f"{found.mean[k]:.{digits}f}{interval(found.low[k], found.high[k], digits)}" for k in places)
+    return ", ".join(_named(found, name, digits, sign) for name in quantities)
+
+
+def _named(found: Estimate, name: str, digits: int, sign: str) -> str:
+    k = QUANTITIES.index(name)
+    ends = interval(found.low[k], found.high[k], digits, sign)
+    return f"{name.removeprefix('bias, ')} {found.mean[k]:{sign}.{digits}f}{ends}"
 
 
 def interval(low: float, high: float, digits: int, sign: str = "") -> str:

@@ -28,6 +28,7 @@ class DataSet:
 
     Attributes:
         name: Name, and folder of everything made of it.
+        short: What titles add to the kernels; may be empty.
         described: What it is, for the page.
         patches: Flags of `stan-ct make-patches`, but for the folders.
         patients: Flags of `stan-ct simulate` beyond those of the scale.
@@ -35,6 +36,7 @@ class DataSet:
     """
 
     name: str
+    short: str
     described: str
     patches: tuple[str, ...]
     patients: tuple[str, ...] = ()
@@ -58,16 +60,18 @@ def data_sets(scale: str) -> dict[str, DataSet]:
     thick = ("--source_kernels=BR40", "--pairing=standard", "--target_thickness=1", "--thicknesses=3")
     toshiba = ("--source_kernels=FC13", "--target_kernel=FC51", "--split=folders", "--pair_by=position")
     found = (
-        DataSet("1mm", "simulated patients, BR40 and BL57 to BL64", (cut,)),
-        DataSet("3mm", "simulated patients, BR40 3 mm to BL64 1 mm", (cut, *thick), both),
+        DataSet("1mm", "1 mm", "simulated patients, BR40 and BL57 to BL64", (cut,)),
+        DataSet("3mm", "", "simulated patients, BR40 3 mm to BL64 1 mm", (cut, *thick), both),
         DataSet(
             "philips",
+            "Philips",
             "a real chest, Philips kernels B to L, 5 mm, half of the slices",
             ("--preset=philips_patches", filtered),
             real=True,
         ),
         DataSet(
             "toshiba",
+            "Toshiba",
             "a real phantom, Toshiba kernels FC13 to FC51, 1 mm, trained on the neck, tested in the chest",
             (*toshiba, filtered, "--patches_per_slice=60"),
             real=True,

@@ -58,7 +58,7 @@ class Results:
     """Every row on the test patches of one source kernel.
 
     Attributes:
-        title: Source and standard, such as "BR40 to BL64, 1mm".
+        title: Source and standard, such as "BR40 to BL64, 1 mm".
         kernel: Kernel of the source.
         num_patches: Number of test patches.
         num_patients: Number of their patients.
@@ -87,7 +87,7 @@ def measure(
     """Measures every row on every source kernel of a folder of records; what the cache holds is not measured again.
 
     Args:
-        name: Name of the data set, for the titles.
+        name: What the titles add to the kernels; may be empty.
         records: Folder of records.
         models: Row -> seed, or None -> model folder.
         cache: Folder of measurements.
@@ -121,7 +121,7 @@ def results_of(
         row: RowResult(seeds[row], _derived(s.means(everybody))[0], _derived(s.means(draws)), shares[row])
         for row, s in sums.items()
     }
-    title = f"{test.kernel} to {test.target_kernel}, {name}"
+    title = ", ".join(filter(None, (f"{test.kernel} to {test.target_kernel}", name)))
     return Results(title, test.kernel, len(patient), draws.shape[1], made)
 
 

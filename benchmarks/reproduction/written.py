@@ -59,14 +59,19 @@ def written_claims(report: Path, names: Sequence[str]) -> list[Claim]:
 def _written(tables: Mapping[str, Any], name: str) -> list[Claim]:
     errors = [tables[f"errors_{SUBJECT}"][name][feature] for feature in FEATURES]
     below = [verdict(*_ends(cell), LARGEST_ERROR) for cell in errors]
-    numbers = ", ".join(f"{cell['mean']:.3f}{interval(*_ends(cell), 3)}" for cell in errors)
+    numbers = ", ".join(
+        f"{feature} {cell['mean']:.3f}{interval(*_ends(cell), 3)}" for feature, cell in zip(FEATURES, errors, strict=True)
+    )
     share = next(iter(tables[f"concordance_{SUBJECT}"][name].values()))["mean"]
+    agreeing = f"{name}: CCC ≥ 0.85 for {100 * AGREEING:g} % of features"
     biases = {k.removeprefix("bias, "): c["mean"] for k, c in tables[f"hu_{SUBJECT}"][name].items() if k.startswith("bias")}
     largest = max(abs(value) for value in biases.values() if value is not None)
     told = ", ".join(f"{tissue} {value:+.1f}" for tissue, value in biases.items() if value is not None)
     return [
         Claim(f"{name}: errors at most {LARGEST_ERROR}", at_least(len(FEATURES), below), numbers),
-        Claim(f"{name}: CCC ≥ 0.85 for {AGREEING:.0%} of features", YES if share >= AGREEING else NO, f"{share:.0%}"),
+        Claim(
+            f"{name}: CCC ≥ 0.85 for {100 * AGREEING:g} % of features", YES if share >= AGREEING else NO, f"{100 * share:.0f} %"
+        ),
         Claim(f"{name}: bias at most {LARGEST_BIAS:g} HU in every tissue", YES if largest <= LARGEST_BIAS else NO, told),
     ]
 

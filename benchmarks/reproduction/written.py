@@ -60,26 +60,30 @@ def _written(tables: Mapping[str, Any], name: str) -> list[Claim]:
     errors = [tables[f"errors_{SUBJECT}"][name][feature] for feature in FEATURES]
     below = [verdict(*_ends(cell), LARGEST_ERROR) for cell in errors]
     numbers = ", ".join(
-        f"{feature} {cell['mean']:.3f}{interval(*_ends(cell), 3)}" for feature, cell in zip(FEATURES, errors, strict=True)
+        f"{feature} {_number(cell, 'mean'):.3f}{interval(*_ends(cell), 3)}"
+        for feature, cell in zip(FEATURES, errors, strict=True)
     )
-    share = next(iter(tables[f"concordance_{SUBJECT}"][name].values()))["mean"]
+    share = _number(next(iter(tables[f"concordance_{SUBJECT}"][name].values())), "mean")
+    cells = {column: cell for column, cell in tables[f"hu_{SUBJECT}"][name].items() if column.startswith("bias")}
+    biases = {column.removeprefix("bias, "): _number(cell, "mean") for column, cell in cells.items()}
+    largest = np.nanmax(np.abs(list(biases.values())))
+    told = ", ".join(f"{tissue} {value:+.1f}" for tissue, value in biases.items())
     agreeing = f"{name}: CCC ≥ 0.85 for {100 * AGREEING:g} % of features"
-    biases = {k.removeprefix("bias, "): c["mean"] for k, c in tables[f"hu_{SUBJECT}"][name].items() if k.startswith("bias")}
-    largest = max(abs(value) for value in biases.values() if value is not None)
-    told = ", ".join(f"{tissue} {value:+.1f}" for tissue, value in biases.items() if value is not None)
     return [
         Claim(f"{name}: errors at most {LARGEST_ERROR}", at_least(len(FEATURES), below), numbers),
-        Claim(
-            f"{name}: CCC ≥ 0.85 for {100 * AGREEING:g} % of features", YES if share >= AGREEING else NO, f"{100 * share:.0f} %"
-        ),
+        Claim(agreeing, YES if share >= AGREEING else NO, f"{100 * share:.0f} %"),
         Claim(f"{name}: bias at most {LARGEST_BIAS:g} HU in every tissue", YES if largest <= LARGEST_BIAS else NO, told),
     ]
 
 
+def _number(cell: Mapping[str, Any], name: str) -> float:
+    """A number of a cell of `report.json`, in which null is NaN."""
+    return np.nan if cell.get(name) is None else float(cell[name])
+
+
 def _ends(cell: Mapping[str, Any]) -> tuple[float, float]:
-    """Ends of the interval of a cell of `report.json`; NaN if it has none."""
-    low, high = cell["low"], cell["high"]
-    return (np.nan, np.nan) if low is None or high is None else (float(low), float(high))
+    """Ends of the interval of a cell; NaN if it has none."""
+    return _number(cell, "low"), _number(cell, "high")
 
 
 def first_versions_claim(name: str, folders: Mapping[int, Path]) -> Claim:

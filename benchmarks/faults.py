@@ -10,7 +10,8 @@ MEASUREMENT is one of
  - kills: N times each SIGKILL and SIGTERM, at random moments, over fresh output, over finished output, and over output that
    --overwrite replaces: every series is whole, the manifest is true, no process is left; the rerun keeps what is whole, clears
    the rest and equals an undisturbed run;
- - cohort: N series, four of them bad, killed three times: the bytes of an undisturbed run, a line in series.csv for each.
+ - cohort: N series, four of them bad, killed three times: the bytes of an undisturbed run, a line in series.csv for each;
+ - disks: N times full disks, read-only output, broken pipes and closed streams: the right words and exit codes.
 
 Runs are those of `stan-ct reconstruct` with a model that only filters; each is a process of its own, forked from this one.
 Exit codes: 0 no fault, 1 there were some; each is printed.
@@ -29,6 +30,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests/dicom")]
 
+from faulty.disks import measure_disks  # noqa: E402
 from faulty.files import measure_files  # noqa: E402
 from faulty.kills import measure_cohort, measure_kills, measure_together  # noqa: E402
 
@@ -37,6 +39,7 @@ MEASUREMENTS = {
     "together": (measure_together, 20),
     "kills": (measure_kills, 50),
     "cohort": (measure_cohort, 40),
+    "disks": (measure_disks, 1),
 }
 """Name -> function, and how often it damages, runs or kills by default."""
 

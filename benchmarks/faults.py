@@ -8,8 +8,8 @@ MEASUREMENT is one of
    by default synthetic ones;
  - together: N pairs of runs at once in one directory: one is done, the other says who holds it;
  - kills: N times each SIGKILL and SIGTERM, at random moments, over fresh output, over finished output, and over output that
-   --overwrite replaces: every series is whole, the manifest is true, no process is left; the rerun keeps what is whole, clears
-   the rest and equals an undisturbed run;
+   --overwrite replaces, and N / 10 times each where another process decodes: every series is whole, the manifest is true, no
+   process is left; the rerun keeps what is whole, clears the rest and equals an undisturbed run;
  - cohort: N series, four of them bad, killed three times: the bytes of an undisturbed run, a line in series.csv for each;
  - disks: N times full disks, read-only output, broken pipes and closed streams: the right words and exit codes.
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import gdcm
 import numpy as np
 import pydicom
-from pydicom.uid import ExplicitVRLittleEndian
+from pydicom.uid import ExplicitVRLittleEndian, JPEGLosslessSV1
 from synthetic import SYNTAXES, random_stored, save, write_ct
 
 from stan_ct.dicom.find import find_series
@@ -94,6 +94,7 @@ def encode(dataset: pydicom.Dataset, encoding: str, uid: str, study: str) -> byt
 
 def compress_jpeg(path: Path) -> None:
     """Compresses a file in place as lossless JPEG, which a process of its own decodes."""
+    dataset = pydicom.dcmread(path)
     reader, change, writer = gdcm.ImageReader(), gdcm.ImageChangeTransferSyntax(), gdcm.ImageWriter()
     reader.SetFileName(str(path))
     change.SetTransferSyntax(gdcm.TransferSyntax(gdcm.TransferSyntax.JPEGLosslessProcess14_1))
@@ -107,3 +108,7 @@ def compress_jpeg(path: Path) -> None:
     writer.SetImage(change.GetOutput())
     if not writer.Write():
         raise OSError(f"{path} cannot be written")
+    dataset.add_new(0x7FE00010, "OB", pydicom.dcmread(path).PixelData)  # and none of what GDCM does to the header
+    dataset["PixelData"].is_undefined_length = True
+    dataset.file_meta.TransferSyntaxUID = JPEGLosslessSV1
+    dataset.save_as(path, enforce_file_format=True)

@@ -8,11 +8,13 @@ import shutil
 import signal
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import pydicom
 from synthetic import random_stored, write_ct
 
+from faulty.bases import compress_jpeg
 from faulty.outputs import Files, by_series, check_clean, check_manifest, count_whole, rows, slices_of, verdicts
 from faulty.runs import Child, reconstruct, timed
 
@@ -22,6 +24,8 @@ SERIES, SLICES, SIDE = 8, 3, 64
 """Number of series, their slices and the side of these, pixels."""
 BAD = ("cut", "garbled", "no rescale", "empty")
 """What is wrong with four series of the large cohort."""
+DECODED, FEWER = 3, 10
+"""Number of series that another process decodes, and of kills of other runs to one of theirs: they start slowly."""
 KILLS = 3
 """How often the large cohort is killed."""
 TOGETHER = 0.8
@@ -30,6 +34,29 @@ LATEST = 1.1
 """Multiple of the time of an undisturbed run after which a run is killed at the latest."""
 TERMINATED = 143
 """Exit code after SIGTERM."""
+
+
+@dataclass(frozen=True)
+class _Start:
+    """What a run that is killed starts from.
+
+    Attributes:
+        source: Its input.
+        copied: Output that it finds; None for a fresh one.
+        switches: Its switches.
+        old: The slices that it finds.
+        new: The slices that it writes when it is left alone.
+        seconds: How long that takes, s.
+        anew: Whether it is an interpreter of its own, whose end ends the processes that it started.
+    """
+
+    source: Path
+    copied: Path | None
+    switches: Sequence[str]
+    old: Files
+    new: Files
+    seconds: float
+    anew: bool = False
 
 
 def write_series(source: Path, number: int, **options: object) -> list[Path]:
@@ -67,29 +94,38 @@ def measure_together(work: Path, number: int, faults: list[str]) -> str:
 
 
 def measure_kills(work: Path, number: int, faults: list[str]) -> str:
-    """SIGKILL and SIGTERM over fresh, finished and replaced output, each followed by a rerun."""
-    source = work / "in"
+    """SIGKILL and SIGTERM over fresh, finished and replaced output, and while another process decodes; each with a rerun."""
     for series in range(1, min(SERIES, number + 2) + 1):
-        write_series(source, series)
+        write_series(work / "in", series)
+    for series in range(1, DECODED + 1):
+        for path in write_series(work / "jpeg", series):
+            compress_jpeg(path)
+    fresh, other = _undisturbed(work / "in", work / "one", (), faults), _undisturbed(work / "in", work / "other", OTHER, faults)
+    again = timed(lambda: reconstruct(work / "in", work / "one"), faults)[0]
+    starts = {
+        "fresh": _Start(work / "in", None, (), {}, fresh[1], fresh[0]),
+        "finished": _Start(work / "in", work / "one", (), fresh[1], fresh[1], again),
+        "replaced": _Start(work / "in", work / "one", (*OTHER, "--overwrite"), fresh[1], other[1], other[0]),
+    }
+    told = [_kill_often(name, start, work / "killed", number, faults) for name, start in starts.items()]
+    if fewer := number // FEWER:
+        seconds, new = _undisturbed(work / "jpeg", work / "decoded", (), faults, anew=True)
+        start = _Start(work / "jpeg", None, (), {}, new, seconds, anew=True)
+        told.append(_kill_often("decoded", start, work / "killed", fewer, faults))
+    return "\n".join(told)
+
+
+def _kill_often(name: str, start: _Start, output: Path, number: int, faults: list[str]) -> str:
     told = []
-    for start in ("fresh", "finished", "replaced"):
-        switches = OTHER if start == "replaced" else ()
-        seconds, new = _undisturbed(source, work / f"new_{start}", switches, faults)
-        old: Files = {}
-        if start != "fresh":
-            old = _undisturbed(source, work / f"old_{start}", (), faults)[1]
-        if start == "finished":
-            seconds = timed(lambda: reconstruct(source, work / "old_finished"), faults)[0]
-        for signal_number in (signal.SIGKILL, signal.SIGTERM):
-            whole = []
-            for _ in range(number):
-                if start != "fresh":
-                    shutil.copytree(work / f"old_{start}", work / "killed")
-                extra = (*switches, *(("--overwrite",) if start == "replaced" else ()))
-                whole.append(_kill_and_rerun(source, work / "killed", extra, signal_number, seconds, old, new, faults))
-                shutil.rmtree(work / "killed")
-            spread = f"{min(whole)} to {max(whole)} series whole at that moment"
-            told.append(f"{signal.Signals(signal_number).name} over {start} output, {number} times: {spread}")
+    for signal_number in (signal.SIGKILL, signal.SIGTERM):
+        whole = []
+        for _ in range(number):
+            if start.copied is not None:
+                shutil.copytree(start.copied, output)
+            whole.append(_kill_and_rerun(start, output, signal_number, faults))
+            shutil.rmtree(output)
+        spread = f"{min(whole)} to {max(whole)} of {len(by_series(start.new))} series whole at that moment"
+        told.append(f"{signal.Signals(signal_number).name} over {name} output, {number} times: {spread}")
     return "\n".join(told)
 
 
@@ -115,30 +151,24 @@ def measure_cohort(work: Path, number: int, faults: list[str]) -> str:
     return f"a cohort of {number} killed after {whole} series: the same bytes of {series} series, all in series.csv"
 
 
-def _undisturbed(source: Path, output: Path, switches: Sequence[str], faults: list[str], code: int = 0) -> tuple[float, Files]:
+def _undisturbed(
+    source: Path, output: Path, switches: Sequence[str], faults: list[str], code: int = 0, anew: bool = False
+) -> tuple[float, Files]:
     """Seconds and slices of an undisturbed run."""
-    seconds, came, said = timed(lambda: reconstruct(source, output, *switches), faults)
+    seconds, came, said = timed(lambda: reconstruct(source, output, *switches, anew=anew), faults)
     if came != code:
         raise RuntimeError(f"an undisturbed run ended with {came}: {said}")
     return seconds, slices_of(output)
 
 
-def _kill_and_rerun(
-    source: Path,
-    output: Path,
-    switches: Sequence[str],
-    number: int,
-    seconds: float,
-    old: Files,
-    new: Files,
-    faults: list[str],
-) -> int:
+def _kill_and_rerun(start: _Start, output: Path, number: int, faults: list[str]) -> int:
     """Kills a run, looks, and runs it again; returns the number of series that were whole when it was killed."""
-    _end(reconstruct(source, output, *switches), number, random.uniform(0, LATEST * seconds), faults)
-    whole = count_whole(output, old, new, faults)
+    seconds = random.uniform(0, LATEST * start.seconds)
+    _end(reconstruct(start.source, output, *start.switches, anew=start.anew), number, seconds, faults)
+    whole = count_whole(output, start.old, start.new, faults)
     check_manifest(output, faults)
-    code, said = reconstruct(source, output, *switches).wait(faults)
-    if code != 0 or slices_of(output) != new:
+    code, said = reconstruct(start.source, output, *start.switches, anew=start.anew).wait(faults)
+    if code != 0 or slices_of(output) != start.new:
         faults.append(f"the rerun differs from an undisturbed run, exit code {code}: {said[-1000:]}")
     if _kept(said) != whole:
         faults.append(f"{whole} series were whole, {_kept(said)} were kept: {said[-1000:]}")

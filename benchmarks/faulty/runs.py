@@ -22,6 +22,7 @@ from stan_ct.models.folder import save_model
 
 EPOCH = "1700000000"
 """SOURCE_DATE_EPOCH of every run, so that equal runs write equal bytes."""
+ROOT = Path(__file__).resolve().parents[2]
 CRASHED = 70
 """Exit code of a run that ended with a traceback."""
 
@@ -74,13 +75,16 @@ class Child:
         return os.waitstatus_to_exitcode(status), said
 
 
-def reconstruct(source: Path, output: Path, *switches: str) -> Child:
-    """Starts `stan-ct reconstruct`."""
+def reconstruct(source: Path, output: Path, *switches: str, anew: bool = False) -> Child:
+    """Starts `stan-ct reconstruct`, forked, or, slowly, in an interpreter started anew."""
     model = source.parent / "model"
     if not model.exists():
         save_filter(model)
     arguments = ["reconstruct", str(source), str(output), f"--model={model}", "--precision=float32", *switches]
     os.environ["SOURCE_DATE_EPOCH"] = EPOCH
+    if anew:
+        os.environ["PYTHONPATH"] = str(ROOT)
+        return Child(lambda: os.execv(sys.executable, [sys.executable, "-m", "stan_ct", *arguments]))
     return Child(lambda: main(arguments))
 
 

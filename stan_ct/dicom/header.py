@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pydicom
+from pydicom.datadict import keyword_for_tag
 from pydicom.dataset import Dataset, FileDataset
 from pydicom.filereader import read_partial
 from pydicom.tag import BaseTag, Tag
@@ -55,9 +57,11 @@ def read_header(path: Path) -> Dataset:
         Refused: `unreadable`.
     """
     kind, promised = None, 0
+    tags: Counter[BaseTag] = Counter()
 
     def at_pixels(tag: BaseTag, vr: str | None, length: int) -> bool:
         nonlocal kind, promised
+        tags[tag] += 1
         if tag in PIXEL_TAGS:
             kind, promised = (PIXEL_TAGS[tag] if length else None), length
             return True
@@ -76,6 +80,8 @@ def read_header(path: Path) -> Dataset:
     except Exception as error:
         raise Refused("unreadable", first_line(error)) from error
     _check_vrs(header)
+    if doubled := [tag for tag, count in tags.items() if count > 1]:
+        raise Refused("unreadable", f"{keyword_for_tag(doubled[0]) or doubled[0]} comes twice, so its value is not certain")
     encapsulated = promised == 0xFFFFFFFF
     header.pixel_kind = kind
     header.bytes_missing = 0 if deflated or encapsulated else max(here + promised - size, 0)

@@ -182,3 +182,13 @@ def test_a_panic_is_a_refusal_and_a_signal_is_not(tmp_path, monkeypatch, name):
     monkeypatch.setattr(pixels, "_decoded", fail)
     with pytest.raises(Refused if name == "PanicException" else raised):
         decode(path.read_bytes())
+
+
+def test_an_element_that_comes_twice_is_refused(tmp_path):
+    """Readers differ in which of the two they believe."""
+    (path,) = write_ct(tmp_path, random_stored((1, 8, 6)))
+    data, element = path.read_bytes(), b"\x28\0\x52\x10DS\6\0-1024 "
+    assert element in data
+    path.write_bytes(data.replace(element, element + element.replace(b"-1024", b"-1000")))
+    (refusal,) = find_series(tmp_path).refusals
+    assert (refusal.reason, refusal.found) == ("unreadable", "RescaleIntercept comes twice, so its value is not certain")

@@ -6,7 +6,7 @@ import json
 import random
 import shutil
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +28,10 @@ WHOLE_SERIES = 0.2
 """Share of series in which every slice has the same wrong value."""
 
 
+Expected = dict[str, np.ndarray]
+"""Name of a file -> HU of its slice."""
+
+
 @dataclass
 class _Case:
     """A series with a damaged file."""
@@ -37,19 +41,24 @@ class _Case:
     damaged: str
     what: str
     kind: str
-    undamaged: dict[str, bytes] = field(default_factory=dict)
+    origin: str
 
 
 def measure_files(work: Path, number: int, faults: list[str], sources: list[Path]) -> str:
     """Damages files of series, standardizes them in trees, and compares what is written without a finding."""
     bases, raw = read_bases(work, sources)
+    expected = _undamaged_outputs(work / "undamaged", bases, raw, faults)
     told: Counter[str] = Counter()
     for tree in range(-(-number // TREE)):
         size = min(TREE, number - tree * TREE)
-        odd = random.sample(raw, min(RAW, len(raw), size))
-        cases = [_make_raw_case(f"r{n}", path) for n, path in enumerate(odd)]
-        cases += [_make_case(f"d{n}", random.choice(bases)) for n in range(size - len(odd))]
-        _measure_tree(work / "tree", cases, told, faults)
+        cases = [_make_raw_case(f"r{n}", raw[n]) for n in random.sample(range(len(raw)), min(RAW, len(raw), size))]
+        cases += [_make_case(f"d{n}", random.randrange(len(bases)), bases) for n in range(size - len(cases))]
+        _write(work / "tree/in", {case.folder: case.files for case in cases})
+        if _standardize(work / "tree", faults):
+            _check_accounts(work / "tree", cases, faults)
+            for case in cases:
+                _judge(work / "tree", case, expected[case.origin], told)
+        shutil.rmtree(work / "tree")
     differ = told.pop("differ", 0)
     by_kind = {word.partition(": ")[2]: told.pop(word) for word in sorted(told) if word.startswith("differ: ")}
     origin = f"{len(bases)} series and {len(raw)} other files"
@@ -57,30 +66,42 @@ def measure_files(work: Path, number: int, faults: list[str], sources: list[Path
     return "\n".join([*lines, f"{differ} series without a finding differ from the undamaged files: {by_kind}"])
 
 
-def _measure_tree(work: Path, cases: list[_Case], told: Counter[str], faults: list[str]) -> None:
-    for name, of in (("whole", "undamaged"), ("in", "files")):
-        for case in cases:
-            for file, data in getattr(case, of).items():
-                path = work / name / case.folder / file
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_bytes(data)
-    for name in ("whole", "in"):
-        before = len(faults)
-        code, said = reconstruct(work / name, work / f"{name}_out").wait(faults)
-        if code not in (0, 2, 3) or len(faults) > before:
-            faults.append(f"exit code {code}: {said[-3000:]}")
-            return
-    check_manifest(work / "in_out", faults)
-    check_clean(work / "in_out", faults)
-    _check_accounts(work, cases, faults)
-    for case in cases:
-        _judge(work, case, told, faults)
-    shutil.rmtree(work)
+def _undamaged_outputs(work: Path, bases: list[Base], raw: list[Path], faults: list[str]) -> dict[str, Expected]:
+    """Name of a series or of a file by itself -> HU of its undamaged slices."""
+    series = {f"b{n}": {f"{z}.dcm": _encoded(slice_, z) for z, slice_ in enumerate(base)} for n, base in enumerate(bases)}
+    files = {f"r{n}": {path.name: path.read_bytes()} for n, path in enumerate(raw)}
+    expected = {}
+    for tree in (series, *({name: content} for name, content in files.items())):  # files may claim one UID
+        _write(work / "in", tree)
+        if _standardize(work, faults):
+            expected |= {name: dict(_outputs(work, name)) for name in tree}
+        shutil.rmtree(work)
+    return expected
+
+
+def _write(root: Path, tree: dict[str, dict[str, bytes]]) -> None:
+    for folder, files in tree.items():
+        (root / folder).mkdir(parents=True)
+        for name, data in files.items():
+            (root / folder / name).write_bytes(data)
+
+
+def _standardize(work: Path, faults: list[str]) -> bool:
+    """Standardizes `in` into `out`; whether there was no fault."""
+    before = len(faults)
+    code, said = reconstruct(work / "in", work / "out").wait(faults)
+    if code not in (0, 2, 3) or len(faults) > before:
+        faults.append(f"exit code {code}: {said[-3000:]}")
+        return False
+    if (work / "out").exists():
+        check_manifest(work / "out", faults)
+        check_clean(work / "out", faults)
+    return True
 
 
 def _check_accounts(work: Path, cases: list[_Case], faults: list[str]) -> None:
     """Every file must be a slice of a series, refused, or skipped; and no series may fail."""
-    manifest = json.loads((work / "in_out/manifest.json").read_text())
+    manifest = json.loads((work / "out/manifest.json").read_text())
     inventory = find_series(work / "in")
     counted = inventory.slices + sum(inventory.skipped.values()) + sum(len(r.paths) for r in inventory.refusals)
     if counted != (files := sum(len(case.files) for case in cases)):
@@ -92,12 +113,11 @@ def _check_accounts(work: Path, cases: list[_Case], faults: list[str]) -> None:
             faults.append(f"failed: {entry['refusal']}, {entry.get('fault', '')}: {whats[places[entry['name']]]}")
 
 
-def _judge(work: Path, case: _Case, told: Counter[str], faults: list[str]) -> None:
+def _judge(work: Path, case: _Case, expected: Expected, told: Counter[str]) -> None:
     """Compares the HU of every slice of a series without findings with those of the undamaged file."""
-    manifest = json.loads((work / "in_out/manifest.json").read_text())
+    manifest = json.loads((work / "out/manifest.json").read_text())
     entries = {entry["name"]: entry for entry in manifest["series"] if entry["status"] == "written"}
-    expected = dict(_outputs(work, "whole", case.folder))
-    folders = [path for path in sorted((work / "in_out/series" / case.folder).glob("*")) if path.is_dir()]
+    folders = [path for path in sorted((work / "out/series" / case.folder).glob("*")) if path.is_dir()]
     green = [path for path in folders if not _has_caution(entries[path.name])]
     if not folders:
         told["refused"] += 1
@@ -105,7 +125,7 @@ def _judge(work: Path, case: _Case, told: Counter[str], faults: list[str]) -> No
         told["written with findings or refused slices"] += 1
     else:
         told["written without a finding"] += 1
-    for file, hu in _outputs(work, "in", case.folder, {path.name for path in green}):
+    for file, hu in _outputs(work, case.folder, {path.name for path in green}):
         if file not in expected:
             told["without an undamaged output to compare with"] += 1
         elif hu.shape != expected[file].shape or not np.array_equal(hu, expected[file]):
@@ -123,16 +143,16 @@ def _has_caution(entry: dict) -> bool:
     return bool(entry["findings"] or entry["refused_slices"] or entry["out_of_protocol"])
 
 
-def _outputs(work: Path, name: str, folder: str, series: set[str] | None = None) -> list[tuple[str, np.ndarray]]:
+def _outputs(work: Path, folder: str, series: set[str] | None = None) -> list[tuple[str, np.ndarray]]:
     """Source file and HU of each written slice of a folder."""
     uids = {}
-    for path in sorted((work / name / folder).iterdir()):
+    for path in sorted((work / "in" / folder).iterdir()):
         try:
             uids[str(decode(path.read_bytes())[0].SOPInstanceUID)] = path.name
         except Exception:
             continue
     found = []
-    for path in sorted((work / f"{name}_out/series" / folder).rglob("*.dcm")):
+    for path in sorted((work / "out/series" / folder).rglob("*.dcm")):
         if series is None or path.parent.name in series:
             dataset = pydicom.dcmread(path)
             hu = dataset.pixel_array * float(dataset.RescaleSlope) + float(dataset.RescaleIntercept)
@@ -141,20 +161,25 @@ def _outputs(work: Path, name: str, folder: str, series: set[str] | None = None)
     return found
 
 
-def _make_case(folder: str, base: Base) -> _Case:
+def _make_case(folder: str, number: int, bases: list[Base]) -> _Case:
     """A series in a random encoding, one of whose files is damaged, or all of which have the same wrong value."""
     encoding, study = random.choice(ENCODINGS), generate_uid(entropy_srcs=[str(random.random())])
-    undamaged = {f"{z}.dcm": encode(dataset, encoding, f"{study}.{z + 1}", study) for z, dataset in enumerate(base)}
-    files, damaged = dict(undamaged), random.choice(list(undamaged))
+    files = {f"{z}.dcm": _encoded(slice_, z, encoding, study) for z, slice_ in enumerate(bases[number])}
+    damaged = random.choice(list(files))
     if random.random() < WHOLE_SERIES:
         state = random.getstate()
-        for file, data in undamaged.items():
+        for file, data in files.items():
             random.setstate(state)
             files[file], what = change_value(data)
         what = f"whole series: {what}"
     else:
-        files[damaged], what = damage(undamaged[damaged])
-    return _Case(folder, files, damaged, f"{encoding}, {what}", _kind(what), undamaged)
+        files[damaged], what = damage(files[damaged])
+    return _Case(folder, files, damaged, f"{encoding}, {what}", _kind(what), f"b{number}")
+
+
+def _encoded(dataset: pydicom.Dataset, z: int, encoding: str = "explicit", study: str = "") -> bytes:
+    study = study or generate_uid(entropy_srcs=[dataset.SeriesInstanceUID])
+    return encode(dataset, encoding, f"{study}.{z + 1}", study)
 
 
 def _kind(what: str) -> str:
@@ -162,8 +187,7 @@ def _kind(what: str) -> str:
     return what.partition(" = ")[0] if " = " in what else what.partition(":")[0]
 
 
-def _make_raw_case(folder: str, path: Path) -> _Case:
-    """A file as it is, and damaged."""
-    data = path.read_bytes()
-    damaged, what = damage(data)
-    return _Case(folder, {path.name: damaged}, path.name, f"{path.name}, {what}", _kind(what), {path.name: data})
+def _make_raw_case(name: str, path: Path) -> _Case:
+    """A file as it is, but damaged."""
+    damaged, what = damage(path.read_bytes())
+    return _Case(name, {path.name: damaged}, path.name, f"{path.name}, {what}", _kind(what), name)

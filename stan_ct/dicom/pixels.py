@@ -111,6 +111,18 @@ def _stored_values(dataset: FileDataset, plugin: str = "") -> np.ndarray:
 
 
 _lock, _pool = threading.Lock(), None
+_inherited: list[ProcessPoolExecutor | None] = []
+
+
+def _forget_pool() -> None:
+    """Called in a fork of this process: the pool's threads stayed behind, so that it would never answer."""
+    global _lock, _pool
+    _inherited.append(_pool)  # to collect it would wake up the parent's
+    _lock, _pool = threading.Lock(), None
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_pool)
 
 
 def _apart(data: bytes) -> np.ndarray:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import io
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pydicom
@@ -192,3 +195,18 @@ def test_an_element_that_comes_twice_is_refused(tmp_path):
     path.write_bytes(data.replace(element, element + element.replace(b"-1024", b"-1000")))
     (refusal,) = find_series(tmp_path).refusals
     assert (refusal.reason, refusal.found) == ("unreadable", "RescaleIntercept comes twice, so its value is not certain")
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+def test_a_fork_decodes_with_a_process_of_its_own(real_ct):
+    """A host may decode and fork, as data loaders do: the fork must not wait for a pool that stayed behind."""
+    data = (real_ct / "odd/robyoung__CT1_JPLL").read_bytes()
+    program = (
+        "import os, sys, zlib; from stan_ct.dicom.pixels import decode\n"
+        "if __name__ == '__main__':\n"
+        "    data = sys.stdin.buffer.read(); first = zlib.crc32(decode(data)[1]); child = os.fork()\n"
+        "    if not child: os._exit(0 if zlib.crc32(decode(data)[1]) == first else 1)\n"
+        "    sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], input=data, capture_output=True, timeout=100, check=False)
+    assert done.returncode == 0, done.stderr.decode()

@@ -30,22 +30,21 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests/dicom")]
 
-from faulty.disks import measure_disks  # noqa: E402
-from faulty.files import measure_files  # noqa: E402
-from faulty.kills import measure_cohort, measure_kills, measure_together  # noqa: E402
-
-MEASUREMENTS = {
-    "files": (measure_files, 2500),
-    "together": (measure_together, 20),
-    "kills": (measure_kills, 50),
-    "cohort": (measure_cohort, 40),
-    "disks": (measure_disks, 1),
-}
-"""Name -> function, and how often it damages, runs or kills by default."""
+NUMBERS = {"files": 2500, "together": 20, "kills": 50, "cohort": 40, "disks": 1}
+"""Measurement -> how often it damages, runs or kills by default."""
 
 
 def main() -> int:
     """Measures, and prints what was found."""
+    from faulty import disks, files, kills  # not above: processes that decode read this module again
+
+    functions = {
+        "files": files.measure_files,
+        "together": kills.measure_together,
+        "kills": kills.measure_kills,
+        "cohort": kills.measure_cohort,
+        "disks": disks.measure_disks,
+    }
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("measurement", nargs="+", type=_measurement)
     parser.add_argument("--seed", type=int, default=0)
@@ -58,7 +57,7 @@ def main() -> int:
         began, before = time.monotonic(), len(faults)
         work = Path(tempfile.mkdtemp(prefix="faults-", dir=chosen.work_dir))
         options = {"sources": chosen.source} if name == "files" else {}
-        print(MEASUREMENTS[name][0](work, number, faults, **options), flush=True)
+        print(functions[name](work, number, faults, **options), flush=True)
         shutil.rmtree(work)
         print(f"{name}: {len(faults) - before} faults, {time.monotonic() - began:.0f} s")
     print("\n".join(faults))
@@ -68,9 +67,9 @@ def main() -> int:
 def _measurement(text: str) -> tuple[str, int]:
     """A measurement and its number, from "NAME" or "NAME:NUMBER"."""
     name, _, number = text.partition(":")
-    if name not in MEASUREMENTS:
-        raise argparse.ArgumentTypeError(f"{name!r}: expected one of {', '.join(MEASUREMENTS)}")
-    return name, int(number or MEASUREMENTS[name][1])
+    if name not in NUMBERS:
+        raise argparse.ArgumentTypeError(f"{name!r}: expected one of {', '.join(NUMBERS)}")
+    return name, int(number or NUMBERS[name])
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from faulty.outputs import check_clean, check_manifest
 from faulty.runs import reconstruct
 from stan_ct.dicom.find import find_series
 from stan_ct.dicom.pixels import decode
+from stan_ct.dicom.tolerance import tolerant
 
 TREE = 50
 """Damaged files in a tree, each in a series of its own."""
@@ -143,6 +144,7 @@ def _has_caution(entry: dict) -> bool:
     return bool(entry["findings"] or entry["refused_slices"] or entry["out_of_protocol"])
 
 
+@tolerant()
 def _outputs(work: Path, folder: str, series: set[str] | None = None) -> list[tuple[str, np.ndarray]]:
     """Source file and HU of each written slice of a folder."""
     uids = {}

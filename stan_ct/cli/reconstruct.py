@@ -48,6 +48,15 @@ def command() -> Command:
             flag_values=of,
         )
         flags.DEFINE_string("target", "", "Kernel of the standard protocol, to choose among models.", flag_values=of)
+        flags.DEFINE_float(
+            "slice_thickness",
+            0.0,
+            "Slice thickness to make, mm, for models that change it: the missing slices between those of the source are "
+            "interpolated and written too. 0: slices stay where they are.",
+            0,
+            100,
+            flag_values=of,
+        )
         flags.DEFINE_bool(
             "allow_out_of_protocol", False, "Go on with series that no model was made for, and mark them.", flag_values=of
         )
@@ -94,6 +103,7 @@ def run(command: Command) -> int:
         output_dir=Path(command["output_dir"] or beside(input_dir)),
         models=command["model"],
         target=command["target"],
+        slice_thickness=command["slice_thickness"],
         fusion=command["fusion"],
         switches={name: command[name] for name in SWITCHES},
         precision=command["precision"],

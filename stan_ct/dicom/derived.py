@@ -49,6 +49,7 @@ class Derivation:
         sharpening: True for Derivation Code 113086 Edge enhancement, False for 113087 Smoothing.
         created: Creation time, timezone-aware.
         thickness: Slice Thickness (0018,0050) that the slices are made to have, mm; 0: it stays the source's.
+        interpolated: How a slice was interpolated that lies between two of the source, ASCII; empty for all others.
         caution: Warning to readers (ASCII), appended to Derivation Description.
         description: Derivation Description (0008,2111), ASCII; by default it says that the series was standardized. Only a
             series whose description starts with "STAN-CT" is refused as a source.
@@ -66,6 +67,7 @@ class Derivation:
     sharpening: bool
     created: datetime
     thickness: float = 0.0
+    interpolated: str = ""
     caution: str = ""
     description: str = ""
     contribution: str = "CT image standardization"
@@ -117,7 +119,7 @@ def describe(header: Dataset, instance: Instance, derivation: Derivation, create
     if derivation.thickness:
         stated = header.get("SliceThickness")
         was = f"{_ascii(str(stated))[:20]} mm" if stated else "not stated"
-        standardized += f"; Slice Thickness is derived (source: {was}), positions unchanged"
+        standardized += f"; Slice Thickness is derived (source: {was}), {derivation.interpolated or 'positions unchanged'}"
         set_element(header, "SliceThickness", f"{derivation.thickness:g}")
     if derivation.caution:
         standardized += f". CAUTION: {_ascii(derivation.caution)[:400]}"
@@ -126,7 +128,7 @@ def describe(header: Dataset, instance: Instance, derivation: Derivation, create
     _set_text(header, "DerivationDescription", ours + (b"; its source: " + before if before else b""))
     code = codes.DCM.EdgeEnhancement if derivation.sharpening else codes.DCM.Smoothing
     set_element(header, "DerivationCodeSequence", [*_earlier(header, "DerivationCodeSequence"), _code_item(code)])
-    set_element(header, "SourceImageSequence", [_source_image(instance)])
+    set_element(header, "SourceImageSequence", [source_image(instance)])
     tool = _contributing_equipment(model, derivation.contribution, created)
     set_element(header, "ContributingEquipmentSequence", [*_earlier(header, "ContributingEquipmentSequence"), tool])
     _set_comments(header, derivation, index)
@@ -163,12 +165,18 @@ def _shortened(text: bytes, room: int) -> bytes:
     return text[:room].strip() if text.isascii() else text[: room + 1].rpartition(b" ")[0]
 
 
-def _source_image(instance: Instance) -> Dataset:
+def source_image(instance: Instance, located: bool = True) -> Dataset:
+    """Item of Source Image Sequence (0008,2112).
+
+    Args:
+        instance: Slice of the source.
+        located: Whether pixels lie where they lay in it.
+    """
     item = Dataset()
     item.ReferencedSOPClassUID = instance.header.SOPClassUID
     item.ReferencedSOPInstanceUID = instance.uid
     item.PurposeOfReferenceCodeSequence = [_code_item(codes.DCM.SourceImageForImageProcessingOperation)]
-    item.SpatialLocationsPreserved = "YES"
+    item.SpatialLocationsPreserved = "YES" if located else "NO"
     return item
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+from collections.abc import Sequence
 from contextlib import suppress
 from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +19,9 @@ from pydicom.tag import Tag
 from pydicom.uid import ExplicitVRLittleEndian
 
 from stan_ct import __version__
+from stan_ct.ct.interpolation import METHOD, slice_between
 from stan_ct.dicom import header as dicom
+from stan_ct.dicom.between import Place, descending, set_place
 from stan_ct.dicom.derived import Derivation, describe, drop_stale, local_time
 from stan_ct.dicom.encoding import encode_dataset, set_element
 from stan_ct.dicom.identity import IMPLEMENTATION_CLASS_UID, derived_series_uid, derived_uid
@@ -62,7 +66,12 @@ def to_stored(hu: np.ndarray, header: Dataset, padding: np.ndarray) -> np.ndarra
 
 
 def write_series(
-    series: Series, volume: np.ndarray, folder: Path, derivation: Derivation, series_number: int
+    series: Series,
+    volume: np.ndarray,
+    folder: Path,
+    derivation: Derivation,
+    series_number: int,
+    places: Sequence[Place] = (),
 ) -> tuple[str, ...]:
     """Writes a volume as the derived series of its source, one file per slice: IM0001.dcm and so on, along the normal.
 
@@ -75,6 +84,8 @@ def write_series(
         folder: Folder of the files.
         derivation: Description of the derivation, for the headers and UIDs.
         series_number: Series Number (0020,0011), from :func:`stan_ct.dicom.identity.free_series_number`.
+        places: Where slices are to lie, along the normal, if some are to be interpolated between those of the source; Instance
+            Numbers (0020,0013) then count anew. By default each lies at its source.
     Returns:
         SOP Instance UIDs in the order of the slices.
     Raises:
@@ -85,7 +96,7 @@ def write_series(
     incomplete = folder.parent / ".incomplete" / folder.name
     try:
         shutil.rmtree(incomplete, ignore_errors=True)  # of a run that was killed
-        uids = write_slices(series, volume, incomplete, derivation, series_number)
+        uids = write_slices(series, volume, incomplete, derivation, series_number, places)
         replace_folder(incomplete, folder, incomplete.with_name(f"{incomplete.name}.replaced"))
     finally:
         shutil.rmtree(incomplete, ignore_errors=True)
@@ -95,7 +106,12 @@ def write_series(
 
 
 def write_slices(
-    series: Series, volume: np.ndarray, folder: Path, derivation: Derivation, series_number: int
+    series: Series,
+    volume: np.ndarray,
+    folder: Path,
+    derivation: Derivation,
+    series_number: int,
+    places: Sequence[Place] = (),
 ) -> tuple[str, ...]:
     """Like :func:`write_series`, one file after the other into a folder that is made for them.
 
@@ -111,25 +127,30 @@ def write_slices(
         raise ValueError(f"created must be timezone-aware, not {derivation.created}")
     folder.mkdir(parents=True)
     with tolerant():
-        return _write_slices(series, volume, folder, derivation, series_number)
+        return _write_slices(series, volume, folder, derivation, series_number, places)
 
 
 def _write_slices(
-    series: Series, volume: np.ndarray, folder: Path, derivation: Derivation, series_number: int
+    series: Series, volume: np.ndarray, folder: Path, derivation: Derivation, series_number: int, places: Sequence[Place]
 ) -> tuple[str, ...]:
     slices = list(zip(series.instances, series.padding, strict=True))
     wide = any(padding.any() and _outside_bits(instance.header) for instance, padding in slices)
     created, uids = local_time(derivation.created, series.files.first), []
-    for z, (instance, padding) in enumerate(slices):
-        stored = to_stored(np.where(padding, series.volume[z], volume[z]), instance.header, padding)
-        uid = derived_uid(instance.uid, derivation.key)
+    numbers = range(len(places), 0, -1) if descending(series.instances) else range(1, len(places) + 1)
+    for n, place in enumerate(places or [Place(z) for z in range(len(slices))]):
+        z, (instance, padding) = place.below, slices[place.below]
+        stored = to_stored(np.where(padding, series.volume[z], _hu_at(place, series, volume)), instance.header, padding)
+        uid = derived_uid(_source_of(place, series.instances), derivation.key)
         try:
             header = _bytes_of_header(instance)
             drop_stale(header)
             set_element(header, "SOPInstanceUID", uid)
             set_element(header, "SeriesInstanceUID", derived_series_uid(series.files, derivation.key))
             set_element(header, "SeriesNumber", series_number)
-            describe(header, instance, derivation, created, z)
+            describe(header, instance, _derivation_at(place, derivation), created, z)
+            if places:
+                set_element(header, "InstanceNumber", numbers[n])
+                set_place(header, place, series.instances)
             _set_pixels(header, instance, stored, wide)
             data = dicom_file(header)
         except (StanCTError, MemoryError):
@@ -138,9 +159,33 @@ def _write_slices(
             if isinstance(error, OSError) and error.errno is not None:  # of the system
                 raise
             raise Refused("unwritable_header", f"{type(error).__name__}: {dicom.first_line(error)}") from error
-        (folder / f"IM{z + 1:04d}.dcm").write_bytes(data)
+        (folder / f"IM{n + 1:04d}.dcm").write_bytes(data)
         uids.append(uid)
     return tuple(uids)
+
+
+def _hu_at(place: Place, series: Series, volume: np.ndarray) -> np.ndarray:
+    """(H, W) HU at a place: of a slice, or between two, of which one stands for both where the other is padding."""
+    z = place.below
+    if not place.part:
+        return volume[z]
+    below, above = (np.where(series.padding[i], volume[other], volume[i]) for i, other in ((z, z + 1), (z + 1, z)))
+    return slice_between(below, above, place.fraction, series.files.pixel_spacing)
+
+
+def _source_of(place: Place, instances: Sequence[Instance]) -> str:
+    """Text that tells a derived slice from all others of its series: UIDs of what it was made of, and its place."""
+    below = instances[place.below].uid
+    return f"{below} {instances[place.below + 1].uid} {place.part}/{place.parts}" if place.part else below
+
+
+def _derivation_at(place: Place, derivation: Derivation) -> Derivation:
+    """The derivation of a slice at a place: findings of its neighbours are not those of an interpolated one."""
+    if not place.part:
+        return derivation
+    told = f"this slice is interpolated at {place.fraction:.2f} of the way between two slices: {METHOD}"
+    comments = f"{derivation.comments} This slice is interpolated between two others.".strip()
+    return replace(derivation, interpolated=told, comments=comments, slice_comments=())
 
 
 def _outside_bits(header: Dataset) -> bool:

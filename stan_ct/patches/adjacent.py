@@ -6,10 +6,8 @@ from collections.abc import Container, Sequence
 
 import numpy as np
 
+from stan_ct.dicom.plausibility import GAP, usual_step
 from stan_ct.patches.pairs import SeriesPair
-
-MAX_GAP = 1.5
-"""Largest distance of adjacent slices, in units of the median distance in their series; beyond it a slice is missing."""
 
 Adjacent = tuple[tuple[int, ...], ...]
 """For each slice, the numbers of the slices before and after it, in the order of `offsets`."""
@@ -34,8 +32,8 @@ def adjacent_slices(locations: Sequence[float], count: int) -> np.ndarray:
     Returns:
         (Z, 2 count) int, numbers of slices in the order of `offsets`.
     """
-    distances = np.diff(np.asarray(locations, np.float64))
-    near = distances <= MAX_GAP * np.median(distances) if distances.size else np.zeros(0, bool)
+    distances, usual = np.diff(np.asarray(locations, np.float64)), usual_step(locations)
+    near = distances < GAP * (np.inf if usual is None else usual)
     numbers = np.arange(len(locations))
     before = numbers - np.concatenate([[False], near])
     after = numbers + np.concatenate([near, [False]])

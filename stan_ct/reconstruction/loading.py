@@ -12,6 +12,7 @@ from typing import Any, cast
 import numpy as np
 
 from stan_ct.baselines.loading import load_baseline
+from stan_ct.ct.protocol import same_thickness
 from stan_ct.errors import UsageError
 from stan_ct.models.config import ModelConfig
 from stan_ct.models.folder import (
@@ -77,6 +78,7 @@ def load_model(
     precision: Precision = "auto",
     fusion: FusionMethod = "stan_ct",
     loading: Callable[[], AbstractContextManager] = nullcontext,
+    slice_thickness: float = 0.0,
     **switches: Any,
 ) -> Model:
     """Loads a model. Its networks, and TensorFlow, are loaded when the first slice needs them; baselines need neither.
@@ -86,6 +88,8 @@ def load_model(
         precision: Number type of the networks' hidden layers: `auto`, `float32`, `bfloat16`; HU are float32 in any case.
         fusion: Row of the paper's Table 2: `stan_ct`, `realfake`, `overlap`, `straightforward`.
         loading: Context in which TensorFlow and the networks are loaded, such as one that silences standard error.
+        slice_thickness: Thickness of the model's slices, mm, if slices are to be written between those of the source too, as
+            far apart; 0: slices stay where they are.
         switches: Fields of :class:`~stan_ct.reconstruction.settings.PipelineSettings`; None leaves the method's own.
     Raises:
         UsageError: If there is no such model, or switches exclude each other.
@@ -106,7 +110,24 @@ def load_model(
     adjacent_slices = config.generator.adjacent_slices if config.method in NETWORKS else 0
     synthesizer = LazySynthesizer(folder, resolved, loading, adjacent_slices)
     guard = Guard(config.sources, config.standard, by_thickness=config.target_thickness > 0)
-    return Model(identity, synthesizer, settings, resolved, guard, str(name), seen)
+    model = Model(identity, synthesizer, settings, resolved, guard, str(name), seen)
+    return _with_slices_between([model], slice_thickness)[0] if slice_thickness else model
+
+
+def _with_slices_between(models: Sequence[Model], thickness: float) -> list[Model]:
+    """Those of some models whose slices have a thickness, mm, so that they write the slices between too.
+
+    Raises:
+        UsageError: If there is none; the message says what each makes.
+    """
+    found = [m for m in models if m.identity.target_thickness and same_thickness(m.identity.target_thickness, thickness)]
+    if not found:
+        makes = ", ".join(
+            f"{m.label} {f'{m.identity.target_thickness:g} mm' if m.identity.target_thickness else 'as thick as the source'}"
+            for m in models
+        )
+        raise UsageError(f"no model makes slices of {thickness:g} mm, between which others could lie; they make: {makes}")
+    return [replace(model, slices_between=True) for model in found]
 
 
 def _identity(config: ModelConfig, folder: Path) -> ModelIdentity:
@@ -114,15 +135,16 @@ def _identity(config: ModelConfig, folder: Path) -> ModelIdentity:
     return ModelIdentity(config.name, model_hash(folder), *kernels, config.sharpens, config.target_thickness)
 
 
-def load_models(names: Sequence[str], target: str = "", **options: Any) -> ModelSet:
+def load_models(names: Sequence[str], target: str = "", slice_thickness: float = 0.0, **options: Any) -> ModelSet:
     """Loads the models to choose from.
 
     Args:
         names: Names or folders of models; "auto" stands for all that ship.
         target: Kernel of the standard protocol; models of other targets are left out.
+        slice_thickness: As for :func:`load_model`; models of other thicknesses are left out.
         options: As for :func:`load_model`.
     Raises:
-        UsageError: If there is no such model, or none with this target.
+        UsageError: If there is no such model, or none with this target or thickness.
     """
     known = {name: _load_shipped(name, "auto" in names, **options) for name in shipped_names()}
     shipped = [model for model in known.values() if model is not None]
@@ -134,6 +156,7 @@ def load_models(names: Sequence[str], target: str = "", **options: Any) -> Model
         chosen = [model for model in chosen if model.identity.target_kernel.casefold() == target.casefold()]
         if not chosen:
             raise UsageError(f"no model makes kernel {target}: the chosen ones make {', '.join(makes)}")
+    chosen = _with_slices_between(chosen, slice_thickness) if slice_thickness else chosen
     used = {model.identity.sha256 for model in chosen}
     return ModelSet(tuple(chosen), tuple(model for model in shipped if model.identity.sha256 not in used))
 

@@ -8,7 +8,7 @@ import re
 import sys
 import traceback
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -55,7 +55,7 @@ def source_entry(files: SeriesFiles) -> dict:
     }
 
 
-def result_entry(files: SeriesFiles, result: Standardized, series_number: int, uids: Iterable[str], seconds: float) -> dict:
+def result_entry(files: SeriesFiles, result: Standardized, series_number: int, uids: Sequence[str], seconds: float) -> dict:
     """A written series, without names of files: patches, findings, HU, and every slice.
 
     Args:
@@ -88,6 +88,7 @@ def result_entry(files: SeriesFiles, result: Standardized, series_number: int, u
         "strongest_structure": fidelity.strongest,
         "lattice": _lattice_entry(result.lattice),
         "slices": _slice_entries(result, uids),
+        **_interpolated(result, uids),
         "refused_slices": [
             refusal_entry(r) | {"source_uids": [source_uids[path] for path in r.paths]} for r in result.source.refusals
         ],
@@ -102,7 +103,20 @@ def _lattice_entry(lattice: Lattice) -> dict:
     return {"periods": periods, "mean": round(lattice.largest_mean, 3), "mean_limit": round(lattice.mean_limit, 3)}
 
 
-def _slice_entries(result: Standardized, uids: Iterable[str]) -> list[dict]:
+def _interpolated(result: Standardized, uids: Sequence[str]) -> dict:
+    """Derived slices between two of the source: UIDs of all three, and the fraction of the way; nothing where there is none."""
+    sources = [instance.uid for instance in result.source.instances]
+    found = [
+        {"derived_uid": uid, "between": sources[p.below : p.below + 2], "fraction": round(p.fraction, 4)}
+        for p, uid in zip(result.places, uids, strict=bool(result.places))
+        if p.part
+    ]
+    return {"interpolated": found} if found else {}
+
+
+def _slice_entries(result: Standardized, uids: Sequence[str]) -> list[dict]:
+    if result.places:
+        uids = [uid for place, uid in zip(result.places, uids, strict=True) if not place.part]
     return [
         {
             "sha256": instance.sha256,

@@ -40,6 +40,8 @@ class ReconstructSettings:
         models: Names or folders of models; "auto" stands for all that ship. Each series is standardized with the first that
             was made for its protocol.
         target: Kernel of the standard protocol, to choose among models; empty for any.
+        slice_thickness: Thickness of the slices to make, mm, if the missing ones between those of the source are to be written
+            too; 0: slices stay where they are.
         fusion: Method, a row of the paper's Table 2.
         switches: Overrides of the method's settings; None leaves the method's own.
         precision: Number type of the networks' hidden layers.
@@ -55,6 +57,7 @@ class ReconstructSettings:
     output_dir: Path
     models: Sequence[str] = ("auto",)
     target: str = ""
+    slice_thickness: float = 0.0
     fusion: FusionMethod = "stan_ct"
     switches: dict[str, Any] = field(default_factory=dict)
     precision: Precision = "auto"
@@ -75,7 +78,7 @@ def reconstruct(settings: ReconstructSettings) -> int:
         UsageError: If the input does not exist, the output cannot be used, or there is no such model.
     """
     options = {"precision": settings.precision, "fusion": settings.fusion, **settings.switches}
-    models = load_models(settings.models, settings.target, loading=quiet_start, **options)
+    models = load_models(settings.models, settings.target, settings.slice_thickness, loading=quiet_start, **options)
     run = Run(
         settings.input_dir,
         settings.output_dir,

@@ -14,6 +14,7 @@ from stan_ct import __version__
 from stan_ct.ct.display_windows import kernel_window
 from stan_ct.ct.protocol import Protocol
 from stan_ct.dicom.acceptance import check_axial
+from stan_ct.dicom.between import Place, places_at
 from stan_ct.dicom.derived import Derivation
 from stan_ct.dicom.header import STAMP
 from stan_ct.dicom.identity import creation_time, derived_series_uid, free_series_number
@@ -76,6 +77,7 @@ class Model:
         guard: Protocols that the model was made for.
         label: Name or folder by which it was loaded.
         seen: Slices that it was trained on.
+        slices_between: Whether slices between those of the source are written too, as far apart as the model makes them thick.
     """
 
     identity: ModelIdentity
@@ -85,11 +87,14 @@ class Model:
     guard: Guard
     label: str = ""
     seen: TrainingSlices = field(default_factory=TrainingSlices)
+    slices_between: bool = False
 
     @property
     def key(self) -> str:
         """Everything that, with the source, determines the output; with the source's UIDs it determines the new UIDs."""
         parts = {"stan_ct": __version__, "model": self.identity.sha256, "precision": self.precision, **asdict(self.settings)}
+        if self.slices_between:
+            parts["slices_between"] = True
         return json.dumps(parts, sort_keys=True)
 
     def standardize(
@@ -175,6 +180,13 @@ class Standardized:
         """Series Instance UID (0020,000E) of the derived series."""
         return derived_series_uid(self.source.files, self.model.key)
 
+    @property
+    def places(self) -> tuple[Place, ...]:
+        """Where its slices lie, if some are interpolated between those of the source; empty otherwise."""
+        if not self.model.slices_between:
+            return ()
+        return places_at([instance.location for instance in self.source.instances], self.model.identity.target_thickness)
+
     def write(self, folder: Path | str, series_number: int | None = None, created: datetime | None = None) -> tuple[str, ...]:
         """Writes the derived DICOM series, byte for byte as `reconstruct.py` does; it appears complete or not at all.
 
@@ -188,11 +200,11 @@ class Standardized:
             Refused: `unreadable`, if a source file changed or went away after it was read.
             OSError: If the folder cannot be written.
         """
-        return write_series(self.source, self.volume, Path(folder), *self._derivation(series_number, created))
+        return write_series(self.source, self.volume, Path(folder), *self._derivation(series_number, created), self.places)
 
     def write_files(self, folder: Path, series_number: int | None = None, created: datetime | None = None) -> tuple[str, ...]:
         """Like :meth:`write`, one file after the other into a folder that is made for them."""
-        return write_slices(self.source, self.volume, folder, *self._derivation(series_number, created))
+        return write_slices(self.source, self.volume, folder, *self._derivation(series_number, created), self.places)
 
     def _derivation(self, series_number: int | None, created: datetime | None) -> tuple[Derivation, int]:
         number = free_series_number(self.source.files.number, set()) if series_number is None else series_number
@@ -226,6 +238,8 @@ class Standardized:
             parts.append(f"Findings of the series: {findings_in_short(of_series)}.")
         if number := sum(bool(result.findings) for result in self.slices):
             parts.append(f"{number} of {counted(len(self.slices), 'slice')} with findings.")
+        if any(place.part for place in self.places):
+            parts.append("Slices between those of the source are interpolated.")
         if refused := self.source.refusals:
             parts.append(f"{counted(len(refused), 'slice')} of the source refused and missing here.")
         return " ".join(parts)

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from stan_ct.patches.adjacent import MAX_GAP, adjacent_slices, image_names, offsets
+from stan_ct.dicom.plausibility import GAP
+from stan_ct.patches.adjacent import adjacent_slices, image_names, offsets
 
 
 def test_ends_are_repeated():
@@ -14,7 +15,7 @@ def test_ends_are_repeated():
     assert adjacent_slices([0.0, 1.0], 0).shape == (2, 0)
 
 
-@pytest.mark.parametrize(("factor", "missing"), [(MAX_GAP - 0.01, False), (MAX_GAP + 0.01, True)])
+@pytest.mark.parametrize(("factor", "missing"), [(GAP - 0.01, False), (GAP + 0.01, True)])
 def test_a_missing_slice_is_a_gap(factor, missing):
     """What lies beyond a gap is no neighbour, nor is what follows it."""
     locations = np.array([0.0, 2, 4, 4 + 2 * factor, 6 + 2 * factor])

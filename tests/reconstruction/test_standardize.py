@@ -1,8 +1,10 @@
 """What a standardized series says of itself where people look: Series Description, Image Comments, window."""
 
 import doctest
+import json
 from dataclasses import replace
 
+import numpy as np
 import pydicom
 import pytest
 from synthesizers import Scripted, scripted_model
@@ -11,11 +13,15 @@ from synthetic import random_stored, write_ct
 from stan_ct.dicom.find import find_series
 from stan_ct.dicom.refusal import Refusal
 from stan_ct.dicom.series import load_series
+from stan_ct.errors import UsageError
 from stan_ct.patches.training_slices import TrainingSlices, uid_hash
 from stan_ct.reconstruction import finding_texts
 from stan_ct.reconstruction.checks import Finding
+from stan_ct.reconstruction.cohort import Run, standardize_cohort
 from stan_ct.reconstruction.finding_texts import findings_in_short, worst_value
+from stan_ct.reconstruction.loading import load_model, load_models
 from stan_ct.reconstruction.manifest import result_entry
+from stan_ct.reconstruction.selection import ModelSet
 
 TIMES = {f"{what}{kind}" for what in ("InstanceCreation", "Content", "Series") for kind in ("Date", "Time")}
 ALWAYS = "STAN-CT: research use only, not for diagnosis."
@@ -116,6 +122,38 @@ def test_a_model_that_changes_the_thickness_says_so(result, tmp_path):
         told = {"SeriesDescription", "DerivationDescription", "WindowCenterWidthExplanation"}
         assert differing <= {"SliceThickness", *told, *TIMES}
         assert before.PixelData == after.PixelData
+
+
+def test_slices_between_are_written_on_demand(tmp_path):
+    """A model that makes slices of 1 mm fills a series of 2.5 mm, 1.25 mm apart, and says so; UIDs are others."""
+    write_ct(tmp_path / "in", np.full((3, 64, 64), 1064) + np.arange(3)[:, None, None])
+    plain = scripted_model(Scripted())
+    thin = replace(plain, identity=replace(plain.identity, target_thickness=1.0))
+    uids = {}
+    for name, model in (("plain", thin), ("filled", replace(thin, slices_between=True))):
+        run = Run(tmp_path / "in", tmp_path / name, ModelSet((model,)), "test")
+        outcome = standardize_cohort(find_series(tmp_path / "in"), run, lambda s, _: s, lambda line: None)
+        assert outcome.exit_code == 0
+        (entry,) = json.loads((tmp_path / name / "manifest.json").read_text())["series"]
+        slices = [pydicom.dcmread(path) for path in sorted((tmp_path / name / "series").glob("*/*.dcm"))]
+        uids[name] = {ds.SOPInstanceUID for ds in slices}
+        of_source = slices if name == "plain" else slices[::2]
+        assert [one["derived_uid"] for one in entry["slices"]] == [ds.SOPInstanceUID for ds in of_source]
+    assert [ds.InstanceNumber for ds in slices] == [1, 2, 3, 4, 5]
+    assert np.diff([float(ds.ImagePositionPatient[2]) for ds in slices]).tolist() == [1.25] * 4
+    between = entry["interpolated"]
+    assert [(one["derived_uid"], one["fraction"]) for one in between] == [(ds.SOPInstanceUID, 0.5) for ds in slices[1::2]]
+    assert between[0]["between"] == [one["source_uid"] for one in entry["slices"][:2]]
+    assert "Slices between those of the source are interpolated." in slices[0].ImageComments
+    assert not uids["plain"] & uids["filled"]
+
+
+def test_models_that_make_no_such_slices():
+    """Slices between are for models that change the thickness; the others are named with what they make."""
+    with pytest.raises(UsageError, match=r"no model makes slices of 1 mm.*; they make: default as thick as the source"):
+        load_models(["default"], slice_thickness=1.0)
+    with pytest.raises(UsageError, match=r"no model makes slices of 1 mm"):
+        load_model("default", slice_thickness=1.0)
 
 
 def test_findings_in_short_are_ascii_and_counted():

@@ -8,8 +8,9 @@ MEASUREMENT is one of
    by default synthetic ones;
  - together: N pairs of runs at once in one directory: one is done, the other says who holds it;
  - kills: N times each SIGKILL and SIGTERM, at random moments, over fresh output, over finished output, and over output that
-   --overwrite replaces, and N / 10 times each where another process decodes: every series is whole, the manifest is true, no
-   process is left; the rerun keeps what is whole, clears the rest and equals an undisturbed run;
+   --overwrite replaces: every series is whole, the manifest is true, no process is left; the rerun keeps what is whole, clears
+   the rest and equals an undisturbed run;
+ - decoders: the same N times where another process decodes, in an interpreter that is started anew;
  - cohort: N series, four of them bad, killed three times: the bytes of an undisturbed run, a line in series.csv for each;
  - disks: N times full disks, read-only output, broken pipes and closed streams: the right words and exit codes.
 
@@ -30,7 +31,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests/dicom")]
 
-NUMBERS = {"files": 2500, "together": 20, "kills": 50, "cohort": 40, "disks": 1}
+NUMBERS = {"files": 2500, "together": 20, "kills": 50, "decoders": 5, "cohort": 40, "disks": 1}
 """Measurement -> how often it damages, runs or kills by default."""
 
 
@@ -42,6 +43,7 @@ def main() -> int:
         "files": files.measure_files,
         "together": kills.measure_together,
         "kills": kills.measure_kills,
+        "decoders": kills.measure_decoders,
         "cohort": kills.measure_cohort,
         "disks": disks.measure_disks,
     }

@@ -179,6 +179,7 @@ def _make_case(folder: str, number: int, bases: list[Base]) -> _Case:
     return _Case(folder, files, damaged, f"{encoding}, {what}", _kind(what), f"b{number}")
 
 
+@tolerant()
 def _encoded(dataset: pydicom.Dataset, z: int, encoding: str = "explicit", study: str = "") -> bytes:
     study = study or generate_uid(entropy_srcs=[dataset.SeriesInstanceUID])
     return encode(dataset, encoding, f"{study}.{z + 1}", study)

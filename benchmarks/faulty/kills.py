@@ -24,8 +24,8 @@ SERIES, SLICES, SIDE = 8, 3, 64
 """Number of series, their slices and the side of these, pixels."""
 BAD = ("cut", "garbled", "no rescale", "empty")
 """What is wrong with four series of the large cohort."""
-DECODED, FEWER = 3, 10
-"""Number of series that another process decodes, and of kills of other runs to one of theirs: they start slowly."""
+DECODED = 3
+"""Number of series that another process decodes."""
 KILLS = 3
 """How often the large cohort is killed."""
 TOGETHER = 0.8
@@ -94,12 +94,9 @@ def measure_together(work: Path, number: int, faults: list[str]) -> str:
 
 
 def measure_kills(work: Path, number: int, faults: list[str]) -> str:
-    """SIGKILL and SIGTERM over fresh, finished and replaced output, and while another process decodes; each with a rerun."""
+    """SIGKILL and SIGTERM over fresh, finished and replaced output, each followed by a rerun."""
     for series in range(1, min(SERIES, number + 2) + 1):
         write_series(work / "in", series)
-    for series in range(1, DECODED + 1):
-        for path in write_series(work / "jpeg", series):
-            compress_jpeg(path)
     fresh, other = _undisturbed(work / "in", work / "one", (), faults), _undisturbed(work / "in", work / "other", OTHER, faults)
     again = timed(lambda: reconstruct(work / "in", work / "one"), faults)[0]
     starts = {
@@ -107,12 +104,17 @@ def measure_kills(work: Path, number: int, faults: list[str]) -> str:
         "finished": _Start(work / "in", work / "one", (), fresh[1], fresh[1], again),
         "replaced": _Start(work / "in", work / "one", (*OTHER, "--overwrite"), fresh[1], other[1], other[0]),
     }
-    told = [_kill_often(name, start, work / "killed", number, faults) for name, start in starts.items()]
-    if fewer := number // FEWER:
-        seconds, new = _undisturbed(work / "jpeg", work / "decoded", (), faults, anew=True)
-        start = _Start(work / "jpeg", None, (), {}, new, seconds, anew=True)
-        told.append(_kill_often("decoded", start, work / "killed", fewer, faults))
-    return "\n".join(told)
+    return "\n".join(_kill_often(name, start, work / "killed", number, faults) for name, start in starts.items())
+
+
+def measure_decoders(work: Path, number: int, faults: list[str]) -> str:
+    """SIGKILL and SIGTERM while another process decodes, which must not outlive the run."""
+    for series in range(1, DECODED + 1):
+        for path in write_series(work / "in", series):
+            compress_jpeg(path)
+    seconds, new = _undisturbed(work / "in", work / "one", (), faults, anew=True)
+    start = _Start(work / "in", None, (), {}, new, seconds, anew=True)
+    return _kill_often("fresh", start, work / "killed", number, faults)
 
 
 def _kill_often(name: str, start: _Start, output: Path, number: int, faults: list[str]) -> str:

@@ -1,4 +1,4 @@
-"""Plausibility of a series: whether its HU can be those of a body, and its slices follow each other evenly."""
+"""Plausibility of a series: whether its HU can be those of a body, its pixels are as large, and its slices follow evenly."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ SMALLEST_BODY = 0.005
 """Series with a smaller share of body hold air alone, or HU that are too low."""
 MEDIAN_RANGE = (-200.0, 450.0)
 """Median of the body, HU: -39 (limbs) to 378 (a skull at 1 mm, sharp kernel) in the series that were measured."""
+SPACING = (0.1, 5.0)
+"""Pixel spacing of scanners of people, mm; dental and extremity scanners have the smallest, attenuation maps the largest."""
 STEP_TOLERANCE = 0.1
 """Distances between slices that differ by no more than this are equal, mm: headers round positions."""
 GAP = 1.5
@@ -47,6 +49,17 @@ def implausible_hu(volume: np.ndarray, padding: np.ndarray) -> str:
     if not MEDIAN_RANGE[0] <= median <= MEDIAN_RANGE[1]:
         return f"the median of the body is {median:.0f} HU"
     return ""
+
+
+def implausible_spacing(spacing: Sequence[float]) -> str:
+    """Pixel spacing that no scanner of people has, in words; empty if it is plausible.
+
+    Args:
+        spacing: (row, column), mm.
+    """
+    return (
+        "" if SPACING[0] <= min(spacing) <= max(spacing) <= SPACING[1] else " x ".join(f"{side:g}" for side in spacing) + " mm"
+    )
 
 
 def missing_slices(locations: Sequence[float]) -> tuple[int, str]:

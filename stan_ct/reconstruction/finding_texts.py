@@ -130,6 +130,12 @@ FINDINGS = {
         "The source's values cannot be Hounsfield units of a body.",
         "Do not use this series; export the source from the scanner again.",
     ),
+    "implausible_spacing": FindingText(
+        "Pixel spacing of the source is implausible",
+        "",
+        "No scanner of people has pixels of this size, and filters depend on it.",
+        "Do not use this series; export the source from the scanner again.",
+    ),
     "missing_slices": FindingText(
         "Slices missing",
         "",

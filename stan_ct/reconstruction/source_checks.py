@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from stan_ct.dicom.acceptance import check_axial
 from stan_ct.dicom.damage import ODD, damaged_pixels, odd_slices
-from stan_ct.dicom.plausibility import implausible_hu, missing_slices, uneven_spacing
+from stan_ct.dicom.plausibility import implausible_hu, implausible_spacing, missing_slices, uneven_spacing
 from stan_ct.dicom.refusal import Refused
 from stan_ct.dicom.series import Series
 from stan_ct.dicom.write import is_lossy
@@ -17,6 +17,8 @@ def source_findings(series: Series) -> tuple[Finding, ...]:
     findings = []
     if detail := implausible_hu(series.volume, series.padding):
         findings.append(Finding("implausible_source", detail=detail))
+    if detail := implausible_spacing(series.files.pixel_spacing):
+        findings.append(Finding("implausible_spacing", detail=detail))
     locations = [instance.location for instance in series.instances]
     missing, detail = missing_slices(locations)
     if missing:

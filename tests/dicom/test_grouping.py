@@ -9,7 +9,7 @@ from pydicom.dataset import Dataset
 from stan_ct.dicom.acceptance import MATERIALS, PROJECTIONS, REFORMATS, check_axial, image_type_with
 from stan_ct.dicom.find import find_series
 from stan_ct.dicom.grouping import patient_key
-from stan_ct.dicom.plausibility import implausible_hu, missing_slices, uneven_spacing
+from stan_ct.dicom.plausibility import implausible_hu, implausible_spacing, missing_slices, uneven_spacing
 from stan_ct.dicom.refusal import Refused
 from stan_ct.dicom.series import load_series
 from stan_ct.reconstruction.source_checks import source_findings
@@ -199,3 +199,10 @@ def test_a_slice_cut_anywhere_is_refused(tmp_path):
         inventory = find_series(tmp_path)
         assert [len(refusal.paths) for refusal in inventory.refusals] == [1], length
         assert (inventory.series[0].damaged, inventory.skipped) == (1, {}), length
+
+
+def test_implausible_spacing():
+    """From a tenth of a millimetre to five, either side."""
+    assert implausible_spacing((0.1, 5.0)) == ""
+    assert implausible_spacing((0.099, 0.7)) == "0.099 x 0.7 mm"
+    assert implausible_spacing((0.7, 5.01)) == "0.7 x 5.01 mm"

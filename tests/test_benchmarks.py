@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+from scipy import ndimage
 from synthetic import write_ct
 
 from stan_ct.ct.filters import RadialFilter
@@ -47,3 +48,15 @@ def test_filters(tmp_path, monkeypatch, capsys):
     for plain in ("amplitude", "Wiener"):
         assert mean["**blend**"] < mean[plain] < mean["source"]
         assert rmse["**blend**"] < rmse[plain] < rmse["source"]
+
+
+def test_between(tmp_path, monkeypatch, capsys):
+    """Of noise that no two slices share, the mean has too little; with their power spectrum it has as much as the truth."""
+    noise = ndimage.gaussian_filter(np.random.default_rng(0).normal(0, 80, (4, 256, 256)), (0, 1, 1))
+    write_ct(tmp_path, 1064 + noise.round().astype(int), kernel="B")
+    monkeypatch.setattr(sys, "argv", ["between.py", str(tmp_path), "B 2.5 mm"])
+    runpy.run_path(str(ROOT / "benchmarks/between.py"), run_name="__main__")
+    rows = [line.split(" | ") for line in capsys.readouterr().out.splitlines()[-3:]]
+    nearest, mean, restored = ({"error": float(row[2]), "rmse": float(row[3].strip(" |"))} for row in rows)
+    assert max(nearest["error"], restored["error"]) < 0.1 < mean["error"]
+    assert mean["rmse"] < restored["rmse"] < nearest["rmse"]

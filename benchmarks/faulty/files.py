@@ -48,11 +48,16 @@ class _Case:
 def measure_files(work: Path, number: int, faults: list[str], sources: list[Path]) -> str:
     """Damages files of series, standardizes them in trees, and compares what is written without a finding."""
     bases, raw = read_bases(work, sources)
-    expected = _undamaged_outputs(work / "undamaged", bases, raw, faults)
+    series = {f"b{n}": {f"{z}.dcm": _encoded(slice_, z) for z, slice_ in enumerate(base)} for n, base in enumerate(bases)}
+    expected = _undamaged_outputs(work / "undamaged", series, faults)
     told: Counter[str] = Counter()
     for tree in range(-(-number // TREE)):
         size = min(TREE, number - tree * TREE)
-        cases = [_make_raw_case(f"r{n}", raw[n]) for n in random.sample(range(len(raw)), min(RAW, len(raw), size))]
+        odd = {f"r{n}": raw[n] for n in random.sample(range(len(raw)), min(RAW, len(raw), size))}
+        for name, path in odd.items():
+            if name not in expected:
+                expected |= _undamaged_outputs(work / "undamaged", {name: {path.name: path.read_bytes()}}, faults)
+        cases = [_make_raw_case(name, path) for name, path in odd.items()]
         cases += [_make_case(f"d{n}", random.randrange(len(bases)), bases) for n in range(size - len(cases))]
         _write(work / "tree/in", {case.folder: case.files for case in cases})
         if _standardize(work / "tree", faults):
@@ -67,16 +72,11 @@ def measure_files(work: Path, number: int, faults: list[str], sources: list[Path
     return "\n".join([*lines, f"{differ} series without a finding differ from the undamaged files: {by_kind}"])
 
 
-def _undamaged_outputs(work: Path, bases: list[Base], raw: list[Path], faults: list[str]) -> dict[str, Expected]:
-    """Name of a series or of a file by itself -> HU of its undamaged slices."""
-    series = {f"b{n}": {f"{z}.dcm": _encoded(slice_, z) for z, slice_ in enumerate(base)} for n, base in enumerate(bases)}
-    files = {f"r{n}": {path.name: path.read_bytes()} for n, path in enumerate(raw)}
-    expected = {}
-    for tree in (series, *({name: content} for name, content in files.items())):  # files may claim one UID
-        _write(work / "in", tree)
-        if _standardize(work, faults):
-            expected |= {name: dict(_outputs(work, name)) for name in tree}
-        shutil.rmtree(work)
+def _undamaged_outputs(work: Path, tree: dict[str, dict[str, bytes]], faults: list[str]) -> dict[str, Expected]:
+    """Folder of a tree -> HU of its slices."""
+    _write(work / "in", tree)
+    expected = {name: dict(_outputs(work, name)) for name in tree} if _standardize(work, faults) else {}
+    shutil.rmtree(work)
     return expected
 
 

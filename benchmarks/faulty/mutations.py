@@ -104,7 +104,10 @@ def _elements(data: bytes) -> list[_Element]:
         return []
     for part in (dataset.file_meta, dataset):
         for tag in part.keys():  # noqa: SIM118 # iterating would decode the values
-            element = part.get_item(tag)
+            try:
+                element = part.get_item(tag)
+            except Exception:  # so damaged already that pydicom cannot look at it
+                continue
             if not isinstance(element, RawDataElement) or element.value is None or not element.length < 0xFFFFFFFF:
                 continue
             if not 0 <= element.value_tell <= len(data) - element.length:  # of a deflated file

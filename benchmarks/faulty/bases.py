@@ -49,7 +49,7 @@ def read_bases(work: Path, sources: list[Path]) -> tuple[list[Base], list[Path]]
     }
     whole = [files for inventory in inventories for files in inventory.series if len(files.instances) > 1]
     others -= {instance.path for files in whole for instance in files.instances}
-    return bases, sorted(path for path in others if path.stat().st_size <= LARGEST_FILE)
+    return bases, sorted(path for path in others if 0 < path.stat().st_size <= LARGEST_FILE)
 
 
 @tolerant()

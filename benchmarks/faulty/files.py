@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import shutil
+import sys
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,6 +66,7 @@ def measure_files(work: Path, number: int, faults: list[str], sources: list[Path
             for case in cases:
                 _judge(work / "tree", case, expected[case.origin], told)
         shutil.rmtree(work / "tree")
+        print(f"  {tree * TREE + size} files, {len(faults)} faults, {told['differ']} differ", file=sys.stderr, flush=True)
     differ = told.pop("differ", 0)
     by_kind = {word.partition(": ")[2]: told.pop(word) for word in sorted(told) if word.startswith("differ: ")}
     origin = f"{len(bases)} series and {len(raw)} other files"

@@ -18,6 +18,8 @@ MEDIAN_RANGE = (-200.0, 450.0)
 """Median of the body, HU: -39 (limbs) to 378 (a skull at 1 mm, sharp kernel) in the series that were measured."""
 SPACING = (0.1, 5.0)
 """Pixel spacing of scanners of people, mm; dental and extremity scanners have the smallest, attenuation maps the largest."""
+SQUARE = 1.02
+"""Largest ratio of the sides of a pixel: scanners make square ones."""
 STEP_TOLERANCE = 0.1
 """Distances between slices that differ by no more than this are equal, mm: headers round positions."""
 GAP = 1.5
@@ -57,9 +59,10 @@ def implausible_spacing(spacing: Sequence[float]) -> str:
     Args:
         spacing: (row, column), mm.
     """
-    return (
-        "" if SPACING[0] <= min(spacing) <= max(spacing) <= SPACING[1] else " x ".join(f"{side:g}" for side in spacing) + " mm"
-    )
+    least, most = min(spacing), max(spacing)
+    if SPACING[0] <= least and most <= SPACING[1] and most <= SQUARE * least:
+        return ""
+    return " x ".join(f"{side:g}" for side in spacing) + " mm"
 
 
 def missing_slices(locations: Sequence[float]) -> tuple[int, str]:

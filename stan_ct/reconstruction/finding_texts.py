@@ -133,7 +133,7 @@ FINDINGS = {
     "implausible_spacing": FindingText(
         "Pixel spacing of the source is implausible",
         "",
-        "No scanner of people has pixels of this size, and filters depend on it.",
+        "No scanner of people has pixels of this size or shape, and filters depend on it.",
         "Do not use this series; export the source from the scanner again.",
     ),
     "missing_slices": FindingText(

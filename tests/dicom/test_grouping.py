@@ -202,7 +202,9 @@ def test_a_slice_cut_anywhere_is_refused(tmp_path):
 
 
 def test_implausible_spacing():
-    """From a tenth of a millimetre to five, either side."""
-    assert implausible_spacing((0.1, 5.0)) == ""
-    assert implausible_spacing((0.099, 0.7)) == "0.099 x 0.7 mm"
-    assert implausible_spacing((0.7, 5.01)) == "0.7 x 5.01 mm"
+    """From a tenth of a millimetre to five, and square; a little beyond is told."""
+    for sides in ((0.1, 0.1), (5.0, 5.0), (0.7, 0.71)):
+        assert implausible_spacing(sides) == ""
+    assert implausible_spacing((0.099, 0.1)) == "0.099 x 0.1 mm"
+    assert implausible_spacing((5.0, 5.01)) == "5 x 5.01 mm"
+    assert implausible_spacing((0.7, 0.72)) == "0.7 x 0.72 mm"

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from stan_ct.errors import UsageError
-from stan_ct.models.folder import InvalidModel, ModelNotFound, check_model, find_model, model_hash
+from stan_ct.models.folder import InvalidModel, ModelNotFound, check_model, find_model, model_hash, read_config
 from stan_ct.patches.record_index import training_identity
 from stan_ct.training.settings import TrainSettings
 
@@ -46,6 +47,34 @@ def lost_model(folder: Path) -> str:
     except (InvalidModel, ModelNotFound) as error:
         return str(error)
     return ""
+
+
+def check_own_model(folder: Path, settings: TrainSettings, training: Mapping[str, Any]) -> None:
+    """Refuses a folder with a model of another run, which this run would replace; a damaged model may be replaced.
+
+    Args:
+        folder: The model folder, without a checkpoint.
+        settings: Settings of the run.
+        training: What its model records, see :attr:`ModelConfig.training`.
+    Raises:
+        UsageError: If the folder holds a model that other settings, or other records, have made.
+    """
+    try:
+        config = read_config(folder)
+    except (InvalidModel, ModelNotFound):
+        return
+    compared = settings.fixed().keys() - {"init_model"}  # which may have been moved
+    if _made_with(config.training, compared) != _made_with(training, compared):
+        raise UsageError(
+            f"{folder} holds the model {config.name!r}, which other settings or records have made, and this run would replace "
+            "it: choose another --output_dir, or remove it"
+        )
+
+
+def _made_with(training: Mapping[str, Any], compared: Iterable[str]) -> dict[str, Any]:
+    """Settings and data of a model, as JSON has them."""
+    values = json.loads(json.dumps({"settings": training.get("settings") or {}, "data": training.get("data")}))
+    return values | {"settings": {name: values["settings"].get(name) for name in compared}}
 
 
 def check_same_run(folder: Path, before: Mapping[str, str], now: Mapping[str, str]) -> None:

@@ -6,6 +6,8 @@ import os
 
 import tensorflow as tf
 
+from stan_ct.errors import UsageError
+
 
 def choose_strategy() -> tf.distribute.Strategy:
     """MultiWorkerMirroredStrategy where TF_CONFIG or SLURM name several processes, else MirroredStrategy.
@@ -20,6 +22,22 @@ def choose_strategy() -> tf.distribute.Strategy:
     # Logical processors stand in for GPUs where a test has made several.
     devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
     return tf.distribute.MirroredStrategy([device.name for device in devices])
+
+
+def check_batch(strategy: tf.distribute.Strategy, batch_size: int) -> None:
+    """Checks that replicas get equal parts of a batch, since the mean over replicas is to be the mean over the batch.
+
+    Raises:
+        UsageError: If they do not.
+    """
+    replicas = strategy.num_replicas_in_sync
+    if batch_size % replicas:
+        below, above = batch_size // replicas * replicas, -(-batch_size // replicas) * replicas
+        sizes = f"{below} or {above}" if below else f"{above}"
+        raise UsageError(
+            f"--batch_size={batch_size} patches do not divide evenly among {replicas} GPUs or machines: choose {sizes}, or use "
+            "fewer (CUDA_VISIBLE_DEVICES)"
+        )
 
 
 def is_chief(strategy: tf.distribute.Strategy) -> bool:

@@ -29,10 +29,10 @@ from stan_ct.training.history import TERMS
 from stan_ct.training.models import CLASSICAL, classical, competition, record, seen_slices
 from stan_ct.training.phases import Referee
 from stan_ct.training.referee import PhaseReferee
-from stan_ct.training.resume import check_counters, check_same_run, lost_model, run_identity
+from stan_ct.training.resume import check_counters, check_own_model, check_same_run, lost_model, run_identity
 from stan_ct.training.settings import TrainSettings
 from stan_ct.training.stopping import Signals
-from stan_ct.training.strategy import choose_strategy, is_chief, mean_over_workers
+from stan_ct.training.strategy import check_batch, choose_strategy, is_chief, mean_over_workers
 from stan_ct.training.stream import Stream
 from stan_ct.training.validation import Metric, Validation, absolute_error
 from stan_ct.training.versions import Versions
@@ -60,7 +60,10 @@ def train(settings: TrainSettings, metric: Metric = absolute_error, flags: str =
     index = read_index(settings.records_dir)
     config = settings.config(index)
     if settings.method in CLASSICAL:
+        if checkpoints.read_counters(Path(settings.output_dir) / CHECKPOINT) is not None:
+            raise UsageError(f"{settings.output_dir} holds a run that trains networks: choose another --output_dir")
         config = classical(settings, config, index)
+        check_own_model(Path(settings.output_dir), settings, config.training)
         save_model(settings.output_dir, config, slices=seen_slices(settings, index))
         _leave(settings, flags)
         return config
@@ -71,6 +74,7 @@ def train(settings: TrainSettings, metric: Metric = absolute_error, flags: str =
         tf.config.experimental.enable_op_determinism()
     keras.utils.set_random_seed(settings.seed)
     strategy = choose_strategy()
+    check_batch(strategy, settings.batch_size)
     # It fails on the gradients of leaky ReLUs, and says so at every step that is compiled.
     tf.config.optimizer.set_experimental_options({"remapping": False})
     with strategy.scope():
@@ -224,6 +228,7 @@ class _Run:
         if self._agreed(mean_over_workers(self.strategy, position) != position):
             raise UsageError(f"not every process finds the same checkpoint: {self.folder} must be on a disk that all share")
         if counters is None:
+            check_own_model(self.folder, self.settings, self.versions.config.training)
             self.versions.keep_start()
             return
         check_counters(self.folder, counters)

@@ -588,6 +588,32 @@ def without(records, folder, **changes):
     return folder
 
 
+def tree(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_folder_with_another_model_is_left_alone(records, model, tmp_path):
+    """A baseline replaces neither a run of networks nor another baseline, and networks no baseline; its own it makes again."""
+    trained = tree(model)
+    with pytest.raises(UsageError, match=r"holds a run that trains networks: choose another --output_dir"):
+        train(settings(records, model, method="kernel_filter"))
+    assert tree(model) == trained
+    first = settings(records, tmp_path / "m", method="kernel_filter")
+    train(first)
+    before = tree(tmp_path / "m")
+    train(first)
+    assert tree(tmp_path / "m") == before
+    others = without(records, tmp_path / "records", patches={"train": 8, "validation": 3})
+    baseline, anew = replace(first, method="histogram"), replace(first, records_dir=str(others))
+    for other in (baseline, anew, settings(records, tmp_path / "m")):
+        with pytest.raises(UsageError, match=r"holds the model '.*', which other settings or records have made, and this run"):
+            train(other)
+        assert tree(tmp_path / "m") == before
+    (tmp_path / "m/config.json").write_text("{")  # nothing to lose
+    train(baseline)
+    assert read_config(tmp_path / "m").method == "histogram"
+
+
 def test_kernel_filter_without_front_end(records, tmp_path):
     """A kernel filter from records without a front end is refused, with how to make them."""
     bare = without(records, tmp_path / "records", front_end={})

@@ -18,6 +18,9 @@ from stan_ct.evaluation.measure.mask_grid import Grid, Plane, Roi, corners_of, e
 LABEL_TOLERANCE = 1e-3
 """Largest distance of a label in a NIfTI file from a whole number: files that store floats with the scale of the CT round."""
 
+MAX_SCALE = 0.1
+"""Largest scale of a NIfTI file, below 1, of which half is the tolerance instead: that far its rounding moves a label."""
+
 RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
@@ -54,18 +57,23 @@ def _open_nifti(path: Path) -> tuple[np.ndarray, np.ndarray]:
         raise NotComparable(f"{path} does not say where its voxels lie (no sform or qform): write it with the affine of the CT")
     if labels.ndim < 3 or labels.size != np.prod(labels.shape[:3]):
         raise NotComparable(f"{path} has shape {labels.shape}, expected one volume: write it without the other dimensions")
-    if (rounded := _labels(labels)) is None:
+    if (rounded := _labels(labels, _tolerance(float(getattr(image.dataobj, "slope", 1.0))))) is None:
         raise NotComparable(f"{path} holds fractions or numbers below 0, expected labels: choose a threshold, write it binary")
     return rounded.reshape(labels.shape[:3]), affine
 
 
-def _labels(values: np.ndarray) -> np.ndarray | None:
+def _tolerance(scale: float) -> float:
+    """Largest distance of a label from a whole number in a file with this scale (scl_slope)."""
+    return max(LABEL_TOLERANCE, abs(scale) / 2) if abs(scale) <= MAX_SCALE else LABEL_TOLERANCE
+
+
+def _labels(values: np.ndarray, tolerance: float) -> np.ndarray | None:
     """Whole numbers >= 0 that values stand for; None if they are no labels, but probabilities, colours or not finite."""
     if values.dtype.kind not in "buif":
         return None
     rounded = np.rint(values)
     with np.errstate(invalid="ignore"):  # infinities
-        labels = (np.abs(values - rounded) <= LABEL_TOLERANCE).all() and (rounded >= 0).all()
+        labels = (np.abs(values - rounded) <= tolerance).all() and (rounded >= 0).all()
     return rounded if labels else None
 
 

@@ -37,6 +37,6 @@ def combat(source: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarr
     fits = np.isfinite(both).all(axis=0) & (np.ptp(source, axis=0) > 0) & (np.ptp(target, axis=0) > 0)
     batches = pandas.DataFrame({"protocol": [0] * len(source) + [1] * len(target)})
     if fits.any():
-        with contextlib.redirect_stdout(io.StringIO()):  # it prints its steps
+        with contextlib.redirect_stdout(io.StringIO()), np.errstate(all="ignore"):  # it prints its steps, and divides by 0
             both[:, fits] = neuroCombat(dat=both[:, fits].T, covars=batches, batch_col="protocol")["data"].T
     return both[: len(source)], both[len(source) :]

@@ -10,6 +10,7 @@ from stan_ct.dicom.find import find_series
 from stan_ct.dicom.series import Series, SeriesFiles, load_series
 from stan_ct.errors import NotComparable
 from stan_ct.evaluation.measure.mask_grid import step_of
+from stan_ct.evaluation.measure.mask_nifti import LABEL_TOLERANCE
 from stan_ct.evaluation.measure.masks import read_masks, read_rois
 
 SHAPE, SPACING = (4, 5, 7), (0.7, 0.9)  # slices, rows, columns; mm between rows and between columns
@@ -145,6 +146,31 @@ def test_labels_as_rounded_floats(label, error, read, make_ct, tmp_path):
         else:
             with pytest.raises(NotComparable, match="holds fractions or numbers below 0, expected labels: choose a threshold"):
                 read_masks(path, series)
+
+
+@pytest.mark.parametrize(("largest", "read"), [(7, True), (25, True), (26, False), (1.0, False)])
+def test_labels_in_steps_of_a_scale(largest, read, make_ct, tmp_path):
+    """Floats that nibabel stores in 255 steps: labels that this has rounded are read where a step is 0.1 at most.
+
+    Probabilities, whose steps are as small, are no labels.
+    """
+    nibabel = pytest.importorskip("nibabel", reason="needs stan-ct[masks]")
+    _, series = make_ct(*AXIAL)
+    first, second = drawn()
+    values = np.where(first, 4.0 if largest > 1 else 0.7, np.where(second, float(largest), 0.0))
+    image = nibabel.load(write_nifti(tmp_path / "exact.nii", values, *AXIAL))
+    image.set_data_dtype(np.uint8)
+    nibabel.save(image, tmp_path / "organ.nii.gz")
+    read_back = nibabel.load(tmp_path / "organ.nii.gz")
+    assert read_back.dataobj.slope == pytest.approx(largest / 255)
+    assert np.abs(np.asarray(read_back.dataobj) - values.T).max() > 1.5 * LABEL_TOLERANCE
+    if read:
+        found = read_masks(tmp_path / "organ.nii.gz", series)
+        assert list(found) == ["organ 4", f"organ {largest}"]
+        assert found["organ 4"].tolist() == first.tolist()
+    else:
+        with pytest.raises(NotComparable, match="holds fractions"):
+            read_masks(tmp_path / "organ.nii.gz", series)
 
 
 def test_a_background_just_below_zero_is_background(make_ct, tmp_path):

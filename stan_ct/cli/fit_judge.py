@@ -3,8 +3,8 @@
 stan-ct fit-judge MODEL RECORDS --output_dir=MODEL_WITH_JUDGE
 
 The judge says of every synthesized patch whether it differs from its source as patches of the standard protocol do; stan-ct
-train fits one at its end. Patches of the model's source protocols that did not train it must be used: those of the records
-that trained it, or of records made like them from other patients (stan-ct make-patches).
+train fits one at its end. Take the records that trained the model: their validation patches did not train it, and their
+sources passed its filter.
 
 Exit codes: 0 done, 1 bad usage, no such model or records.
 """

@@ -23,8 +23,8 @@ SURROUNDINGS = 16
 """Side of the square over which the size of the change is measured by which a pixel is weighted, px: whole periods."""
 SMALLEST = 0.25
 """Least size of the change in those weights, HU."""
-FAINTEST = 0.01
-"""Height in HU of a wave that no check is to find: its power is added to a lattice's and to that beside."""
+FAINTEST = 0.025
+"""Height in HU of a wave that is too faint to matter: its power is added to a lattice's and to that beside."""
 POWER_LIMIT = 2.0
 """How far the power at a lattice's frequencies may rise above that of its neighbours, beside chance."""
 MEAN_LIMIT = 0.15
@@ -117,8 +117,8 @@ def measure_lattice(change: np.ndarray, mask: np.ndarray) -> Lattice:
         >>> change = np.random.default_rng(0).normal(0, 1, (512, 512))
         >>> change[::2, ::2] += 1
         >>> found = measure_lattice(change, np.ones((512, 512), bool))
-        >>> {period: round(ratio, -3) for period, ratio in found.ratios.items()}
-        {2: 1000.0, 4: 0.0, 8: 0.0}
+        >>> {period: round(ratio, -2) for period, ratio in found.ratios.items()}
+        {2: 100.0, 4: 0.0, 8: 0.0}
         >>> found.means[:2, :2].round(1).tolist()
         [[0.7, -0.2], [-0.2, -0.3]]
     """

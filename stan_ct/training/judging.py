@@ -6,11 +6,13 @@ from pathlib import Path
 
 import numpy as np
 
+from stan_ct.ct.filters import FrontEnd
 from stan_ct.errors import UsageError
 from stan_ct.models.config import ModelConfig
 from stan_ct.models.folder import NETWORKS, load_weights
 from stan_ct.models.judge import Judge
 from stan_ct.networks.precision import compute_dtype
+from stan_ct.patches.record_index import read_index
 from stan_ct.training.validation import Validation
 
 BATCH = 8
@@ -33,6 +35,9 @@ def fit_judge(
     """
     if config.method not in NETWORKS:
         raise UsageError(f"{folder} has no network: a {config.method} needs no judge")
+    front_end = read_index(records_dir).get("front_end")
+    if config.front_end is not None and (not front_end or FrontEnd.from_json(front_end) != config.front_end):
+        raise UsageError(f"{records_dir} was made with another front end than {folder}'s: take the records that trained it")
     adjacent, filtered = config.generator.adjacent_slices, config.front_end is not None
     generator = config.build_generator(compute_dtype("auto"))
     load_weights(folder, "generator", generator)

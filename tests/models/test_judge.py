@@ -217,3 +217,23 @@ def test_a_judge_needs_enough_patches():
     with pytest.raises(ValueError, match="needs 40 validation patches at least, not 39"):
         Judge.fit(FITTED["source"][:39], [FITTED["target"][:39]])
     assert Judge.fit(FITTED["source"][:40], [FITTED["target"][:40]]).limit["spectrum"] > 0
+
+
+def test_a_lattice_is_seen_beside_the_border_of_the_body():
+    """A sharpened border of 800 HU, a checkerboard of 2 HU in noise of 5 HU: its power is ten times that beside at least."""
+    rows, columns = np.mgrid[:SIDE, :SIDE]
+    body = 800.0 * (np.hypot(rows - 128, columns - 110) < 90)
+    change = 1.5 * (body - ndimage.gaussian_filter(body, 1)) + np.random.default_rng(9).normal(0, 5, body.shape)
+    source = body[None] - 800
+    plain, with_board = source + change, source + change + 2 * (-1.0) ** (rows + columns)
+    assert patch_features(source, plain)["lattice"][0] == pytest.approx(np.zeros(3), abs=1.0)
+    assert patch_features(source, with_board)["lattice"][0, 0] > np.log(10)
+
+
+def test_a_feature_that_hardly_varies_has_a_spread_of_three_percent():
+    """All patches alike; where they vary by more, the spread is theirs."""
+    alike = np.repeat(np.random.default_rng(10).normal(0, 40, (1, SIDE, SIDE)), MIN_PATCHES, axis=0)
+    for varied, expected in ((0.015, LEAST_SPREAD), (0.05, 0.1)):
+        factors = np.where(np.arange(MIN_PATCHES) % 2, np.exp(varied), np.exp(-varied))[:, None, None]
+        judge = Judge.fit(alike, [alike * 2 * factors])
+        np.testing.assert_allclose(judge.scale["spectrum"][:24], expected, rtol=0.02)

@@ -69,6 +69,7 @@ def test_what_no_judge_can_be_fitted_to(model, records, tmp_path, capsys):
     for arguments, words in (
         ([model, records], "needs 40 validation patches at least, not 4"),
         ([tmp_path / "filter", records], "has no network: a histogram needs no judge"),
+        ([SHIPPED / "default", records, f"--output_dir={tmp_path / 'out'}"], "was made with another front end than"),
         ([model, tmp_path], "make patch records with stan-ct make-patches first"),
         ([SHIPPED / "default", records], "ships with STAN-CT and stays as it is: give an --output_dir"),
     ):

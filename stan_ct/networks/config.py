@@ -106,6 +106,8 @@ class LossSettings:
         lipschitz: Whether D's weights are clipped, or its gradients are drawn to norm 1 between target and synthesized patches
             (`gradient_penalty`), or to 0 at both (`zero_centered`).
         penalty_weight: Weight of the penalty.
+        discriminator_shift: Numbers of rows and columns, below this, by which all patches that D sees in a step are rolled;
+            they are drawn in every step, so that the strides of D leave no lattice in the output of G (ours). 0: none.
         penalty_interval: Steps of D from one with a penalty to the next; the penalty counts as many times.
     Raises:
         UsageError: If a value is out of its range.
@@ -128,6 +130,7 @@ class LossSettings:
     latent_stop_gradient: bool = option(False, help="Stops the gradient through z(x) in Eq. 5.")
     lipschitz: Lipschitz = option("none", help="How the discriminator's training keeps it 1-Lipschitz; see also --spectral.")
     penalty_weight: float = option(10.0, help="Weight of the gradient penalty.", minimum=0)
+    discriminator_shift: int = option(0, help="Patches that D sees are rolled by fewer rows and columns than this.", minimum=0)
     penalty_interval: int = option(
         1, help="Steps of D from one with a penalty to the next, which counts as many times.", minimum=1
     )

@@ -158,8 +158,18 @@ class Competition(keras.Model):
             return synthesized
         return mask_to_target(source, target, synthesized, self.hu_window)
 
+    def _shifted(self, optimizer: keras.optimizers.Optimizer, *patches: tf.Tensor) -> list[tf.Tensor]:
+        """Patches as D sees them in this step: all rolled by the same number of rows and columns."""
+        most = self.loss_settings.discriminator_shift
+        if not most:
+            return list(patches)
+        seed = tf.stack([tf.cast(optimizer.iterations, tf.int32), most])  # a resumed run draws the same
+        shift = tf.random.stateless_uniform((2,), seed, 0, most, tf.int32)
+        return [tf.roll(each, shift, (1, 2)) for each in patches]
+
     def _train_d(self, copy: int, source: tf.Tensor, target: tf.Tensor, synthesized: list[tf.Tensor]) -> Logs:
         network, optimizer, num_synthesized = self.discriminators[copy], self.d_optimizers[copy], len(synthesized)
+        source, target, *synthesized = self._shifted(optimizer, source, target, *synthesized)
         with tf.GradientTape() as tape:
             patches = tf.concat([target, *synthesized], 0)
             sources = tf.concat([source] * (num_synthesized + 1), 0)
@@ -191,11 +201,13 @@ class Competition(keras.Model):
 
     def _train_g(self, copy: int, source: tf.Tensor, target: tf.Tensor) -> Logs:
         network, optimizer, losses = self.generators[copy], self.g_optimizers[copy], self.loss_settings
-        target_logits = [self._target_logits(d, source, target) for d in range(len(self.discriminators))]
+        shown_source, shown_target = self._shifted(optimizer, source, target)
+        target_logits = [self._target_logits(d, shown_source, shown_target) for d in range(len(self.discriminators))]
         with tf.GradientTape(persistent=losses.adversarial_ratio > 0) as tape:
             output = network(source, training=True)
             synthesized = self._masked(source, target, output)
-            logits = [self.judge(d, source, synthesized)[1] for d in range(len(self.discriminators))]
+            (shown,) = self._shifted(optimizer, synthesized)
+            logits = [self.judge(d, shown_source, shown)[1] for d in range(len(self.discriminators))]
             pairs = list(zip(target_logits, logits, strict=True))
             terms = {
                 "adversarial_g": mean_of(adversarial_loss_g(each, losses, of_target) for of_target, each in pairs),

@@ -478,6 +478,20 @@ def test_overfits_four_pairs():
     assert history[-1] < constant / 2
 
 
+def test_d_sees_patches_that_are_rolled_alike():
+    """Target and output are rolled by the same rows and columns, both for D and for G; the next step draws others."""
+    model = competition(**RELATIVISTIC, discriminator_shift=8)
+    shifts = [tf.random.stateless_uniform((2,), (step, 8), 0, 8, tf.int32) for step in (0, 1)]
+    assert shifts[0].numpy().tolist() != shifts[1].numpy().tolist()
+    for step, side in ((0, "d"), (0, "g"), (1, "d")):
+        target, synthesized = (tf.roll(x, shifts[step], (1, 2)) for x in (TARGET, model.generators[0](SOURCE)))
+        discriminator = model.discriminators[0]
+        apart = [float(critic(discriminator, x[n : n + 1])) for x in (target, synthesized) for n in range(2)]
+        won = np.mean(np.logaddexp(0, [(apart[2 + n] - apart[n]) * (1 if side == "d" else -1) for n in range(2)]))
+        logs = (model.d_step if side == "d" else model.g_step)(SOURCE, TARGET)
+        assert float(logs[f"adversarial_{side}"]) == pytest.approx(won, rel=1e-5)
+
+
 def test_penalty_at_intervals():
     """The penalty is computed on every third step of D, three times as strong; steps of G do not count."""
     model = competition(**RELATIVISTIC, penalty_interval=3)

@@ -109,12 +109,10 @@ def measure_fidelity(series: Series, volume: np.ndarray, keep: Collection[int] =
 
 
 def fit(series: Series, volume: np.ndarray) -> RadialFilter:
-    """Fits the radial filter that turns the source into the output with the least squared error; of air alone, none does."""
+    """Fits the radial filter that turns the source into the output with the least squared error."""
     chosen = np.unique(np.linspace(0, len(volume) - 1, FITTED).round().astype(int))
     spacing = series.files.pixel_spacing
-    pairs = [_continued(series.volume[z], volume[z], series.padding[z]) for z in chosen]
-    if not any((source > AIR).any() for source, _, _ in pairs):
-        return RadialFilter((0.0, 1.0), (1.0, 1.0))
+    pairs = (_continued(series.volume[z], volume[z], series.padding[z]) for z in chosen)
     fitted = fit_radial_filter(((source, output, spacing) for source, output, _ in pairs), "wiener")
     return RadialFilter(fitted.frequency, fitted.gain)  # no ceiling: it explains, it does not make
 

@@ -136,12 +136,6 @@ FINDINGS = {
         "No scanner of people has pixels of this size or shape, and filters depend on it.",
         "Do not use this series; export the source from the scanner again.",
     ),
-    "several_rescales": FindingText(
-        "Slices are rescaled differently",
-        "",
-        "Rescale Slope or Intercept differs between slices of the source, which scanners do not do in CT.",
-        "Compare the HU of air and fat between slices; export the source from the scanner again.",
-    ),
     "missing_slices": FindingText(
         "Slices missing",
         "",

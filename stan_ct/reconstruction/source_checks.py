@@ -19,9 +19,6 @@ def source_findings(series: Series) -> tuple[Finding, ...]:
         findings.append(Finding("implausible_source", detail=detail))
     if detail := implausible_spacing(series.files.pixel_spacing):
         findings.append(Finding("implausible_spacing", detail=detail))
-    rescales = sorted({(float(i.header.RescaleSlope), float(i.header.RescaleIntercept)) for i in series.instances})
-    if len(rescales) > 1:
-        findings.append(Finding("several_rescales", detail="; ".join(f"slope {s:g}, intercept {i:g}" for s, i in rescales[:3])))
     locations = [instance.location for instance in series.instances]
     missing, detail = missing_slices(locations)
     if missing:

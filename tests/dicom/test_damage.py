@@ -30,7 +30,7 @@ from stan_ct.dicom.find import find_series
 from stan_ct.dicom.pixels import decode
 from stan_ct.dicom.refusal import Refused
 from stan_ct.dicom.series import load_series
-from stan_ct.reconstruction.source_checks import source_findings, source_slice_findings
+from stan_ct.reconstruction.source_checks import source_slice_findings
 
 NOTHING = np.zeros((64, 64), bool)
 
@@ -112,22 +112,6 @@ def test_odd_slices(z):
     locations = np.arange(5.0)
     locations[1:] += 0.6  # the first step is 1.6 times the others: anatomy may change there
     assert list(odd_slices(odd, locations)) == ([z] if z > 1 else [])
-
-
-@pytest.mark.parametrize(("slope", "intercept"), [("1.5", "-1024"), ("1", "-1023")])
-def test_several_rescales(tmp_path, slope, intercept):
-    """One slice of another rescale is a finding of the series; equal numbers written differently are not."""
-
-    def edit(ds, z):
-        ds.RescaleSlope, ds.RescaleIntercept = (slope, intercept) if z == 1 else ("1.0", "-1024.0")
-
-    write_ct(tmp_path / "one", random_stored((2, 8, 6)), edit=edit)
-    write_ct(
-        tmp_path / "equal", random_stored((2, 8, 6)), slope="1", edit=lambda ds, z: z or setattr(ds, "RescaleSlope", "1.0")
-    )
-    for name, expected in (("one", [f"slope 1, intercept -1024; slope {slope}, intercept {intercept}"]), ("equal", [])):
-        series = load_series(find_series(tmp_path / name).series[0])
-        assert [f.detail for f in source_findings(series) if f.name == "several_rescales"] == expected
 
 
 def test_findings_of_a_damaged_series(tmp_path):

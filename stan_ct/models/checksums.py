@@ -18,15 +18,17 @@ SHIPPED = Path(__file__).resolve().parent
 
 SHIPPED_SUMS = {
     "default": {
-        "config.json": "a54316869208bfc6e808dc656f1bb39b364ce126535967a78973a76f058b0a5d",
-        "discriminator.npz": "6519bdb2906f38e2721a4fe35367756eed0174aedb66b757152392455b5256ba",
-        "generator.npz": "b2133487a939057d632fc3c94f37a10b426fd383c9726bc4b331b10b6b0ff715",
-        "training_slices.txt": "3e96122255a1663e8b9e3589899da77598f421fb198b0edd22ece24fd752748b",
+        "config.json": "b80520a7bdccddd32db9cc3f6ff8dbd2873776e3decb3358be3664d60f1c4b50",
+        "discriminator.npz": "f97d31eee15b46d787c3e0ca71105de126714cdfa982bd57c2a7e709251fcfc6",
+        "generator.npz": "e09799ef3c429ecf5f6af790324b261dd9b611e6715a85170d1fa653156fe284",
+        "judge.npz": "133c2ce394645418155447512ea6b6b6529278db7a27f4c01ab571f42b95b447",
+        "training_slices.txt": "add34e6fe5001aec44b55d5a01c2f699feacd7db383e41e3dd10e19de00f0da0",
     },
     "philips_b_l": {
-        "config.json": "b4bd1fa4c8066416b991377c81918453da6f07c203ecb072b4071c6d9b81402b",
-        "discriminator.npz": "a9304f54a97a8390ec1303dffed5264783628309859772756403cb5e473be73f",
-        "generator.npz": "e417eacec1ae43c87eea7494a18cb2ab9411acb3e00fb9ac8c67380109147709",
+        "config.json": "608c564066943d88d6750b496a380c15a9866500d8ca9813523a468918cf1437",
+        "discriminator.npz": "5e4e1297c9fc1c8317b3ba51f246e0cc499e3d9192046df48d3402db4a10cd30",
+        "generator.npz": "af5653387b690ddfd651162964a27334e7d6ec28ae757b3d512fe7e287fc3645",
+        "judge.npz": "8413023b7f853f32681161d1ac4d13ee07f2bdc265975203d60f5bead6fcca5b",
         "training_slices.txt": "ff075260758071cf4d45276afddc833de95c662a46c8611f7943bf0c478dbbf1",
     },
 }

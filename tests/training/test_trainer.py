@@ -796,7 +796,7 @@ def test_each_step_is_traced_once(records, tmp_path, monkeypatch):
     (run,) = runs
     assert run.position == 14
     step = run.model._compiled_step
-    assert [step(phase, (0,)).experimental_get_tracing_count() for phase in "dg"] == [1, 1]
+    assert [step(phase, (0,), True).experimental_get_tracing_count() for phase in "dg"] == [1, 1]
     assert step.cache_info().currsize == 2
     assert run.phases.snapshots == {}  # nothing is kept that nobody goes back to
 

@@ -411,7 +411,7 @@ def test_minutes_are_counted_over_resumes(records, tmp_path):
     spent = counters(tmp_path)["seconds"]
     assert (counters(tmp_path)["position"], spent > 0) == (1, True)
     assert [row["version"] for row in table(tmp_path, "validation")] == ["0", "1"]  # a model was left all the same
-    train(settings(records, tmp_path, max_minutes=spent / 60))
+    train(settings(records, tmp_path, max_minutes=spent / 61))
     assert (counters(tmp_path)["position"], counters(tmp_path)["seconds"]) == (1, spent)
     train(settings(records, tmp_path, max_minutes=spent / 60 + 1e-9))
     assert counters(tmp_path)["position"] == 2

@@ -1,6 +1,6 @@
 """The paper's experiment, from raw data to its tables and claims: `make reproduce SCALE=smoke`.
 
-python benchmarks/reproduce.py --scale=smoke|laptop|paper --output_dir=OUT [--data=..] [--real=CT] [--rows=..] [--seeds=..]
+python benchmarks/reproduce.py --scale=smoke|ablation|laptop|paper --output_dir=OUT [--data=..] [--real=CT] [--rows=..] [--seeds=..]
 
 simulates patients, cuts patches, trains every row of Table 1 with the same number of patches, steps of G, and filters, each
 with several seeds, tests them on the test patients' patches, reconstructs the test patients in each way of Table 2, and writes
@@ -14,7 +14,8 @@ Toshiba (CT/pair_toshiba_phantom). --list prints the rows; --rows, --seeds and -
 kept, and the tables show all that is, so that a long run can be divided; with --train_only nothing is tested. A run that was
 stopped goes on where it was.
 
-smoke takes minutes and shows that everything runs; laptop is docs/RESULTS.md; paper needs a machine with GPUs and some days.
+smoke takes minutes and shows that everything runs; ablation is 3 mm to 1 mm and the real pairs, with and without the parts
+of our row; laptop is docs/RESULTS.md; paper needs a machine with GPUs and some days.
 
 Exit codes: 0 done; 1 bad usage; else that of the first command that failed.
 """
@@ -43,8 +44,11 @@ from stan_ct.files import write_together
 from stan_ct.parallel import usable_cores
 from stan_ct.report.files import write_report
 
-SEEDS = {"smoke": "0,1", "laptop": "0,1,2", "paper": "0,1,2"}
+SEEDS = {"smoke": "0,1", "ablation": "0,1,2", "laptop": "0,1,2", "paper": "0,1,2"}
 """Seeds of a scale, unless others are chosen."""
+
+ROWS = {"smoke": rows.SMOKE_ROWS, "ablation": rows.ABLATION_ROWS}
+"""Rows of a scale, unless others are chosen; all of them where nothing is said."""
 
 Seed = int | None
 """Seed of a model; None of a row that is not trained."""
@@ -248,10 +252,11 @@ def parse(arguments: Sequence[str] | None = None) -> tuple[Choice, bool]:
         sys.exit(0)
     if given.output_dir is None:
         parser.error("--output_dir is missing")
-    default = rows.SMOKE_ROWS if given.scale == "smoke" else tuple(rows.ROWS)
+    default = ROWS.get(given.scale, tuple(rows.ROWS))
     names = [name.strip() for name in given.rows.split(",")] if given.rows else default
     known = data_sets(given.scale)
-    chosen = given.data.split(",") if given.data else [*DEFAULT, *(REAL if given.real else ())]
+    simulated = ("3mm",) if given.scale == "ablation" else DEFAULT
+    chosen = given.data.split(",") if given.data else [*simulated, *(REAL if given.real else ())]
     for given_names, there in ((names, list(rows.ROWS)), (chosen, list(known))):
         for name in given_names:
             if name not in there:

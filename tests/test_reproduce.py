@@ -13,7 +13,7 @@ from synthetic import random_stored, write_ct
 
 from stan_ct.cli.preset_files import expand, preset_names
 
-SCALES = ("smoke", "laptop", "paper")
+SCALES = ("smoke", "ablation", "laptop", "paper")
 
 
 @pytest.fixture

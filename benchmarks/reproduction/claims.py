@@ -54,8 +54,9 @@ def _filter_in_front(results: Results) -> Iterator[Claim]:
 def _ablations(results: Results) -> Iterator[Claim]:
     """What each part of our rows brings."""
     for whole in (rows.OURS, rows.PAIRED, rows.PHASES):
-        for end in (rows.WITHOUT_ADVERSARIAL, rows.WITHOUT_TEXTURE):
+        for end in (rows.WITHOUT_ADVERSARIAL, rows.WITHOUT_TEXTURE, rows.L1_ALONE):
             yield from _lower(results, whole, whole + end)
+        yield from _lower(results, whole + rows.WITHOUT_TEXTURE, whole + rows.L1_ALONE)
         yield from _lower(results, whole + rows.TWO_COPIES, whole)
     yield from _lower(results, rows.PAIRED, rows.OURS)
 

@@ -16,6 +16,7 @@ SHIPPED = "the model that ships"
 WITH_FILTER = " + filter"
 """End of the name of a row that has the radial filter in front."""
 WITHOUT_ADVERSARIAL, WITHOUT_TEXTURE = " without adversarial part", " without texture loss"
+L1_ALONE = " without either"
 TWO_COPIES = " with two copies"
 TRANSPOSED = " with the decoder of the paper"
 """Ends of the names of ablations."""
@@ -88,6 +89,7 @@ def _all_rows() -> tuple[Row, ...]:
         Row(PAIRED, _preset("relativistic")),
         Row(PAIRED + WITHOUT_ADVERSARIAL, _preset("relativistic"), alone),
         Row(PAIRED + WITHOUT_TEXTURE, _preset("relativistic"), ("--texture_weight=0",)),
+        Row(PAIRED + L1_ALONE, _preset("relativistic"), (*alone, "--texture_weight=0")),
         Row(PAIRED + TWO_COPIES, _preset("relativistic"), _TWO),
         Row(PHASES, _preset("phases"), ("--d_phase_steps=60", "--g_phase_steps=60", "--max_rollbacks=1")),
         Row(PHASES + TWO_COPIES, _preset("phases"), ("--d_phase_steps=60", "--g_phase_steps=60", "--max_rollbacks=1", *_TWO)),
@@ -106,6 +108,9 @@ SMOKE_ROWS = (
     HISTOGRAM, FILTER, "U-Net", GANAI, PAPER, PAPER + WITH_FILTER, OURS, OURS + WITHOUT_ADVERSARIAL, PHASES + TWO_COPIES,
 )  # fmt: skip
 """Rows of the scale `smoke`: one of each kind."""
+
+ABLATION_ROWS = (FILTER, PAIRED, PAIRED + WITHOUT_ADVERSARIAL, PAIRED + WITHOUT_TEXTURE, PAIRED + L1_ALONE)
+"""Rows of the scale `ablation`: our row, and what each of its parts brings."""
 
 
 def effective_flags(flags: tuple[str, ...]) -> dict[str, str]:

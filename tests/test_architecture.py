@@ -6,7 +6,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 STAGES = (
     ("errors",),
-    ("arrays", "files", "parallel", "quiet", "options"),
+    ("arrays", "files", "parallel", "quiet", "options", "allocation"),
     ("ct", "report"),
     ("dicom", "features"),
     ("patches", "simulation", "networks"),

@@ -40,10 +40,12 @@ def command() -> Command:
 
 def run(command: Command) -> int:
     """Trains, and returns the exit code."""
+    from stan_ct.allocation import keep_freed_memory
     from stan_ct.quiet import quiet_start
     from stan_ct.training.settings import TrainSettings
 
     settings = settings_from_flags(TrainSettings, command.values)  # before TensorFlow, which takes seconds to load
+    keep_freed_memory()
     with quiet_start():
         from stan_ct.features.errors import texture_errors
         from stan_ct.training.stopping import Stopped

@@ -1,6 +1,7 @@
 """The paper's experiment, from raw data to its tables and claims: `make reproduce SCALE=smoke`.
 
-python benchmarks/reproduce.py --scale=smoke|ablation|laptop|paper --output_dir=OUT [--data=..] [--real=CT] [--rows=..] [--seeds=..]
+python benchmarks/reproduce.py --scale=smoke|ablation|laptop|paper --output_dir=OUT
+                               [--data=..] [--real=CT] [--rows=..] [--seeds=..]
 
 simulates patients, cuts patches, trains every row of Table 1 with the same number of patches, steps of G, and filters, each
 with several seeds, tests them on the test patients' patches, reconstructs the test patients in each way of Table 2, and writes

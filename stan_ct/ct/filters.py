@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
-from scipy import fft, signal
+from scipy import fft
 
 from stan_ct.ct.bright import calm_weight, without_bright
 from stan_ct.ct.hounsfield import AIR
@@ -223,9 +223,24 @@ def cross_power(a: np.ndarray, b: np.ndarray, pixel_spacing: Spacing, taper: flo
     Returns:
         Real part, (H, W // 2 + 1), HU^2 mm^2.
     """
-    window = np.outer(*(signal.windows.tukey(n + 2, taper)[1:-1] for n in a.shape))
+    window = np.outer(*(taper_window(n, taper) for n in a.shape))
     x, y = (fft.rfft2((image - AIR) * window) for image in (a, b))
     return (x.conj() * y).real * (pixel_spacing[0] * pixel_spacing[1] / np.sum(window**2))
+
+
+def taper_window(size: int, taper: float) -> np.ndarray:
+    """Tukey window without its zeros at both ends, (size,) in (0, 1].
+
+    Args:
+        size: Number of points.
+        taper: Share over which it rises and falls; 1 for a Hann window.
+    Example:
+        >>> taper_window(3, 1.0).tolist()
+        [0.5, 1.0, 0.5]
+    """
+    place = np.arange(1, size + 1) / (size + 1)
+    from_end = np.minimum(place, 1 - place)
+    return np.where(from_end < taper / 2, 0.5 * (1 - np.cos(2 * np.pi * from_end / taper)), 1.0)
 
 
 def radial_sums(

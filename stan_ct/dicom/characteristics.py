@@ -8,6 +8,7 @@ import numpy as np
 
 from stan_ct.ct.fingerprint import SeriesCharacteristics
 from stan_ct.ct.noise import noise_spectrum
+from stan_ct.dicom.refusal import Refused
 from stan_ct.dicom.series import Series, SeriesFiles, load_series
 
 NUM_MEASURED = 8
@@ -22,14 +23,20 @@ def series_characteristics(series: Series) -> SeriesCharacteristics:
     return SeriesCharacteristics(thickness, max(files.pixel_spacing), spectrum, _slice_spacing(files))
 
 
-def read_characteristics(files: SeriesFiles) -> SeriesCharacteristics:
+def read_characteristics(files: SeriesFiles, complete: bool = False) -> SeriesCharacteristics:
     """Like `series_characteristics`, but loads only the slices that it measures.
 
+    Args:
+        files: Series.
+        complete: Whether every one of them must be read, since `series_characteristics` measures others in their places.
     Raises:
-        Refused: If none of them can be read.
+        Refused: If none of them can be read, or, where `complete`, if one cannot.
     """
     few = tuple(files.instances[z] for z in _spread(len(files.instances)))
-    found = series_characteristics(load_series(SeriesFiles(few, files.grid), workers=1))
+    series = load_series(SeriesFiles(few, files.grid), workers=1)
+    if complete and series.refusals:
+        raise Refused(series.refusals[0].reason, series.refusals[0].found)
+    found = series_characteristics(series)
     return replace(found, slice_spacing=_slice_spacing(files))
 
 

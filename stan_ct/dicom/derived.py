@@ -13,8 +13,6 @@ from datetime import datetime, timedelta, timezone
 from pydicom.datadict import dictionary_VR
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
-from pydicom.sr.codedict import codes
-from pydicom.sr.coding import Code
 from pydicom.tag import Tag
 
 from stan_ct import __version__
@@ -30,6 +28,10 @@ STALE = {Tag(keyword) for keyword in (  # about the old pixels, the old file or 
     "LargestImagePixelValueInPlane", "LargestMonochromePixelValue", "HistogramSequence", "PixelDataProviderURL",
     "IconImageSequence", "MACParametersSequence",
 )}  # fmt: skip
+EDGE_ENHANCEMENT, SMOOTHING = ("113086", "Edge enhancement"), ("113087", "Smoothing")
+SOURCE_IMAGE = ("121322", "Source image for image processing operation")
+EQUIPMENT = ("109102", "Processing Equipment")
+"""Codes of DICOM (PS3.16 annex D) and their meanings; the table of pydicom takes a tenth of a second to load."""
 MAX_DESCRIPTION, MAX_WARNING, MAX_TARGET = 64, 30, 32
 """Most characters of a Series Description, which is a Long String (LO), and of the warning and the target in it."""
 MAX_COMMENTS, MAX_OUR_COMMENTS = 10240, 4000
@@ -126,7 +128,7 @@ def describe(header: Dataset, instance: Instance, derivation: Derivation, create
     ours = (_ascii(derivation.description)[:900] or standardized).encode()
     before = _shortened(_text(header, "DerivationDescription"), 1000 - len(ours))
     _set_text(header, "DerivationDescription", ours + (b"; its source: " + before if before else b""))
-    code = codes.DCM.EdgeEnhancement if derivation.sharpening else codes.DCM.Smoothing
+    code = EDGE_ENHANCEMENT if derivation.sharpening else SMOOTHING
     set_element(header, "DerivationCodeSequence", [*_earlier(header, "DerivationCodeSequence"), _code_item(code)])
     set_element(header, "SourceImageSequence", [source_image(instance)])
     tool = _contributing_equipment(model, derivation.contribution, created)
@@ -175,7 +177,7 @@ def source_image(instance: Instance, located: bool = True) -> Dataset:
     item = Dataset()
     item.ReferencedSOPClassUID = instance.header.SOPClassUID
     item.ReferencedSOPInstanceUID = instance.uid
-    item.PurposeOfReferenceCodeSequence = [_code_item(codes.DCM.SourceImageForImageProcessingOperation)]
+    item.PurposeOfReferenceCodeSequence = [_code_item(SOURCE_IMAGE)]
     item.SpatialLocationsPreserved = "YES" if located else "NO"
     return item
 
@@ -188,13 +190,14 @@ def _contributing_equipment(model: str, contribution: str, created: datetime) ->
     item.SoftwareVersions = __version__
     item.ContributionDateTime = created.strftime("%Y%m%d%H%M%S%z")
     item.ContributionDescription = contribution
-    item.PurposeOfReferenceCodeSequence = [_code_item(codes.DCM.ProcessingEquipment)]
+    item.PurposeOfReferenceCodeSequence = [_code_item(EQUIPMENT)]
     return item
 
 
-def _code_item(code: Code) -> Dataset:
+def _code_item(code: tuple[str, str]) -> Dataset:
     item = Dataset()
-    item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = code.value, code.scheme_designator, code.meaning
+    item.CodingSchemeDesignator = "DCM"
+    item.CodeValue, item.CodeMeaning = code
     return item
 
 

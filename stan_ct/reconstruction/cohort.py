@@ -106,8 +106,10 @@ def _process(files: SeriesFiles, run: Run, created: datetime, series_number: int
         finished = finished_series(files, run)
         if finished is not None:
             return _kept(files, finished, run)
+        seen = run.models.look_ahead(files, run.allow_out_of_protocol)
         series = load_series(files, workers=os.cpu_count() or 1)
-        result = run.models.standardize(series, allow_out_of_protocol=run.allow_out_of_protocol, progress=progress)
+        seen = None if series.refusals else seen
+        result = run.models.standardize(series, allow_out_of_protocol=run.allow_out_of_protocol, progress=progress, seen=seen)
         finished = _write(files, result, run, series_number, created, start)
     except Refused as refused:
         if refused.reason == "standard_protocol":

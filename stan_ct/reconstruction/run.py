@@ -9,7 +9,6 @@ from typing import Any
 
 from tqdm import tqdm
 
-from stan_ct.dicom.acceptance import check_axial
 from stan_ct.dicom.characteristics import read_characteristics
 from stan_ct.dicom.find import Inventory, find_series
 from stan_ct.dicom.identity import creation_time
@@ -138,16 +137,13 @@ def _foresee(files: SeriesFiles, run: Run) -> tuple[str, str]:
         return "written", "would be kept, an earlier run finished it"
     try:
         model, verdict = run.models.choose(files.kernel, read_characteristics(files))
-        if model.guard.sources and not run.allow_out_of_protocol:
-            check_axial(files.first)
+        cautions = model.check(files, verdict, run.allow_out_of_protocol)
     except Refused as refused:
+        if refused.reason == "standard_protocol":
+            return "left_alone", "would be left alone, it has the standard protocol"
         return "refused", f"would be refused, {refused.reason}: {refused.found}"
     target = printable(run.output_dir / run.folder_of(files))
-    if verdict.standard and not run.allow_out_of_protocol:
-        return "left_alone", "would be left alone, it has the standard protocol"
-    if verdict.reasons and not run.allow_out_of_protocol:
-        return "refused", f"would be refused, out_of_protocol: {'; '.join(verdict.reasons)}"
-    caution = ", OUT OF PROTOCOL" if verdict.reasons or verdict.standard else ""
+    caution = ", OUT OF PROTOCOL" if cautions else ""
     return "written", f"would be standardized with {model.label}{caution} -> {target}"
 
 

@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from stan_ct.ct.fingerprint import SeriesCharacteristics
-from stan_ct.dicom.characteristics import series_characteristics
-from stan_ct.dicom.series import Series
+from stan_ct.dicom.characteristics import read_characteristics, series_characteristics
+from stan_ct.dicom.refusal import Refused
+from stan_ct.dicom.series import Series, SeriesFiles
 from stan_ct.reconstruction.guard import GuardVerdict
 from stan_ct.reconstruction.standardize import Model, Standardized
 
@@ -46,11 +47,42 @@ class ModelSet:
         model, verdict = (accepted or standard or named or judged)[0]
         return model, replace(verdict, reasons=self._explain(model, verdict, kernel, seen))
 
+    def look_ahead(self, files: SeriesFiles, allow_out_of_protocol: bool = False) -> SeriesCharacteristics | None:
+        """Refuses a series by its headers and the few slices on which noise is measured, before the others are read.
+
+        Args:
+            files: Source.
+            allow_out_of_protocol: Whether to go on with a series that no model was made for.
+        Returns:
+            Its characteristics; None if one of those slices cannot be read, so that others must tell.
+        Raises:
+            Refused: As :meth:`Model.check`.
+        """
+        try:
+            seen = read_characteristics(files, complete=True)
+        except Refused:
+            return None
+        model, verdict = self.choose(files.kernel, seen)
+        model.check(files, verdict, allow_out_of_protocol)
+        return seen
+
     def standardize(
-        self, series: Series, *, allow_out_of_protocol: bool = False, progress: Callable[[Iterable], Iterable] = iter
+        self,
+        series: Series,
+        *,
+        allow_out_of_protocol: bool = False,
+        progress: Callable[[Iterable], Iterable] = iter,
+        seen: SeriesCharacteristics | None = None,
     ) -> Standardized:
-        """Standardizes a series with the model made for it, see :meth:`Model.standardize`."""
-        model, verdict = self.choose(series.files.kernel, series_characteristics(series))
+        """Standardizes a series with the model made for it, see :meth:`Model.standardize`.
+
+        Args:
+            series: Source.
+            allow_out_of_protocol: Whether to go on with a series that no model was made for.
+            progress: Wrapper of the iteration over slices.
+            seen: Its characteristics, where they are known already.
+        """
+        model, verdict = self.choose(series.files.kernel, seen or series_characteristics(series))
         return model.standardize(series, allow_out_of_protocol=allow_out_of_protocol, progress=progress, verdict=verdict)
 
     def _explain(self, model: Model, verdict: GuardVerdict, kernel: str, seen: SeriesCharacteristics) -> tuple[str, ...]:

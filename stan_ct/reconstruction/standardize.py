@@ -20,7 +20,7 @@ from stan_ct.dicom.header import STAMP
 from stan_ct.dicom.identity import creation_time, derived_series_uid, free_series_number
 from stan_ct.dicom.plausibility import implausible_hu
 from stan_ct.dicom.refusal import Refused
-from stan_ct.dicom.series import Series
+from stan_ct.dicom.series import Series, SeriesFiles
 from stan_ct.dicom.write import write_series, write_slices
 from stan_ct.patches.training_slices import TrainingSlices
 from stan_ct.reconstruction.checks import Finding
@@ -97,6 +97,27 @@ class Model:
             parts["slices_between"] = True
         return json.dumps(parts, sort_keys=True)
 
+    def check(self, files: SeriesFiles, verdict: GuardVerdict, allow_out_of_protocol: bool = False) -> tuple[str, ...]:
+        """Refuses a series that the model was not made for; headers and verdict suffice.
+
+        Args:
+            files: Source.
+            verdict: Verdict of the guard on it.
+            allow_out_of_protocol: Whether to go on with it.
+        Returns:
+            Reasons why the model was not made for it, in words; empty within its protocol.
+        Raises:
+            Refused: `standard_protocol`, `out_of_protocol` or `not_axial`.
+        """
+        if verdict.standard and not allow_out_of_protocol:
+            raise Refused("standard_protocol", f"kernel {files.kernel} is the standard one")
+        cautions = ("it had the standard protocol already",) if verdict.standard else verdict.reasons
+        if cautions and not allow_out_of_protocol:
+            raise Refused("out_of_protocol", "; ".join(cautions))
+        if self.guard.sources and not allow_out_of_protocol:
+            check_axial(files.first)
+        return cautions
+
     def standardize(
         self,
         series: Series,
@@ -120,14 +141,8 @@ class Model:
                 if its values cannot be those of a body.
         """
         verdict = verdict or self.guard(series)
-        if verdict.standard and not allow_out_of_protocol:
-            raise Refused("standard_protocol", f"kernel {series.files.kernel} is the standard one")
-        cautions = ("it had the standard protocol already",) if verdict.standard else verdict.reasons
-        if cautions and not allow_out_of_protocol:
-            raise Refused("out_of_protocol", "; ".join(cautions))
+        cautions = self.check(series.files, verdict, allow_out_of_protocol)
         guarded = self.guard.sources and not allow_out_of_protocol  # without fingerprints, every series is accepted
-        if guarded:
-            check_axial(series.files.first)
         if guarded and (detail := implausible_hu(series.volume, series.padding)):
             raise Refused("not_hu", detail)
         volume, results = standardize_slices(series, self.synthesizer, self.settings, progress, verdict.kernel)

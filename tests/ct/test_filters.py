@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.signal.windows import tukey
 
 from stan_ct.ct.filters import (
     HEADROOM,
@@ -15,6 +16,7 @@ from stan_ct.ct.filters import (
     RadialFilter,
     fit_radial_filter,
     radial_frequency,
+    taper_window,
 )
 
 IDENTITY = RadialFilter((0.0, 10.0), (1.0, 1.0))
@@ -28,6 +30,12 @@ shapes = st.tuples(st.integers(1, 150), st.integers(1, 150))
 def noise(seed: int, shape: tuple[int, int] = (200, 180), sd: float = 100.0) -> np.ndarray:
     """White noise around 0 HU."""
     return np.random.default_rng(seed).normal(0, sd, shape).astype(np.float32)
+
+
+@given(st.integers(1, 600), st.floats(0.01, 1.0))
+def test_the_taper_is_scipys_tukey_window(size, taper):
+    """To rounding, without the zeros at its ends."""
+    np.testing.assert_allclose(taper_window(size, taper), tukey(size + 2, taper)[1:-1], atol=1e-12)
 
 
 @settings(max_examples=40)

@@ -16,12 +16,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydicom.dataset import Dataset
+from pydicom.sr.codedict import codes
+from pydicom.sr.coding import Code
 from pydicom.tag import Tag
 from pydicom.uid import UID, ExplicitVRLittleEndian
 from synthetic import SYNTAXES, random_stored, write_ct
 
 from stan_ct.ct.display_windows import DisplayWindow
-from stan_ct.dicom import display, write
+from stan_ct.dicom import derived, display, write
 from stan_ct.dicom.derived import Derivation
 from stan_ct.dicom.display import are_alike
 from stan_ct.dicom.find import find_series
@@ -69,6 +71,12 @@ def element_bytes(path: Path) -> dict[int, bytes]:
 
 
 # Pixels
+
+
+def test_codes_are_those_of_the_standard():
+    """Value and meaning as pydicom's copy of PS3.16 has them."""
+    for value, meaning in (derived.EDGE_ENHANCEMENT, derived.SMOOTHING, derived.SOURCE_IMAGE, derived.EQUIPMENT):
+        assert getattr(codes.DCM, meaning.title().replace(" ", "")) == Code(value, "DCM", meaning)
 
 
 def test_to_stored_by_hand():

@@ -12,8 +12,10 @@ from synthetic import write_ct
 
 from stan_ct.ct.fingerprint import Fingerprint, SeriesCharacteristics
 from stan_ct.ct.noise import BANDS
+from stan_ct.dicom import series as dicom_series
 from stan_ct.dicom.characteristics import read_characteristics
 from stan_ct.dicom.find import find_series
+from stan_ct.dicom.pixels import decode
 from stan_ct.dicom.series import load_series
 from stan_ct.reconstruction.cohort import Run, standardize_cohort
 from stan_ct.reconstruction.guard import Guard
@@ -172,6 +174,27 @@ def test_what_becomes_of_them(model, tmp_path):
     report = (tmp_path / "out/report.html").read_text()
     assert "left alone" in report
     assert "kernel B31f, the model standardizes SOFT and MID" in report
+
+
+def test_a_stranger_is_refused_by_eight_of_its_slices(model, tmp_path, monkeypatch):
+    """Of 20 slices no more than the measured ones are decoded; where one of these is damaged, the others tell."""
+    noise = np.random.default_rng(0).normal(0, 60, (20, 96, 96))
+    hu = 40 + ndimage.gaussian_filter(noise, (0, BLUR["SOFT"], BLUR["SOFT"]))
+    paths = write_ct(tmp_path / "in", np.rint(hu).astype(int) + 1024, kernel="STRANGE")
+    decoded = []
+    monkeypatch.setattr(dicom_series, "decode", lambda data: decoded.append(1) or decode(data))
+
+    def refusal(output, inventory):
+        run = Run(tmp_path / "in", tmp_path / output, ModelSet((replace(scripted_model(), guard=guard_of(model)),)))
+        (record,) = standardize_cohort(inventory, run, lambda s, _: s, lambda _: None).records
+        return record.refusal.reason
+
+    inventory = find_series(tmp_path / "in")
+    assert refusal("out", inventory) == "out_of_protocol"
+    assert len(decoded) == 8
+    paths[0].write_bytes(paths[0].read_bytes()[:-100])  # after it was found
+    assert refusal("again", inventory) == "out_of_protocol"
+    assert len(decoded) == 8 + 8 + 20
 
 
 def test_nothing_but_the_standard_is_all_good(model, tmp_path):

@@ -5,7 +5,7 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 HERE = Path(__file__).parent
-COMBAT = ["neuroCombat==0.2.12", "pandas>=2.2,<4"]  # neuroCombat does not say that it needs pandas
+COMBAT = ["neuroCombat==0.2.12", "pandas>=2.2,<4"]  # a reference in tests; it does not say that it needs pandas
 MASKS = ["highdicom>=0.28,<0.29", "nibabel>=5.3,<6"]
 VERSION = next(
     line.split('"')[1] for line in (HERE / "stan_ct/__init__.py").read_text().splitlines() if line.startswith("__version__")
@@ -38,6 +38,7 @@ setup(
         "numpy>=2.0,<3",
         "scipy>=1.14,<2",
         "scikit-image>=0.25,<1",
+        "scikit-learn>=1.5,<2",
         "opencv-python-headless>=4.10,<6",
         "absl-py>=2.1,<3",
         "filelock>=3.16,<5",
@@ -64,8 +65,6 @@ setup(
             *COMBAT,
             *MASKS,
         ],
-        # ComBat, the rival that harmonizes features; MIT.
-        "combat": COMBAT,
         # Regions of interest as DICOM SEG and NIfTI; both MIT.
         "masks": MASKS,
         # Texture of regions beyond co-occurrence; EUPL-1.2 (copyleft), so no dependency, and not in dev.

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from stan_ct.dicom.series import Series, SeriesFiles, load_series
     from stan_ct.errors import StanCTError, UsageError
     from stan_ct.evaluation.comparison import Comparison, compare
+    from stan_ct.evaluation.sites.run import SiteComparison, compare_site_features, compare_sites
+    from stan_ct.evaluation.sites.settings import SiteSettings
     from stan_ct.features.texture import texture_features
     from stan_ct.models.checksums import InvalidModel
     from stan_ct.reconstruction.checks import Finding
@@ -43,6 +45,10 @@ _HOME = {
     "texture_features": "features.texture",
     "compare": "evaluation.comparison",
     "Comparison": "evaluation.comparison",
+    "compare_sites": "evaluation.sites.run",
+    "compare_site_features": "evaluation.sites.run",
+    "SiteComparison": "evaluation.sites.run",
+    "SiteSettings": "evaluation.sites.settings",
     "Refused": "dicom.refusal",
     "Refusal": "dicom.refusal",
     "StanCTError": "errors",
@@ -61,11 +67,15 @@ __all__ = [
     "Refused",
     "Series",
     "SeriesFiles",
+    "SiteComparison",
+    "SiteSettings",
     "StanCTError",
     "Standardized",
     "UsageError",
     "__version__",
     "compare",
+    "compare_site_features",
+    "compare_sites",
     "find_series",
     "load_model",
     "load_series",

@@ -41,12 +41,11 @@ def test_an_unknown_name_is_named_with_the_known_ones():
 def test_every_error_has_one_root():
     """Whoever catches StanCTError catches everything that STAN-CT raises on purpose."""
     from stan_ct.errors import NotComparable, StanCTError
-    from stan_ct.evaluation.statistics.combat import NoCombat
     from stan_ct.patches.pairs import PairingError
     from stan_ct.reconstruction.cohort import OutputError
     from stan_ct.simulation.cohort import CohortError
 
-    for error in (stan_ct.Refused, stan_ct.UsageError, NotComparable, NoCombat, PairingError, OutputError, CohortError):
+    for error in (stan_ct.Refused, stan_ct.UsageError, NotComparable, PairingError, OutputError, CohortError):
         assert issubclass(error, StanCTError)
 
 

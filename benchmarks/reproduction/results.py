@@ -156,5 +156,5 @@ def _agreeing(seeds: Sequence[Measured], target: Measured) -> np.ndarray:
     """Share of features that agree with the target, by seed."""
     rows = {str(number): measured for number, measured in enumerate(seeds)}
     rows |= {TARGET: target}
-    agreement, _ = feature_agreement(rows, with_combat=False)
+    agreement = feature_agreement(rows, with_combat=False)
     return np.array([reproducible(agreement[name].ccc).share for name in map(str, range(len(seeds)))])

@@ -14,6 +14,7 @@ from stan_ct.errors import StanCTError
 COMMANDS = {
     "reconstruct": "standardize CT series: a DICOM tree in, the same series in the standard protocol out",
     "evaluate": "report on standardized CT: errors of texture features, concordance, HU, regions",
+    "sites": "how far scans of several sites differ, before and after: one page, with verdicts",
     "models": "list the models that ship",
     "train": "train a model on patch records",
     "make-patches": "cut patch records out of paired series",

@@ -130,7 +130,7 @@ def _training_figures(histories: Mapping[str, Path]) -> Sections:
 
 
 def _provenance(settings: Evaluation, hashes: Mapping[str, str]) -> Provenance:
-    packages = [*(provenance.NETWORKS if hashes else ()), *provenance.COMBAT]
+    packages = list(provenance.NETWORKS if hashes else ())
     packages += provenance.MIRP if settings.regions and settings.regions.mirp else ()
     return Provenance(
         command=settings.command,

@@ -107,7 +107,7 @@ def _comparison(
     """Methods text; and tables of errors, tests, HU and concordance, `more` tables, and figures."""
     errors = error_table(heading, name, rows, patients, settings.resamples, settings.seed)
     hu = hu_table(name, rows)
-    values, note = feature_agreement(rows)
+    values = feature_agreement(rows)
     features = feature_table(name, values)
     ours = _tested_row(rows, settings)
     tests = comparison_table(name, rows, ours) if ours else None
@@ -120,7 +120,7 @@ def _comparison(
         *([tests] if tests else []),
         hu,
         *more,
-        concordance_table(name, values, note),
+        concordance_table(name, values),
         FigureSection(f"Concordance, {name}", agreement, concordance_plot(texture, REPRODUCIBLE)),
         features,
     ]

@@ -73,7 +73,7 @@ def measure_regions(
     skipped: dict[str, str] = {}
     for number, files in enumerate(compared, 1):
         try:
-            rois = _rois(settings.masks, files)
+            rois = rois_of_series(settings.masks, files)
         except NotComparable as error:
             if len(compared) == 1:
                 raise
@@ -149,7 +149,7 @@ def _losses(roi: Roi, missing: Mapping[int, str], files: SeriesFiles) -> tuple[L
     return tuple(sorted(found))
 
 
-def _rois(paths: Sequence[Path], files: SeriesFiles) -> dict[str, Roi]:
+def rois_of_series(paths: Sequence[Path], files: SeriesFiles) -> dict[str, Roi]:
     """Regions of one series by name.
 
     Raises:

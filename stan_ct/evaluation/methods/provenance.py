@@ -19,8 +19,8 @@ from stan_ct.report.sections import Table
 PACKAGES = ("numpy", "scipy", "scikit-image", "opencv-python-headless", "pydicom", "matplotlib")
 """Packages that measure and draw."""
 
-NETWORKS, COMBAT, MIRP = ("tensorflow", "keras"), ("neuroCombat",), ("mirp",)
-"""Packages that run models, harmonize features, and measure texture beyond co-occurrence."""
+NETWORKS, MIRP = ("tensorflow", "keras"), ("mirp",)
+"""Packages that run models, and measure texture beyond co-occurrence."""
 
 RESIZED = "patches of other sides were resized to 256 x 256 pixels when the records were made, source and target alike"
 

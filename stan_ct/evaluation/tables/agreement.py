@@ -9,7 +9,7 @@ import numpy as np
 
 from stan_ct.evaluation.measure.measurement import MEASURES
 from stan_ct.evaluation.statistics.agreement import REPRODUCIBLE, concordance, icc_agreement, reproducible
-from stan_ct.evaluation.statistics.combat import NoCombat, combat
+from stan_ct.evaluation.statistics.combat import combat
 from stan_ct.evaluation.tables.rows import REFERENCE, SOURCE, TARGET, Rows, compared_rows
 from stan_ct.features.errors import summarize
 from stan_ct.features.glcm import ALL_FEATURES
@@ -28,23 +28,20 @@ class FeatureAgreement(NamedTuple):
     icc: np.ndarray
 
 
-def feature_agreement(rows: Rows, with_combat: bool = True) -> tuple[dict[str, FeatureAgreement], str]:
-    """Agreement of every row's features with the target's, with a row for ComBat, or a note why there is none."""
+def feature_agreement(rows: Rows, with_combat: bool = True) -> dict[str, FeatureAgreement]:
+    """Agreement of every row's features with the target's, with a row for ComBat unless told otherwise."""
     target = rows[TARGET].features
     values = {name: _agreement(row.features, target) for name, row in compared_rows(rows).items()}
     if with_combat:
-        try:
-            values[COMBAT] = _agreement(*combat(rows[SOURCE].features, target))
-        except NoCombat as missing:
-            return values, f"No row of ComBat: {missing}."
-    return values, ""
+        values[COMBAT] = _agreement(*combat(rows[SOURCE].features, target))
+    return values
 
 
 def _agreement(features: np.ndarray, target: np.ndarray) -> FeatureAgreement:
     return FeatureAgreement(concordance(features, target), icc_agreement(features, target))
 
 
-def concordance_table(subject: str, values: Mapping[str, FeatureAgreement], note: str = "") -> Table:
+def concordance_table(subject: str, values: Mapping[str, FeatureAgreement]) -> Table:
     """Share of reproducible features, of all and of texture; mean and least coefficient; mean ICC."""
     columns = (f"share ≥ {REPRODUCIBLE}", f"texture, share ≥ {REPRODUCIBLE}", "mean", "least", "mean ICC(2,1)")
     cells = {name: _concordance_cells(*agreement) for name, agreement in values.items()}
@@ -63,7 +60,7 @@ def concordance_table(subject: str, values: Mapping[str, FeatureAgreement], note
         better="higher",
         reference=REFERENCE,
         key=f"concordance_{slug(subject)}",
-        notes=tuple(filter(None, (*(notes if COMBAT in cells else ()), note))),
+        notes=notes if COMBAT in cells else (),
     )
 
 

@@ -1,7 +1,6 @@
 """The cells of a study's tables are numbers that another way of computing them gives too."""
 
 import math
-import sys
 
 import numpy as np
 import pytest
@@ -59,7 +58,7 @@ def test_the_target_against_itself_has_no_error():
     rows = {"target": row(TARGET), "source": row(blurred(0.5)), "itself": row(TARGET)}
     cells = error_table("Table 1", "A to B", rows, PATIENTS, 100, 0).rows["itself"]
     assert [(c.mean, c.sd, c.low, c.high) for c in cells] == [(0, 0, 0, 0)] * 5
-    values, _ = feature_agreement(rows, with_combat=False)
+    values = feature_agreement(rows, with_combat=False)
     assert (values["itself"].ccc == 1).all()
     assert [c.mean for c in concordance_table("A to B", values).rows["itself"]] == [1, 1, 1, 1, pytest.approx(1)]
     assert means(hu_table("A to B", rows))["itself"][-2:] == [0, 0]
@@ -104,7 +103,7 @@ def test_a_flat_target_is_reported():
 
 def test_concordance_is_lin_s(rows):
     """2 cov / (var + var + shift^2), by NumPy, of every feature; the shares count those of .85 and more."""
-    values, _ = feature_agreement(rows, with_combat=False)
+    values = feature_agreement(rows, with_combat=False)
     assert list(values) == ["source", "rival", "ours"]
     x, y = rows["rival"].features, rows["target"].features
     expected = np.array(
@@ -114,11 +113,11 @@ def test_concordance_is_lin_s(rows):
         ]
     )
     np.testing.assert_allclose(values["rival"].ccc, expected, rtol=1e-9)
-    table = concordance_table("A to B", values, "a note")
+    table = concordance_table("A to B", values)
     numbers = [(expected >= 0.85).mean(), (expected[:8] >= 0.85).mean(), expected.mean(), expected.min()]
     np.testing.assert_allclose(means(table)["rival"][:4], numbers)
     assert 0 < numbers[0] < 1
-    assert table.notes == ("a note",)
+    assert table.notes == ()
     features = feature_table("A to B", values)
     assert features.columns == MEASURES
     np.testing.assert_allclose(means(features)["rival"], expected)
@@ -151,7 +150,7 @@ def icc_2_1(x, y):
 
 def test_absolute_agreement_is_the_icc_of_shrout_and_fleiss(rows):
     """The mean over the features of the analysis of variance's own; features that are shifted agree less than equal ones."""
-    values, _ = feature_agreement(rows, with_combat=False)
+    values = feature_agreement(rows, with_combat=False)
     table = concordance_table("A to B", values)
     assert table.columns[-1] == "mean ICC(2,1)"
     for name in ("source", "rival", "ours"):
@@ -160,31 +159,21 @@ def test_absolute_agreement_is_the_icc_of_shrout_and_fleiss(rows):
         np.testing.assert_allclose(values[name].icc, expected, rtol=1e-8)
         assert table.rows[name][-1].mean == pytest.approx(expected.mean())
     shifted = Measured(rows["target"].features + rows["target"].features.std(axis=0), rows["target"].hu)
-    values, _ = feature_agreement({**rows, "equal": rows["target"], "shifted": shifted}, with_combat=False)
+    values = feature_agreement({**rows, "equal": rows["target"], "shifted": shifted}, with_combat=False)
     of_features = concordance_table("A to B", values).rows
     assert of_features["equal"][-1].mean == pytest.approx(1)
     # B = 2 s^2, J = n sd^2 / 2 and E = 0, with sd^2 = s^2 (n - 1) / n
     assert of_features["shifted"][-1].mean == pytest.approx(2 / (2 + (N - 1) / N), rel=1e-9)
 
 
-def test_combat_is_a_row_where_it_is_installed(rows):
+def test_combat_is_a_row(rows):
     """Its concordance is measured like the others', and the table says what it has seen."""
-    pytest.importorskip("neuroCombat")
-    values, note = feature_agreement(rows)
-    assert (list(values)[-1], note) == ("ComBat (features)", "")
+    values = feature_agreement(rows)
+    assert list(values)[-1] == "ComBat (features)"
     contrast = MEASURES.index("contrast")
     assert values["ComBat (features)"].ccc[contrast] > values["source"].ccc[contrast] + 0.3
     assert values["ComBat (features)"].icc[contrast] > values["source"].icc[contrast] + 0.3
-    assert "fitted on these very patches" in concordance_table("A to B", values, note).notes[0]
-
-
-def test_without_combat_a_note_says_so(rows, monkeypatch):
-    """No row, and how to get one; nothing else is missing."""
-    monkeypatch.setitem(sys.modules, "neuroCombat", None)
-    values, note = feature_agreement(rows)
-    assert list(values) == ["source", "rival", "ours"]
-    assert note == "No row of ComBat: ComBat needs neuroCombat: pip install 'stan-ct[combat]'."
-    assert concordance_table("A to B", values, note).notes == (note,)
+    assert "fitted on these very patches" in concordance_table("A to B", values).notes[0]
 
 
 def test_tests_are_scipy_s_and_positive_where_ours_is_better(rows):
@@ -255,7 +244,7 @@ def test_before_and_after_without_a_target(rows):
 
 def test_tables_have_titles_for_readers_and_keys_for_programs(rows):
     """The key is the measure and the subject, whatever the table is called."""
-    values, _ = feature_agreement(rows, with_combat=False)
+    values = feature_agreement(rows, with_combat=False)
     tables = [
         error_table("Table 1", "BL57 to BL64", rows, PATIENTS, 100, 0),
         error_table("Table 2", "BL57 to BL64", rows, PATIENTS, 100, 0),

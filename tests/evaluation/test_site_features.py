@@ -54,7 +54,7 @@ def test_a_planted_site_effect_is_found_and_after_its_removal_not(found):
 
 
 def test_a_planted_covariate_effect_stays(found):
-    """Age goes with its four features within sites, before and after; pooling hides much of that before and none of it after."""
+    """Age goes with its four features within sites, before and after; pooling hides much of that before, and none after."""
     effects = found.features.effects["age"]
     for state in (BEFORE, AFTER, BOTH):
         assert ((effects[state].q < 0.05) == (np.arange(8) < 4)).all(), state
@@ -145,7 +145,7 @@ def test_a_site_of_one_patient_is_compared_as_far_as_it_goes():
 
 
 def test_pairs_have_a_concordance():
-    """Patients at both sites, as a scan with two kernels: CCC near 1 after, lower before; their own classifier stays in folds."""
+    """Patients at both sites, as a scan with two kernels: CCC near 1 after, lower before."""
     patients = np.tile(np.arange(N), 2)
     before = np.concatenate([TRUE[:N], TRUE[:N] * 1.5 + 2])
     after = np.concatenate([TRUE[:N], TRUE[:N] + RNG.normal(0, 0.05, (N, 8))])

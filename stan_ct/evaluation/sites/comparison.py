@@ -36,6 +36,7 @@ from stan_ct.evaluation.statistics.effects import (
     within_site_effect,
 )
 from stan_ct.evaluation.statistics.separation import Classifier, Separation, tell_sites
+from stan_ct.parallel import Workers
 
 CLASSIFIERS: dict[Classifier, str] = {"logistic": "logistic regression", "svm": "support vectors (RBF)"}
 """Classifier -> its name for readers."""
@@ -129,7 +130,9 @@ class FeatureComparison:
         return tuple(state for state in (BEFORE, AFTER, COMBAT, BOTH) if state in self.harmonized.states)
 
 
-def compare_features(features: SiteFeatures, repeats: int = 10, permutations: int = 100, seed: int = 0) -> FeatureComparison:
+def compare_features(
+    features: SiteFeatures, repeats: int = 5, permutations: int = 100, seed: int = 0, workers: int = 1
+) -> FeatureComparison:
     """Compares sites by the features of their patients.
 
     Args:
@@ -137,6 +140,7 @@ def compare_features(features: SiteFeatures, repeats: int = 10, permutations: in
         repeats: Number of times that the patients are dealt to folds.
         permutations: Number of permutations of each classifier's test; five times as many of the others.
         seed: Seed.
+        workers: Number of processes.
     Raises:
         NotComparable: If no feature is left.
     """
@@ -146,13 +150,13 @@ def compare_features(features: SiteFeatures, repeats: int = 10, permutations: in
         raise NotComparable(f"no feature can be compared: {'; '.join(f'{n}: {why}' for n, why in list(undefined.items())[:4])}")
     harmonized = harmonize(kept)
     states = harmonized.states
-    distances, separations = {}, {}
+    distances = {}
     for pair in kept.site_pairs:
         rows = np.isin(kept.sites, pair)
         second, patients = kept.sites[rows] == pair[1], kept.patients[rows]
         measure = partial(_distance, second=second, patients=patients, permutations=5 * permutations, seed=seed)
         distances[pair] = {state: measure(state, values[rows]) for state, values in states.items()}
-        separations[pair] = _separations(kept, harmonized, rows, second, patients, (repeats, permutations, seed))
+    separations = _separations(kept, harmonized, (repeats, permutations, seed), workers)
     ranks = {state: _ranks(kept, states[state], seed) for state in states if state != BEFORE}
     found = {name: confounding(values, kept.sites) for name, values in kept.covariates.items()}
     effects = {name: effect for name in found if (effect := _effects(kept, states, name))}
@@ -174,23 +178,23 @@ def _distance(
 
 
 def _separations(
-    features: SiteFeatures,
-    harmonized: Harmonized,
-    rows: np.ndarray,
-    second: np.ndarray,
-    patients: np.ndarray,
-    options: tuple[int, int, int],
-) -> dict[str, dict[Classifier, Separation]]:
-    """How well each classifier tells two sites; ComBat is fitted anew within each training fold."""
-    covariates = [features.covariates[name][rows] for name in harmonized.kept]
+    features: SiteFeatures, harmonized: Harmonized, options: tuple[int, int, int], workers: int
+) -> dict[SitePair, dict[str, dict[Classifier, Separation]]]:
+    """How well each classifier tells two sites in each state; ComBat is fitted anew within each training fold."""
+    covariates = [features.covariates[name] for name in harmonized.kept]
     more = np.column_stack(covariates) if covariates else None
-    found: dict[str, dict[Classifier, Separation]] = {}
-    for state in harmonized.states:
-        after = state in (AFTER, BOTH)
-        values = harmonized.states[AFTER if after else BEFORE][rows]
-        found[state] = {
-            name: tell_sites(values, second, patients, name, state in (COMBAT, BOTH), more, *options) for name in CLASSIFIERS
-        }
+    keys = [(pair, state, name) for pair in features.site_pairs for state in harmonized.states for name in CLASSIFIERS]
+    tasks = []
+    for pair, state, name in keys:
+        rows = np.isin(features.sites, pair)
+        values = harmonized.states[AFTER if state in (AFTER, BOTH) else BEFORE][rows]
+        who = (features.sites[rows] == pair[1], features.patients[rows])
+        tasks.append((values, *who, name, state in (COMBAT, BOTH), None if more is None else more[rows], *options))
+    with Workers(workers) as pool:
+        results = pool.map(tell_sites, tasks, [1] * len(tasks), "tell sites")
+    found: dict[SitePair, dict[str, dict[Classifier, Separation]]] = {}
+    for (pair, state, name), separation in zip(keys, results, strict=True):
+        found.setdefault(pair, {}).setdefault(state, {})[name] = separation
     return found
 
 

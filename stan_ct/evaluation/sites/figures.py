@@ -21,7 +21,7 @@ BAND = (10, 90)
 @matplotlib.rc_context(STYLE)
 def noise_figure(images: ImageComparison) -> Figure:
     """Noise spectra of each site, one panel per state: median over patients, and a band."""
-    figure = Figure(figsize=(4.6 * len(images.states) + 0.6, 3.7), layout="constrained")
+    figure = Figure(figsize=(9.8, 3.7), layout="constrained")
     axes = figure.subplots(1, len(images.states), sharey=True, squeeze=False)[0]
     for ax, state in zip(axes, images.states, strict=True):
         for number, (site, power) in enumerate(images.powers[state].items()):
@@ -72,7 +72,7 @@ def tissue_figure(images: ImageComparison) -> Figure:
 def distance_figure(found: FeatureComparison, pair: SitePair) -> Figure:
     """Cohen's d of each feature with its interval, one panel per state, all on one scale."""
     distances, names = found.distances[pair], found.features.names
-    figure = Figure(figsize=(2.4 + 1.9 * len(distances), 0.9 + 0.24 * len(names)), layout="constrained")
+    figure = Figure(figsize=(max(9.0, 2.4 + 1.9 * len(distances)), 0.9 + 0.24 * len(names)), layout="constrained")
     axes = figure.subplots(1, len(distances), sharex=True, sharey=True, squeeze=False)[0]
     for ax, (state, distance) in zip(axes, distances.items(), strict=True):
         ax.axvline(0, color="#000000", linestyle="--", linewidth=1)
@@ -121,7 +121,7 @@ def separation_figure(found: dict[str, dict[str, Separation]]) -> Figure:
 def effect_figure(found: FeatureComparison, name: str) -> Figure:
     """Effects of a covariate on each feature: within sites before, against pooled over sites in each state."""
     states = found.effects[name]
-    figure = Figure(figsize=(2.7 * len(states) + 0.6, 3.2), layout="constrained")
+    figure = Figure(figsize=(max(9.0, 2.7 * len(states) + 0.6), 3.2), layout="constrained")
     axes = figure.subplots(1, len(states), sharey=True, squeeze=False)[0]
     reference = states[BEFORE].within
     for ax, (state, effect) in zip(axes, states.items(), strict=True):

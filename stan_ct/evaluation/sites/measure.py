@@ -97,7 +97,7 @@ def measure_scan(scan: Scan, settings: SiteSettings) -> Measured | str:
         scan,
         _features(images, masks, settings),
         {name: float(mask.sum()) * _voxel(scan) / 1000 for name, mask in masks.items()},
-        _tissues(images, padding),
+        _tissues(images, padding, files.pixel_spacing),
         *_noise(images, padding, files.pixel_spacing),
         tuple(f"{voxels} voxels of {name} lie on slices that are not compared" for name, voxels in lost.items() if voxels),
     )
@@ -203,10 +203,12 @@ def short_name(measure: Measure) -> str:
     return f"{family} {measure.feature.replace('_', ' ')}"
 
 
-def _tissues(images: Mapping[str, np.ndarray], padding: np.ndarray) -> dict[str, np.ndarray]:
+def _tissues(images: Mapping[str, np.ndarray], padding: np.ndarray, spacing: tuple[float, float]) -> dict[str, np.ndarray]:
     """State -> mean HU of each tissue, in the voxels that the smoothed slices before standardization determine."""
     smooth = _smooth(images[BEFORE])
-    masks = [_inside((smooth >= low) & (smooth <= high) & ~padding) for low, high in TISSUES.values()]
+    found = {name: (smooth >= low) & (smooth <= high) & ~padding for name, (low, high) in TISSUES.items()}
+    found["lung"] &= lung_mask(smooth, spacing)  # a mattress is no lung
+    masks = [_inside(mask) for mask in found.values()]
     return {
         state: np.array([volume[m].mean(dtype=np.float64) if m.sum() >= MIN_VOXELS else np.nan for m in masks])
         for state, volume in images.items()

@@ -99,7 +99,7 @@ def compare_sites(settings: SiteSettings, workers: int = 1, progress: Callable =
         NotComparable: If there is nothing to compare.
     """
     cohort = measure_cohort(find_scans(settings, progress), settings, workers)
-    features = compare_features(cohort.features, settings.repeats, settings.permutations, settings.seed)
+    features = compare_features(cohort.features, settings.repeats, settings.permutations, settings.seed, workers)
     images = compare_images(cohort.measured, settings.standardized is not None, 5 * settings.permutations, settings.seed)
     return SiteComparison(features, images, cohort, settings)
 

@@ -42,26 +42,26 @@ def tissue_table(images: ImageComparison) -> Table:
 
 def summary_table(found: FeatureComparison, pair: SitePair) -> Table:
     """Distance of two sites in each state, over all features."""
-    columns = ("median |d|", "by chance", "p", f"KS, q < {SIGNIFICANT}", "median CCC")
+    paired = all(distance.ccc is not None for distance in found.distances[pair].values())
+    columns = ("median |d|", "by chance", "p", f"KS, q < {SIGNIFICANT}", *(["median CCC"] if paired else []))
     cells = {}
     for state, distance in found.distances[pair].items():
         chance = distance.median
         of_chance = [Cell(math.nan, reason=FITTED)] * 2 if chance is None else [_cell(chance.expected), _cell(chance.p)]
         d = np.abs(distance.d[np.isfinite(distance.d)])
         ccc = np.nan if distance.ccc is None else float(np.nanmedian(distance.ccc))
-        why = f"{distance.pairs} patients were scanned at both sites, 3 needed"
         cells[state] = (
             _cell(float(np.median(d)) if len(d) else np.nan),
             *of_chance,
             Cell(float((distance.q < SIGNIFICANT).sum())),
-            _cell(ccc, why),
+            *([_cell(ccc)] if paired else []),
         )
     caption = (
         f"Distance of {pair[0]} and {pair[1]} over {len(found.features.names)} features: the median of |Cohen's d|, what it "
         "would be if patients were dealt to the sites at random, and the share of random deals with at least as much; number "
-        "of features whose distributions differ (Kolmogorov-Smirnov, Benjamini-Hochberg); and the median concordance (Lin) "
-        "over patients who were scanned at both."
+        "of features whose distributions differ (Kolmogorov-Smirnov, Benjamini-Hochberg)."
     )
+    caption += " And the median concordance (Lin) over patients who were scanned at both." if paired else ""
     decimals = {columns[3]: 0}
     title = f"Distance, {pair[0]} to {pair[1]}"
     return Table(title, caption, columns, cells, "neither", decimals=decimals, key=slug(title))

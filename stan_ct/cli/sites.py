@@ -46,6 +46,17 @@ class _Masks(flags.ArgumentParser):
         return "bool or list"
 
 
+class _MasksFlag(flags.Flag):
+    """A flag that needs no value and may have one; written down as it was given."""
+
+    def __init__(self, help: str) -> None:
+        super().__init__(_Masks(), flags.ArgumentSerializer(), "masks", "", help)
+        self.boolean = True  # so that it needs no value
+
+    def serialize(self) -> str:
+        return "" if not self.value else "--masks" if self.value == BESIDE else f"--masks={self.value}"
+
+
 def command() -> Command:
     """The command and its flags."""
     from stan_ct.evaluation.sites.settings import SiteSettings
@@ -57,15 +68,8 @@ def command() -> Command:
         flags.DEFINE_string(
             "standardized", None, "DICOM of the standardized series, of stan-ct reconstruct, of all sites.", flag_values=of
         )
-        flag = flags.Flag(
-            _Masks(),
-            flags.ArgumentSerializer(),
-            "masks",
-            "",
-            "Regions of interest, DICOM SEG, RTSTRUCT or NIfTI: alone, those beside the series; or =PATH,PATH, as of evaluate.",
-        )
-        flag.boolean = True  # so that it needs no value
-        flags.DEFINE_flag(flag, of)
+        masks = "Regions, DICOM SEG, RTSTRUCT or NIfTI: alone, those beside the series; or --masks=PATH,PATH, as of evaluate."
+        flags.DEFINE_flag(_MasksFlag(masks), of)
         flags.DEFINE_string(
             "covariates", None, "CSV with a line for each patient: patient_id, and age, outcome ...", flag_values=of
         )

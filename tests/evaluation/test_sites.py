@@ -1,6 +1,7 @@
 """Folders of DICOM of two sites -> one page: scans, masks, standardized series, covariates, and what is said of each."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ from pydicom.dataset import Dataset
 from scipy import ndimage
 from structure_sets import square, write_structures
 
+from stan_ct.cli import sites as sites_command
 from stan_ct.cli.main import main
 from stan_ct.errors import NotComparable, UsageError
 from stan_ct.evaluation.sites.cohort import VOLUME, measure_cohort
@@ -201,6 +203,22 @@ def test_the_command_writes_a_page(sites, capsys):
     assert str(sites / "A") not in page.split("Provenance</h2>")[0]
     assert patient_labels(np.array(["q", "p", "q"]), False) == ["P002", "P001", "P002"]
     assert patient_labels(np.array(["q", "p", "q"]), True) == ["q", "p", "q"]
+
+
+@pytest.mark.parametrize(
+    ("given", "masks", "beside"),
+    [([], (), False), (["--masks"], (), True), (["--masks=A,B"], (Path("A"), Path("B")), False), (["--nomasks"], (), False)],
+)
+def test_masks_alone_or_with_paths(given, masks, beside, tmp_path):
+    """Both forms, and the flags that are kept repeat them."""
+    made = sites_command.command()
+    made.parse(["--site=A=x", "--site=B=y", "--output_dir=OUT", *given])
+    again = sites_command.command()
+    (tmp_path / "flags").write_text(made.effective_flags())
+    again.parse([f"--flagfile={tmp_path / 'flags'}"])
+    for each in (made, again):
+        found = sites_command._settings(each)
+        assert (found.masks, found.masks_beside) == (masks, beside)
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
 
 from stan_ct.ct.tissues import TISSUES
 from stan_ct.evaluation.sites.comparison import FeatureComparison, SitePair
@@ -16,6 +17,9 @@ from stan_ct.report.plots import COLOURS, GRAY, STYLE, line_style, make_logarith
 
 BAND = (10, 90)
 """Percentiles over patients that the band of a spectrum shows; of fewer than ten patients, smallest and largest."""
+
+FAR = 6.0
+"""Cohen's d beyond which its axis is logarithmic from 1 on."""
 
 
 @matplotlib.rc_context(STYLE)
@@ -82,6 +86,9 @@ def distance_figure(found: FeatureComparison, pair: SitePair) -> Figure:
             ax.plot([d], [y], "o", color=colour, markersize=3.6)
         ax.set_title(state.replace(" ", "\n", 1), fontsize=9)
         ax.tick_params(axis="y", length=0)
+        if max(abs(end) for end in axes[0].get_xlim()) > FAR:
+            ax.set_xscale("symlog", linthresh=1)
+            ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes[0].set_yticks(range(len(names)), names)
     axes[0].set_ylim(len(names) - 0.5, -0.5)
     figure.supxlabel(f"Cohen's d, {pair[0]} to {pair[1]}; orange: the interval excludes 0", fontsize=9)

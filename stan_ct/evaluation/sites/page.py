@@ -80,7 +80,7 @@ def _cannot(found: FeatureComparison) -> list[Section]:
         lines.append(f"The effect of {', '.join(collinear)}: it cannot be told from that of the sites.")
     if found.undefined:
         why = "; ".join(f"{name}: {reason}" for name, reason in found.undefined.items())
-        lines.append(f"{len(found.undefined)} features are not compared ({why}).")
+        lines.append(f"Features that are not compared: {len(found.undefined)} ({why}).")
     return [Group("What cannot be told", tuple(Notice("caution", line) for line in lines))] if lines else []
 
 

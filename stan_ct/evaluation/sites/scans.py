@@ -13,6 +13,7 @@ from stan_ct.dicom.find import Inventory, find_series
 from stan_ct.dicom.grouping import comparable_id
 from stan_ct.dicom.series import Instance, SeriesFiles
 from stan_ct.errors import NotComparable
+from stan_ct.evaluation.measure.series import SIMULATOR
 from stan_ct.evaluation.sites.settings import SiteSettings
 from stan_ct.patches.where import Condition
 
@@ -102,6 +103,8 @@ def _one_per_patient(scans: Sequence[Scan]) -> list[Scan]:
 
 def _notes(site: str, inventory: Inventory, chosen: Sequence[Scan], series: int) -> list[str]:
     notes = []
+    if any(scan.files.first.get("Manufacturer") == SIMULATOR for scan in chosen):
+        notes.append(f"Site {site} has simulated scans")
     if others := len(inventory.series) - len(chosen):
         notes.append(f"Site {site}: {others} of {len(inventory.series)} series are not used, one for each patient is")
     if refused := sum(len(refusal.paths) for refusal in inventory.refusals):

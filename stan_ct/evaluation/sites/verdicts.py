@@ -97,7 +97,8 @@ def _hu(images: ImageComparison) -> Verdict:
     mean = images.changes[site][tissue].mean
     limit = f"{HU_LIMIT:g} HU ({BONE_LIMIT:g} in bone)"
     sentence = (
-        f"Standardization changes the mean of {tissue} at site {site} by {mean:+.1f} HU, the most of all; the limit is {limit}."
+        f"Standardization changes the mean of {tissue} at site {site} by {mean:+.1f} HU, the most "
+        f"of all beside its limit, {limit}."
     )
     return Verdict(question, status, sentence)
 
@@ -157,6 +158,9 @@ def _ranks(found: FeatureComparison, state: str) -> Verdict:
             words.append(f"{site}: {found.features.count(site)} patients, {MIN_PATIENTS} needed")
             continue
         rho = stability.rho[np.isfinite(stability.rho)]
+        if state == AFTER and (found.harmonized.states[AFTER] == found.features.before)[found.features.sites == site].all():
+            words.append(f"{site}: not standardized")
+            continue
         medians.append((stability.median, found.features.count(site)))
         share = int((rho >= SAME_RANKS).sum())
         interval = f"[{stability.interval.low:.2f}, {stability.interval.high:.2f}]"
@@ -167,7 +171,8 @@ def _ranks(found: FeatureComparison, state: str) -> Verdict:
     if not medians:
         return Verdict(question, Status("neutral", "not known"), sentence)
     if min(median for median, _ in medians) < SAME_RANKS:
-        return Verdict(question, Status("caution", "not all"), sentence)
+        why = " Features of noise change their order with any kernel: patients scanned with both would show how much must."
+        return Verdict(question, Status("caution", "not all"), sentence + why)
     few = min(count for _, count in medians) < 10
     return Verdict(
         question, Status("good", "they do"), sentence + (" With fewer than 10 patients ranks are coarse." if few else "")

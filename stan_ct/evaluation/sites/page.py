@@ -190,8 +190,10 @@ def methods(found: FeatureComparison, cohort: Cohort | None, settings: SiteSetti
     )
     if combat:
         parts.append(
-            f"ComBat: parametric empirical Bayes (Johnson 2007){kept}. For distances, ranks, effects and the CSV files it was "
-            "fitted to all patients, as studies do; this makes distances near 0 by construction."
+            f"ComBat: parametric empirical Bayes (Johnson 2007){kept}. It over-corrects patients whom it was not fitted to, so "
+            "that random deals have an AUC below 0.5; AUCs with ComBat are raised by what these lack to 0.5. For distances, "
+            "ranks, effects and the CSV files it was fitted to all patients, as studies do; this makes distances near 0 by "
+            "construction."
         )
     parts.append("Ranks and effects: Spearman's rho over ranks within sites; q by Benjamini and Hochberg over the features.")
     parts.append("After standardization, features were measured in the same voxels." if AFTER in found.states else "")

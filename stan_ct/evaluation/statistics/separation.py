@@ -3,6 +3,10 @@
 0.5: it cannot; 1: it always can. Whatever is fitted - scaling, ComBat, the classifier - is fitted to the patients of the other
 folds. Only patients of one fold are compared with each other, since the scores of two folds come from two classifiers; the
 expected AUC is then 0.5 where the sites do not differ, however few the patients. Random sites say how far it strays from there.
+
+ComBat over-corrects patients whom it was not fitted to: by the error of its locations, some of which shrinkage leaves in the
+training folds, so that the classifier learns the opposite. Of random sites the AUC is then below 0.5. The AUC with ComBat is
+therefore raised by what random sites lack to 0.5.
 """
 
 from __future__ import annotations
@@ -37,6 +41,7 @@ class Separation:
         patients: Patients at either site.
         reason: Why it is undefined.
         excess: Factor by which the AUC of random sites varies more than that of independent scores.
+        raised: By how much the AUC was raised, with ComBat; else 0.
     """
 
     auc: float
@@ -46,6 +51,7 @@ class Separation:
     patients: tuple[int, int]
     reason: str = ""
     excess: float = 1.0
+    raised: float = 0.0
 
 
 def tell_sites(
@@ -90,9 +96,12 @@ def tell_sites(
     with quick, threadpool_limits(1), warnings.catch_warnings(action="ignore"):  # of steps that did not suffice
         auc = measure(second, rng=rng)
         random = [measure(dealt(second, patients, rng), rng=rng) for _ in range(permutations)]
-    excess = max(1.0, float(np.mean((np.array(random) - 0.5) ** 2)) / auc_variance(0.5, *sizes)) if random else 1.0
-    low, high = auc_interval(auc, *sizes, excess)
-    return Separation(auc, low, high, (1 + sum(r >= auc - 1e-12 for r in random)) / (1 + len(random)), sizes, excess=excess)
+    p = (1 + sum(r >= auc - 1e-12 for r in random)) / (1 + len(random))
+    chance = float(np.mean(random)) if combat and random else 0.5
+    excess = max(1.0, float(np.mean((np.array(random) - chance) ** 2)) / auc_variance(0.5, *sizes)) if random else 1.0
+    raised = float(np.clip(auc + 0.5 - chance, 0, 1))
+    low, high = auc_interval(raised, *sizes, excess)
+    return Separation(raised, low, high, p, sizes, excess=excess, raised=0.5 - chance)
 
 
 def deal_folds(second: np.ndarray, patients: np.ndarray, rng: np.random.Generator) -> np.ndarray:

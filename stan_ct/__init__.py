@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from stan_ct.adaptation.run import Adaptation, adapt
     from stan_ct.dicom.find import Inventory, find_series
     from stan_ct.dicom.refusal import Refusal, Refused
     from stan_ct.dicom.series import Series, SeriesFiles, load_series
@@ -39,6 +40,8 @@ _HOME = {
     "SeriesFiles": "dicom.series",
     "Series": "dicom.series",
     "load_model": "reconstruction.loading",
+    "adapt": "adaptation.run",
+    "Adaptation": "adaptation.run",
     "Model": "reconstruction.standardize",
     "Standardized": "reconstruction.standardize",
     "Finding": "reconstruction.checks",
@@ -58,6 +61,7 @@ _HOME = {
 """Public name -> module that defines it."""
 
 __all__ = [
+    "Adaptation",
     "Comparison",
     "Finding",
     "InvalidModel",
@@ -73,6 +77,7 @@ __all__ = [
     "Standardized",
     "UsageError",
     "__version__",
+    "adapt",
     "compare",
     "compare_site_features",
     "compare_sites",

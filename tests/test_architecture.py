@@ -12,6 +12,7 @@ STAGES = (
     ("patches", "simulation", "networks"),
     ("models",),
     ("training", "baselines"),
+    ("adaptation",),
     ("reconstruction",),
     ("evaluation",),
     ("cli", "__init__"),

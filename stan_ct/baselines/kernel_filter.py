@@ -11,7 +11,7 @@ class KernelFilter:
     """Filters the whole slice and leaves patches alone; every patch counts as real.
 
     Args:
-        front_end: Fitted by :func:`stan_ct.ct.filters.fit_radial_filter`.
+        front_end: Fitted to pairs, see :mod:`stan_ct.patches.front_end`, or without, see :mod:`stan_ct.adaptation`.
     """
 
     def __init__(self, front_end: FrontEnd) -> None:

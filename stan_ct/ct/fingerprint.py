@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from stan_ct.ct.kernel_shape import shape_distance
 from stan_ct.ct.noise import BANDS
 
 HEADER_MARGIN = 1.1
@@ -34,12 +35,14 @@ class SeriesCharacteristics:
         pixel_spacing: The larger pixel spacing (0028,0030), mm.
         spectrum: Noise spectrum from :func:`stan_ct.ct.noise.noise_spectrum`, (len(BANDS),).
         slice_spacing: Median distance of adjacent slices, mm; 0 for a single slice.
+        shape: Shape of the kernel's spectra from :func:`stan_ct.ct.kernel_shape.kernel_shape`, (SIZE,); None if not measured.
     """
 
     slice_thickness: float
     pixel_spacing: float
     spectrum: np.ndarray
     slice_spacing: float = 0.0
+    shape: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,8 @@ class Fingerprint:
         level: Smallest and largest noise level: the mean difference between the spectrum of a series and this one.
         spread: Largest distance of a series from this spectrum.
         slice_spacing: Smallest and largest distance of adjacent slices, mm, for a model that sees these; 0 and 0: any.
+        shape: Mean shape of the kernel's spectra, (SIZE,), None where a series lacks it; empty for earlier models.
+        shape_spread: Largest distance of a series from this shape.
     """
 
     kernel: str
@@ -63,6 +68,8 @@ class Fingerprint:
     level: tuple[float, float] = (0.0, 0.0)
     spread: float = 0.0
     slice_spacing: tuple[float, float] = (0.0, 0.0)
+    shape: tuple[float | None, ...] = ()
+    shape_spread: float = 0.0
 
     @classmethod
     def from_series(cls, kernel: str, series: Sequence[SeriesCharacteristics]) -> Fingerprint:
@@ -80,7 +87,16 @@ class Fingerprint:
         mean = mean - np.nanmean(mean)
         fingerprint = cls(kernel, *ranges, tuple(None if np.isnan(v) else round(float(v), 4) for v in mean))
         levels, distances = zip(*map(fingerprint.compare, spectra), strict=True)
-        return replace(fingerprint, level=_range(levels), spread=_range(distances)[1])
+        fingerprint = replace(fingerprint, level=_range(levels), spread=_range(distances)[1])
+        return fingerprint._with_shape([s.shape for s in series if s.shape is not None and np.isfinite(s.shape).any()])
+
+    def _with_shape(self, shapes: Sequence[np.ndarray]) -> Fingerprint:
+        """The fingerprint with the mean of some shapes, itself without any."""
+        if not shapes:
+            return self
+        mean = np.mean(shapes, axis=0)  # NaN where one of them is
+        found = replace(self, shape=tuple(None if np.isnan(v) else round(float(v), 4) for v in mean))
+        return replace(found, shape_spread=_range([found.shape_distance(shape) for shape in shapes])[1])
 
     def with_slice_spacing(self, series: Sequence[SeriesCharacteristics]) -> Fingerprint:
         """The fingerprint with the distances of slices in the same series, for models that see adjacent slices."""
@@ -113,6 +129,20 @@ class Fingerprint:
         """
         level, distance = self.compare(spectrum)
         return float(np.hypot(level - sum(self.level) / 2, distance))
+
+    def shape_distance(self, shape: np.ndarray | None) -> float:
+        """Distance of the shape of a series from the kernel's; NaN where either is unknown."""
+        return shape_distance(np.array(self.shape, np.float64), shape) if self.shape and shape is not None else float("nan")
+
+    @property
+    def shape_limit(self) -> float:
+        """The largest distance in shape of a series of this kernel."""
+        return max(SPREAD_FACTOR * self.shape_spread, MIN_DISTANCE_LIMIT)
+
+    def resembles(self, series: SeriesCharacteristics) -> bool:
+        """Whether a series of another kernel's name has the thickness, pixels and noise of this one, all of them measured."""
+        known = self.shape_distance(series.shape) if self.shape else self.compare(series.spectrum)[1]
+        return bool(np.isfinite(known)) and not self.deviations(series)
 
     @property
     def limit(self) -> float:
@@ -165,6 +195,8 @@ class Fingerprint:
         level, distance = self.compare(series.spectrum)
         if distance > self.limit:
             found.append(f"noise spectrum {distance:.2f} from that of {self.kernel}, expected at most {self.limit:.2f}")
+        if (away := self.shape_distance(series.shape)) > self.shape_limit:
+            found.append(f"edges and noise {away:.2f} from those of {self.kernel}, expected at most {self.shape_limit:.2f}")
         if level < self.level[0] - np.log(NOISE_MARGIN) or level > self.level[1] + np.log(NOISE_MARGIN):
             low, high = np.exp(self.level)
             found.append(f"{np.exp(level):.2g} times the mean noise of {self.kernel}, expected {low:.2g} to {high:.2g} times")

@@ -28,7 +28,8 @@ ADVICE = {
     "projection": "Projections and renderings are not standardized: choose the original axial series.",
     "conflicting_instances": "Several different files claim one SOP Instance UID: keep the right one.",
     "already_standardized": "STAN-CT wrote this series: standardize its source instead.",
-    "out_of_protocol": "The model was not made for this series: choose one that was; --allow_out_of_protocol goes on anyway.",
+    "out_of_protocol": "The model was not made for this series: choose one that was, or make one of scans of both kernels "
+    "(stan-ct adapt); --allow_out_of_protocol goes on anyway.",
     "standard_protocol": "It needs no standardization: use it as it is; --allow_out_of_protocol goes on anyway.",
     "unwritable": "The output could not be written: free space, or choose another --output_dir.",
     "out_of_memory": "This machine has too little memory for the series: use one with more, or close other programs.",

@@ -6,6 +6,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from stan_ct.ct.filters import HIGHEST_FLOOR
+from stan_ct.ct.kernel_shape import SIZE
 from stan_ct.ct.noise import BANDS
 
 if TYPE_CHECKING:
@@ -71,6 +72,8 @@ def _check_curve(label: str, curve: RadialFilter) -> None:
 def _check_fingerprint(label: str, fingerprint: Fingerprint) -> None:
     if len(fingerprint.spectrum) != len(BANDS):
         raise ValueError(f"{label} must have {len(BANDS)} values in its spectrum, not {len(fingerprint.spectrum)}")
+    if len(fingerprint.shape) not in (0, SIZE) or fingerprint.shape_spread < 0:
+        raise ValueError(f"{label} must have {SIZE} values in its shape or none, and a shape_spread of 0 or more")
     for name in ("slice_thickness", "pixel_spacing", "slice_spacing"):
         low, high = getattr(fingerprint, name)
         if not 0 <= low <= high:

@@ -59,6 +59,12 @@ FINDINGS = {
         "The model was not made for this series, so passed checks prove little.",
         "Compare the output with the source.",
     ),
+    "foreign_kernel": FindingText(
+        "Kernel of another name",
+        "",
+        "The model was not made for a kernel of this name, but for one of the same noise, thickness and pixels.",
+        "Compare output and source in a few slices; scans of both kernels, for stan-ct adapt, would make a model of its own.",
+    ),
     "overlap": FindingText(
         "Patches overlap too little",
         "%",

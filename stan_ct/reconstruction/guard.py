@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -22,11 +22,13 @@ class GuardVerdict:
             source thickness as which it is treated, such as `BR40 3 mm`.
         standard: Whether the series has the standard protocol already.
         reasons: Differences to the protocols that the model was made for, in words; empty if there are none.
+        relative: Of a series that the model standardizes though it knows no kernel of this name: whose noise it has, in words.
     """
 
     kernel: str
     standard: bool = False
     reasons: tuple[str, ...] = ()
+    relative: str = ""
 
 
 @dataclass(frozen=True)
@@ -65,8 +67,27 @@ class Guard:
         if named:
             thicknesses = [source.slice_thickness for source in self.sources if source.is_named(kernel)]
             return self._verdict(named[0], seen, named[0].deviations(seen, thicknesses))
+        if (relative := self._relative(seen)) is not None:
+            verdict = self._verdict(relative, seen, ())
+            return replace(verdict, relative=f"kernel {kernel}: its noise is that of {relative.kernel}")
         known = " and ".join(dict.fromkeys(source.kernel for source in self.sources))
-        return self._verdict(self._nearest(seen), seen, (f"kernel {kernel}, the model standardizes {known}",))
+        nearest = self._nearest(seen)
+        reasons = (f"kernel {kernel}, the model standardizes {known}", *self._unlike(nearest, seen))
+        return self._verdict(nearest, seen, reasons)
+
+    def _relative(self, seen: SeriesCharacteristics) -> Fingerprint | None:
+        """The source whose thickness, pixels and noise a series of a foreign name has; None if the standard's is nearer."""
+        sources = [source for source in self.sources if source.resembles(seen)]
+        if not sources:
+            return None
+        nearest = min(sources, key=lambda source: _distance(source, seen))
+        return None if self.standard and _distance(self.standard, seen) <= _distance(nearest, seen) else nearest
+
+    def _unlike(self, nearest: Fingerprint, seen: SeriesCharacteristics) -> tuple[str, ...]:
+        """Why a series of a foreign name does not pass as the nearest protocol, in words."""
+        if nearest.resembles(seen):
+            return (f"its noise is nearer to that of the standard, {self.standard.kernel}",) if self.standard else ()
+        return tuple(nearest.deviations(seen)) or ("its noise cannot be measured",)
 
     def _verdict(
         self, source: Fingerprint, seen: SeriesCharacteristics, reasons: Sequence[str], standard: bool = False
@@ -83,6 +104,12 @@ class Guard:
         sources = _of_thickness(self.sources, seen.slice_thickness) if self.by_thickness else self.sources
         distances = [source.compare(seen.spectrum)[1] for source in sources]
         return sources[int(np.argmin(np.nan_to_num(distances, nan=np.inf)))]
+
+
+def _distance(protocol: Fingerprint, seen: SeriesCharacteristics) -> float:
+    """How far a series is from a protocol, by the shape of its spectra where that is known; infinite where nothing is."""
+    shape = protocol.shape_distance(seen.shape)
+    return float(np.nan_to_num(shape if np.isfinite(shape) else protocol.noise_distance(seen.spectrum), nan=np.inf))
 
 
 def _is_source(source: Fingerprint, standard: Fingerprint, seen: SeriesCharacteristics) -> bool:

@@ -42,6 +42,7 @@ class ModelSet:
         """
         judged = [(model, model.guard.judge(kernel, seen)) for model in self.models]
         accepted = [pair for pair in judged if not pair[1].standard and not pair[1].reasons]
+        accepted.sort(key=lambda pair: bool(pair[1].relative))  # a model that knows the name comes first
         standard = [pair for pair in judged if pair[1].standard]
         named = [pair for pair in judged if pair[0].guard.named(kernel)]
         model, verdict = (accepted or standard or named or judged)[0]
@@ -92,7 +93,7 @@ class ModelSet:
         reasons = verdict.reasons
         if len(self.models) > 1 and not model.guard.named(kernel):
             known = "; ".join(f"{m.label} {_kernels(m)}" for m in self.models)
-            reasons = (f"kernel {kernel} is none that the models standardize: {known}",)
+            reasons = (f"kernel {kernel} is none that the models standardize: {known}", *reasons[1:])
         fitting = (m for m in self.others if m.guard.named(kernel) and not m.guard.judge(kernel, seen).reasons)
         return (*reasons, *(f"--model={m.label} standardizes kernel {kernel}" for m in fitting))
 

@@ -148,7 +148,8 @@ class Model:
         volume, results = standardize_slices(series, self.synthesizer, self.settings, progress, verdict.kernel)
         fidelity = measure_fidelity(series, volume, keep=shown_slices(len(volume)))
         lattice = lattice_findings(sum((result.lattice for result in results), no_lattice()))
-        fidelity = replace(fidelity, findings=(*source_findings(series), *fidelity.findings, *lattice))
+        relative = (Finding("foreign_kernel", detail=verdict.relative),) if verdict.relative else ()
+        fidelity = replace(fidelity, findings=(*relative, *source_findings(series), *fidelity.findings, *lattice))
         found = zip(results, source_slice_findings(series), fidelity.slices, strict=True)
         slices = tuple(
             replace(result, findings=(*of_source, *result.findings, *changes)) for result, of_source, changes in found

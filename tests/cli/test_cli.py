@@ -29,6 +29,7 @@ SCRIPTS = {
     "make-patches": "data/make_patches.py",
     "simulate": "data/simulate.py",
     "fit-kernel": "data/fit_kernel.py",
+    "adapt": "adapt.py",
 }
 
 

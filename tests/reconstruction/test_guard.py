@@ -11,6 +11,7 @@ from synthesizers import scripted_model
 from synthetic import write_ct
 
 from stan_ct.ct.fingerprint import Fingerprint, SeriesCharacteristics
+from stan_ct.ct.kernel_shape import OF_STRUCTURE, SIZE
 from stan_ct.ct.noise import BANDS
 from stan_ct.dicom import series as dicom_series
 from stan_ct.dicom.characteristics import read_characteristics
@@ -97,11 +98,50 @@ def test_two_protocols_of_one_kernel(level, thickness, standard, reasons):
     )
 
 
+@pytest.mark.parametrize("kernel", ["SOFT", "MID"])
+def test_a_relative_of_another_name_passes_with_a_caution(model, tmp_path, kernel):
+    """A foreign name with a kernel's noise, thickness and pixels is treated as that kernel, and the verdict says so."""
+    verdict = judged(model, write_kernel(tmp_path, kernel, called="B31f", seed=9))
+    assert (verdict.kernel, verdict.reasons) == (kernel, ())
+    assert verdict.relative == f"kernel B31f: its noise is that of {kernel}"
+
+
+def test_a_foreign_name_with_the_noise_of_the_standard_is_refused(model, tmp_path):
+    """What looks like the standard already must not be sharpened again, not even where a source would do too."""
+    near = replace(model["SHARP"], kernel="SOFT")
+    verdict = Guard((near,), model["SHARP"])(load_series(find_series(write_kernel(tmp_path, "SHARP", "X", seed=9)).series[0]))
+    assert verdict.reasons == ("kernel X, the model standardizes SOFT", "its noise is nearer to that of the standard, SHARP")
+
+
+def test_a_relative_needs_noise_that_can_be_measured(model):
+    """Without a spectrum a foreign name is refused, whatever the headers."""
+    unknown = SeriesCharacteristics(2.5, 0.7, np.full(len(BANDS), np.nan))
+    assert guard_of(model).judge("B31f", unknown).reasons[1:] == ("its noise cannot be measured",)
+    assert guard_of(model).judge("SOFT", unknown).reasons == ()
+
+
+@pytest.mark.parametrize(("shift", "allowed"), [(0.08, True), (0.12, False)])
+def test_low_frequencies_count_where_a_model_knows_them(shift, allowed):
+    """Noise from 3.5 lp/cm on is the same; edges below differ by the limit of 0.1 or more, and the right name does not help."""
+    shape = np.zeros(SIZE)
+    seen = [replace(spectrum(4.0), shape=shape)]
+    guard = Guard((Fingerprint.from_series("SOFT", seen),))
+    moved = replace(spectrum(4.0), shape=shape + np.where(np.arange(SIZE) < len(OF_STRUCTURE), shift, 0))
+    for kernel in ("SOFT", "X"):
+        verdict = guard.judge(kernel, moved)
+        assert (verdict.reasons == ()) == allowed
+    assert allowed or verdict.reasons[1].startswith("edges and noise 0.12 from those of SOFT")
+    assert not guard.judge("X", replace(moved, shape=None)).relative
+
+
 def test_strangers_are_refused_with_the_reason(model, tmp_path):
     """Another name, the right name on another kernel's noise, and another thickness; each is treated as what is nearest."""
-    unknown = judged(model, write_kernel(tmp_path / "a", "MID", called="B31f", seed=9))
-    assert unknown.reasons == ("kernel B31f, the model standardizes SOFT and MID",)
-    assert unknown.kernel == "MID"
+    unknown = judged(model, write_kernel(tmp_path / "a", "SHARP", called="B31f", seed=9))
+    assert unknown.reasons == (
+        "kernel B31f, the model standardizes SOFT and MID",
+        *model[unknown.kernel].deviations(read_characteristics(find_series(tmp_path / "a").series[0])),
+    )
+    assert len(unknown.reasons) > 1
     spectrum, level = judged(model, write_kernel(tmp_path / "b", "SHARP", called="SOFT", seed=9)).reasons
     assert spectrum.startswith("noise spectrum")
     assert "times the mean noise of SOFT" in level
@@ -125,7 +165,13 @@ def thin_guard(model):
         ("SOFT", 1.2, "SOFT 1 mm", ("slice thickness 1.2 mm, expected 1 to 1 or 3 to 3 mm",)),
         ("SHARP", 3.0, "SHARP 3 mm", ()),
         ("SHARP", 5.0, "SHARP 3 mm", ("kernel SHARP is the standard one, but", "slice thickness 5 mm, expected 1 to 1 mm")),
-        ("OTHER", 1.0, "SOFT 1 mm", ("kernel OTHER, the model standardizes SOFT and SHARP",)),
+        ("OTHER", 1.0, "SOFT 1 mm", ()),
+        (
+            "OTHER",
+            5.0,
+            "SOFT 3 mm",
+            ("kernel OTHER, the model standardizes SOFT and SHARP", "slice thickness 5 mm, expected 3 to 3 mm"),
+        ),
     ],
 )
 def test_a_model_of_several_thicknesses(model, tmp_path, kernel, thickness, treated_as, reasons):
@@ -159,7 +205,8 @@ def manifest_of(output):
 def test_what_becomes_of_them(model, tmp_path):
     """The known series is written, the standard one left alone, the stranger refused with advice: exit code 2."""
     for number, (kernel, called) in enumerate((("SOFT", "SOFT"), ("SHARP", "SHARP"), ("SOFT", "B31f")), 1):
-        write_kernel(tmp_path / "in" / str(number), kernel, called, series=number)
+        thickness = 5.0 if called == "B31f" else 2.5
+        write_kernel(tmp_path / "in" / str(number), kernel, called, series=number, thickness=thickness)
     outcome = run_cohort(tmp_path / "in", tmp_path / "out", guard_of(model))
     entries = {entry["kernel"]: entry for entry in manifest_of(tmp_path / "out")}
     assert {kernel: entry["status"] for kernel, entry in entries.items()} == {
@@ -180,7 +227,7 @@ def test_a_stranger_is_refused_by_eight_of_its_slices(model, tmp_path, monkeypat
     """Of 20 slices no more than the measured ones are decoded; where one of these is damaged, the others tell."""
     noise = np.random.default_rng(0).normal(0, 60, (20, 96, 96))
     hu = 40 + ndimage.gaussian_filter(noise, (0, BLUR["SOFT"], BLUR["SOFT"]))
-    paths = write_ct(tmp_path / "in", np.rint(hu).astype(int) + 1024, kernel="STRANGE")
+    paths = write_ct(tmp_path / "in", np.rint(hu).astype(int) + 1024, kernel="STRANGE", thickness=5.0)
     decoded = []
     monkeypatch.setattr(dicom_series, "decode", lambda data: decoded.append(1) or decode(data))
 
@@ -206,14 +253,28 @@ def test_nothing_but_the_standard_is_all_good(model, tmp_path):
 
 def test_going_on_is_marked(model, tmp_path):
     """With `allow` the stranger is written, and manifest, headers and report say that it is one."""
-    write_kernel(tmp_path / "in", "SOFT", "B31f")
+    write_kernel(tmp_path / "in", "SOFT", "B31f", thickness=5.0)
     outcome = run_cohort(tmp_path / "in", tmp_path / "out", guard_of(model), allow=True)
     assert outcome.exit_code == 0
     (entry,) = manifest_of(tmp_path / "out")
-    assert entry["out_of_protocol"] == ["kernel B31f, the model standardizes SOFT and MID"]
+    stranger = "kernel B31f, the model standardizes SOFT and MID"
+    assert entry["out_of_protocol"] == [stranger, "slice thickness 5 mm, expected 2.5 to 2.5 mm"]
     assert entry["treated_as"] == "SOFT"
     slices = [pydicom.dcmread(path) for path in (tmp_path / "out/series").glob("*/*.dcm")]
     assert len(slices) == 8
     for dataset in slices:
         assert "CAUTION: out of protocol: kernel B31f, the model standardizes SOFT and MID" in dataset.DerivationDescription
     assert "Out of protocol" in (tmp_path / "out/report.html").read_text()
+
+
+def test_a_relative_is_written_with_a_finding(model, tmp_path):
+    """A foreign name with the noise of SOFT is standardized as SOFT; manifest, headers and report carry the caution."""
+    write_kernel(tmp_path / "in", "SOFT", "B31f")
+    outcome = run_cohort(tmp_path / "in", tmp_path / "out", guard_of(model))
+    assert outcome.exit_code == 0
+    (entry,) = manifest_of(tmp_path / "out")
+    assert (entry["status"], entry["treated_as"], entry["out_of_protocol"]) == ("written", "SOFT", [])
+    assert "kernel B31f: its noise is that of SOFT" in json.dumps(entry)
+    headers = [pydicom.dcmread(path) for path in (tmp_path / "out/series").glob("*/*.dcm")]
+    assert all("FINDINGS" in header.SeriesDescription for header in headers)
+    assert "Kernel of another name" in (tmp_path / "out/report.html").read_text()

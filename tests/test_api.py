@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from bodies import PITCH, body, reconstruct
 from pydicom.data import get_testdata_file
 from synthesizers import scripted_model
 from synthetic import random_stored, write_ct
@@ -116,6 +117,10 @@ def test_every_example_of_the_page_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "DICOM").mkdir()
     (tmp_path / "DICOM" / "slice.dcm").write_bytes(Path(get_testdata_file("CT_small.dcm")).read_bytes())
+    for site, seed, width in (("SITE_A", 1, 4.0), ("SITE_B", 2, 5.0)):
+        slices = [reconstruct(*body(10 * seed + z, 1.0), lambda f, width=width: np.exp(-((f / width) ** 2))) for z in (0, 1)]
+        stored = np.clip(np.rint(slices) + 1024, 0, 4095).astype(int)
+        write_ct(tmp_path / site, stored, kernel=site, spacing=(PITCH, PITCH), series=seed)
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
         [sys.executable, "-c", "\n".join(examples)], capture_output=True, text=True, check=False, env=environment

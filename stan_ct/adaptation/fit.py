@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from stan_ct.adaptation.scans import Measured, Patient, clipping_floor_of, measure
+from stan_ct.adaptation.settings import AdaptationError
 from stan_ct.ct.blend import LEAST_CLIPPED
 from stan_ct.ct.filters import RadialFilter
 from stan_ct.ct.slice_spectra import FREQUENCY
@@ -83,6 +84,8 @@ def adapt_filter(patients: Sequence[Patient], sources: Side, targets: Side, run:
         sources: What was measured of them.
         targets: What was measured of target patients.
         run: Calls a function on tasks and returns the results in their order, in several processes perhaps.
+    Raises:
+        AdaptationError: If a side has one slice alone.
     """
     spacings = [spacing for side in (sources, targets) for m in side for spacing in _spacings(m)]
     nyquist, finest = 5 / max(spacings), 5 / min(spacings)
@@ -97,7 +100,12 @@ def adapt_filter(patients: Sequence[Patient], sources: Side, targets: Side, run:
             filtered = run(measure, [(patient, curve) for patient in patients])
             made = [each for each in filtered if each is not None]
     few = min(len(made), len(targets)) == 1
-    spread = _resampled([_units(each, few) for each in (made, targets)], nyquist, corner) - found.log_gain
+    units = [_units(each, few) for each in (made, targets)]
+    if min(map(len, units)) < 2:
+        raise AdaptationError(
+            "a side has one slice alone, which cannot tell how sure a filter is: two slices or more are needed"
+        )
+    spread = _resampled(units, nyquist, corner) - found.log_gain
     low, high = (np.exp(log_gain + q) for q in np.quantile(spread, (0.025, 0.975), axis=0))
     noise = {name: _noise(side) for name, side in (("before", sources), ("after", made), ("target", targets))}
     ceiling = np.max([each.ceiling for each in made], axis=0)

@@ -167,6 +167,15 @@ def test_scans_without_tissue_are_refused(sites, tmp_path):
         stan_ct.adapt(tmp_path / "air", sites / "B", tmp_path / "model")
 
 
+def test_one_slice_is_too_few(sites, tmp_path):
+    """One slice of one patient cannot tell how sure a filter is; two can."""
+    write_patient(tmp_path / "one", "SOFT", 1, slices=1)
+    with pytest.raises(AdaptationError, match="a side has one slice alone"):
+        stan_ct.adapt(tmp_path / "one", sites / "B", tmp_path / "model")
+    write_patient(tmp_path / "two", "SOFT", 1, slices=2)
+    assert stan_ct.adapt(tmp_path / "two", sites / "B", tmp_path / "model").filters["SOFT"].uncertainty > 0
+
+
 def test_one_side_alone_says_what_it_can_do(sites, capsys):
     """What is there, and what would make a model of it."""
     assert main(["adapt", f"--source_dir={sites / 'A'}"]) == 1

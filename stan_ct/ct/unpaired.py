@@ -31,7 +31,7 @@ LAST_STRUCTURE = 0.7
 """Share of the Nyquist frequency up to which structure is compared: beyond, noise is folded back from above Nyquist."""
 LEAST = 0.2
 """Least share of noise that is left when structure is taken off."""
-FIRST_KNOT, KNOTS = 1.5, 0.5
+FIRST_KNOT, KNOTS = 1.0, 0.5
 """First knot of the gain, and the distance of the others, lp/cm. Below the first, it is a parabola with a cubic part."""
 ANATOMY = 0.03
 """Standard deviation of a."""

@@ -14,7 +14,7 @@ demo: $(READY) ## Standardize a CT with a model that ships; show the report
 	@$(BIN)/python data/demo.py
 
 test: $(READY) ## Run the fast tests
-	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m "not slow"
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m "not slow"
 
 test-slow: $(READY) ## Run the tests that take minutes
 	@$(BIN)/python -m pytest -m slow

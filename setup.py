@@ -58,7 +58,7 @@ setup(
     extras_require={
         "dev": [
             "pytest>=8.3,<10",
-            "pytest-xdist>=3.6,<4",
+            "pytest-xdist>=3.8,<4",
             "hypothesis>=6.115,<7",
             "ruff>=0.8,<1",
             "mypy>=1.13,<3",

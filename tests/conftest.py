@@ -2,19 +2,54 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
-settings.register_profile("busy machine", deadline=None)
+settings.register_profile("busy machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("busy machine")
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before anything imports TensorFlow
 
 ROOT = Path(__file__).resolve().parents[1]
+LONGEST = (
+    *("training/test_trainer.py", "training/test_fit.py", "cli/test_cli.py", "training/test_rates_and_averages.py"),
+    *("training/test_competition.py", "simulation/test_simulated_cohort.py", "patches/test_records.py", "test_faults.py"),
+    *("reconstruction/test_reconstruct.py", "cli/test_wheel.py"),
+)
+"""Files of tests that take longest, which start first: one that started last would leave all other processes idle."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Puts the longest files first, in whose order `make test` gives files to processes; nothing else is moved."""
+    places = {ROOT / "tests" / name: place for place, name in enumerate(LONGEST)}
+    if missing := [str(path) for path in places if not path.exists()]:
+        raise pytest.UsageError(f"LONGEST in {__file__} names files that are not there: {', '.join(missing)}")
+    items.sort(key=lambda item: places.get(item.path, len(places)))
+
+
+@pytest.fixture
+def signals_arrive() -> Iterator[None]:
+    """Ctrl-C and SIGTERM reach this process and its children, also where the tests run in the background of a shell.
+
+    A shell without job control starts `make test &` with SIGINT ignored, which children inherit.
+    """
+    numbers = {signal.SIGINT, signal.SIGTERM}
+    blocked = signal.pthread_sigmask(signal.SIG_UNBLOCK, numbers)
+    before = {number: signal.getsignal(number) for number in numbers}
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
 
 
 @pytest.fixture(scope="session")

@@ -208,5 +208,5 @@ def test_a_fork_decodes_with_a_process_of_its_own(real_ct):
         "    if not child: os._exit(0 if zlib.crc32(decode(data)[1]) == first else 1)\n"
         "    sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))\n"
     )
-    done = subprocess.run([sys.executable, "-c", program], input=data, capture_output=True, timeout=100, check=False)
+    done = subprocess.run([sys.executable, "-c", program], input=data, capture_output=True, timeout=600, check=False)
     assert done.returncode == 0, done.stderr.decode()

@@ -38,7 +38,7 @@ def directories(tmp_path, write_series):
 
 def run(*arguments):
     command = [sys.executable, SCRIPT, "--workers=1", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=180)
+    return subprocess.run(command, capture_output=True, text=True, timeout=600)
 
 
 def flags(directories, output):

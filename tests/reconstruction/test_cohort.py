@@ -216,11 +216,17 @@ def test_outputs_and_other_data_never_mix(tmp_path):
 
 KILLED = """
 import sys
+import time
 from pathlib import Path
 sys.path[:0] = [{tests!r}, {synthetic!r}]
 from cohorts import run_cohort
 from synthesizers import Scripted
-run_cohort(Path({source!r}), Path({output!r}), Scripted(25.0))
+until = time.monotonic() + {hold}
+def change(patches):
+    while time.monotonic() < until and len(list(Path({output!r}, "series").glob("*/*"))) == 3:
+        time.sleep(0.01)
+    return 25.0
+run_cohort(Path({source!r}), Path({output!r}), Scripted(change))
 """
 
 
@@ -233,11 +239,12 @@ def test_a_killed_run_leaves_nothing_half_written_and_a_rerun_completes(tmp_path
     run_cohort(source, tmp_path / "undisturbed", Scripted(25.0))
     expected = files_of(tmp_path / "undisturbed")
     here = Path(__file__).parent
-    code = KILLED.format(tests=str(here), synthetic=str(here.parent / "dicom"), source=str(source), output=str(output))
+    where = {"tests": str(here), "synthetic": str(here.parent / "dicom"), "source": str(source), "output": str(output)}
     complete = []
     for delay in (0.0, 0.05, 0.1, 0.2, 0.4):
+        code = KILLED.format(hold=0 if delay else 600, **where)  # the first does not end before it is killed, however late
         process = subprocess.Popen([sys.executable, "-c", code], cwd=here, env=os.environ)
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 300
         while not (output / ".incomplete").exists() and process.poll() is None and time.monotonic() < deadline:
             time.sleep(0.002)
         time.sleep(delay)

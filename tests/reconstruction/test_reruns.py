@@ -395,18 +395,19 @@ def _same_number(dataset: pydicom.Dataset, z: int) -> None:
 # The lock
 
 HOLDER = """
-import sys, time
+import sys
 from pathlib import Path
 from stan_ct.reconstruction.lock import locked
 with locked(Path({output!r})):
     print("held", flush=True)
-    time.sleep(60)
+    sys.stdin.read()  # until it is killed, however slow the machine is
 """
 
 
 def test_the_second_run_says_who_holds_the_lock_and_a_dead_holder_is_taken_over(source, output):
     """It names process, host and time, touches nothing, and goes on once the holder was killed."""
-    process = subprocess.Popen([sys.executable, "-c", HOLDER.format(output=str(output))], stdout=subprocess.PIPE, text=True)
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    process = subprocess.Popen([sys.executable, "-c", HOLDER.format(output=str(output))], text=True, **pipes)
     try:
         assert process.stdout.readline() == "held\n"
         before = {path: path.stat().st_mtime_ns for path in output.rglob("*")}
@@ -416,6 +417,7 @@ def test_the_second_run_says_who_holds_the_lock_and_a_dead_holder_is_taken_over(
     finally:
         process.kill()
         process.wait()
+        process.stdin.close()
         process.stdout.close()
     assert (output / ".stan_ct" / "holder.json").exists()
     assert rerun(source, output) == [True] * 3

@@ -287,6 +287,7 @@ def test_more_epochs(records, whole, tmp_path):
     assert_same_run(whole, tmp_path)
 
 
+@pytest.mark.usefixtures("signals_arrive")
 @pytest.mark.parametrize(("number", "raised"), [(signal.SIGTERM, Stopped), (signal.SIGINT, KeyboardInterrupt)])
 def test_told_to_stop(records, whole, tmp_path, monkeypatch, number, raised):
     """SIGTERM and Ctrl-C end the run after the step under way, with a checkpoint from which it goes on as the same run."""
@@ -643,12 +644,12 @@ def test_script(records, tmp_path):
     """train.py ends with 0 and names the model; without records it ends with 1 and one line that says what to run."""
     good = run(f"--records_dir={records}", f"--output_dir={tmp_path / 'm'}", "--method=kernel_filter", "--name=curve")
     bad = run(f"--records_dir={tmp_path / 'nowhere'}", f"--output_dir={tmp_path / 'n'}")
-    out, err = good.communicate(timeout=60)
+    out, err = good.communicate(timeout=300)
     assert good.returncode == 0, err
     assert out == f"{tmp_path / 'm'}: model 'curve', SOFT -> SHARP\n"
     assert read_config(tmp_path / "m").training["settings"]["learning_rate"] == 3e-4
     assert "--method=kernel_filter\n" in (tmp_path / "m/train.flags").read_text()
-    out, err = bad.communicate(timeout=60)
+    out, err = bad.communicate(timeout=300)
     assert bad.returncode == 1
     assert err == (
         f"train: {tmp_path / 'nowhere/index.json'} does not exist: make patch records with stan-ct make-patches first\n"

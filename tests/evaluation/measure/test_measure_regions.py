@@ -158,7 +158,7 @@ def run_script(compared, masks, out, **more):
     flags = {"source_dir": compared.source_dir, "synthesized_dir": f"copy={compared.target_dir}", "masks": masks}
     flags |= {"target_dir": compared.target_dir, "output_dir": out, "patch_size": 16, "stride": 8, "workers": 1, **more}
     command = [sys.executable, SCRIPT, *(f"--{name}={value}" for name, value in flags.items())]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)
 
 
 def test_script(scan, tmp_path):

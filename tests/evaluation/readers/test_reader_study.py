@@ -37,7 +37,7 @@ def browse(page, folder):
     """The report of the page's self test, run in a browser that keeps its storage in `folder`."""
     command = [BROWSER, "--headless=new", "--no-sandbox", "--disable-gpu", f"--user-data-dir={folder}"]
     command += ["--window-size=1280,800", "--virtual-time-budget=60000", "--dump-dom", f"file://{page}#selftest"]
-    dom = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
+    dom = subprocess.run(command, capture_output=True, text=True, timeout=600, check=True).stdout
     return json.loads(html.unescape(re.search(r'<pre id="report">(.*?)</pre>', dom, re.DOTALL)[1]))
 
 

@@ -220,7 +220,7 @@ def features(volume: np.ndarray, source: np.ndarray | None = None) -> dict[str, 
 
     smooth = ndimage.gaussian_filter(volume if source is None else source, (0, 2, 2))
     mask = ndimage.binary_erosion((smooth > 0) & (smooth < 100), np.ones((1, 5, 5)))
-    return texture_features(volume.astype(np.float64), mask)
+    return texture_features(volume.astype(np.float64), mask=mask)
 
 
 def main() -> None:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from scipy import ndimage
 
+from stan_ct.ct.smoothing import close_and_open
 from stan_ct.patches.fusion import Crop
 from stan_ct.patches.sampling import Patch, coverage, overlap
 
@@ -48,9 +48,7 @@ def close_mask(soft_tissue: np.ndarray) -> np.ndarray:
 
     In noisy air every other pixel is below -1000 HU: as printed, the mask is ragged there.
     """
-    disk = ndimage.iterate_structure(ndimage.generate_binary_structure(2, 1), 3)
-    padded = np.pad(soft_tissue, 8, mode="edge")
-    closed = ndimage.binary_opening(ndimage.binary_closing(padded, disk), disk)
+    closed = close_and_open(np.pad(soft_tissue, 8, mode="edge"), radius=3)
     return closed[8:-8, 8:-8]
 
 

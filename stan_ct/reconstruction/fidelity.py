@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
-from scipy import ndimage
 
 from stan_ct.ct.field_of_view import continue_smoothly, outside_field_of_view
 from stan_ct.ct.filters import RadialFilter, fit_radial_filter
 from stan_ct.ct.hounsfield import AIR
 from stan_ct.ct.noise import SMOOTHING
+from stan_ct.ct.smoothing import all_around, any_around, gaussian
 from stan_ct.ct.tissues import TISSUES
 from stan_ct.dicom.series import Series
 from stan_ct.reconstruction.checks import Finding
@@ -81,9 +82,9 @@ def measure_fidelity(series: Series, volume: np.ndarray, keep: Collection[int] =
     sums, squares, slices, strongest = {tissue: np.zeros(2) for tissue in TISSUES}, np.zeros(2), [], 0.0
     residuals = {}
     for z, (source, output) in enumerate(zip(series.volume, volume, strict=True)):
-        tissue = ndimage.gaussian_filter(source, SMOOTHING)
+        tissue = gaussian(source, SMOOTHING)
         for name, (low, high) in TISSUES.items():
-            inside = ndimage.minimum_filter((tissue >= low) & (tissue <= high), reach)  # edges of tissues do change
+            inside = all_around((tissue >= low) & (tissue <= high), reach)  # edges of tissues do change
             where = inside & series.soft_tissue(z)
             sums[name] += where.sum(), (output - source)[where].sum(dtype=np.float64)
         rest, judged = residual(source, output, series.padding[z], series.files.pixel_spacing, explained)
@@ -130,11 +131,11 @@ def residual(
         Residual, (H, W) HU, and the judged pixels, (H, W) bool.
     """
     source, output, outside = _continued(source, output, padding)
-    sigma, smooth = [SCALE / spacing for spacing in pixel_spacing], ndimage.gaussian_filter(source, SMOOTHING)
+    sigma, smooth = [SCALE / spacing for spacing in pixel_spacing], gaussian(source, SMOOTHING)
     expected = np.maximum(explained(source, pixel_spacing), AIR)  # overshoots below air are cut off in the output too
-    rest = ndimage.gaussian_filter(output - expected, sigma)
+    rest = gaussian(output - expected, sigma)
     other = outside | (source > BONE) | (smooth < AIRY)
-    return rest, _body(smooth) & ~ndimage.maximum_filter(other, _reach(pixel_spacing))
+    return rest, _body(smooth) & ~any_around(other, _reach(pixel_spacing))
 
 
 def _continued(source: np.ndarray, output: np.ndarray, padding: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -146,11 +147,13 @@ def _continued(source: np.ndarray, output: np.ndarray, padding: np.ndarray) -> t
 
 def _body(smooth: np.ndarray) -> np.ndarray:
     """Largest connected part of a slice that is not air, with its holes filled, (H, W) bool."""
-    parts, number = ndimage.label(smooth > BODY)
-    if not number:
+    number, parts, statistics, _ = cv2.connectedComponentsWithStats((smooth > BODY).view(np.uint8), connectivity=4)
+    if number == 1:  # the background alone
         return np.zeros(smooth.shape, bool)
-    largest = np.argmax(np.bincount(parts.ravel())[1:]) + 1
-    return ndimage.binary_fill_holes(parts == largest)
+    largest = 1 + np.argmax(statistics[1:, cv2.CC_STAT_AREA])
+    framed = np.pad((parts == largest).view(np.uint8), 1)
+    cv2.floodFill(framed, None, (0, 0), 2)
+    return framed[1:-1, 1:-1] != 2
 
 
 def _reach(pixel_spacing: tuple[float, float]) -> list[int]:
@@ -160,9 +163,10 @@ def _reach(pixel_spacing: tuple[float, float]) -> list[int]:
 
 def contrast(source: np.ndarray, pixel_spacing: tuple[float, float]) -> np.ndarray:
     """Local contrast of the source: standard deviation at the scale of a nodule over the neighbourhood, (H, W) HU."""
-    smooth = ndimage.gaussian_filter(source.astype(np.float64), [SCALE / spacing for spacing in pixel_spacing])
+    smooth = gaussian(np.asarray(source, np.float32), [SCALE / spacing for spacing in pixel_spacing])
+    smooth -= smooth.mean()  # so that squares keep their digits
     around = [2 * SCALE / spacing for spacing in pixel_spacing]
-    mean, square = (ndimage.gaussian_filter(values, around) for values in (smooth, smooth**2))
+    mean, square = (gaussian(values, around) for values in (smooth, smooth**2))
     return np.sqrt(np.maximum(square - mean**2, 0))
 
 

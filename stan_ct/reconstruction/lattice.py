@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import fft, ndimage
+from scipy import fft
 
+from stan_ct.ct.smoothing import box_mean
 from stan_ct.reconstruction.checks import Finding
 
 PERIODS = (2, 4, 8)
@@ -126,16 +127,22 @@ def measure_lattice(change: np.ndarray, mask: np.ndarray) -> Lattice:
     if mask.sum() < MIN_PIXELS:
         return no_lattice()
     change = np.where(mask, change, 0).astype(np.float64)
-    share, square = (ndimage.uniform_filter(image, SURROUNDINGS) for image in (mask.astype(float), change**2))
+    share, square = (box_mean(image, SURROUNDINGS) for image in (mask.astype(float), change**2))
     weights = mask / np.sqrt(square / np.maximum(share, 1e-3) + SMALLEST**2)
     weighted = (change - (change * weights).sum() / weights.sum()) * weights
-    power, away = np.abs(fft.fft2(weighted)) ** 2, np.array(NEIGHBOURS)
-    height, width = power.shape
+    half, (height, width), away = fft.rfft2(weighted), weighted.shape, np.array(NEIGHBOURS)
+
+    def power(row: np.ndarray | int, column: np.ndarray | int) -> np.ndarray:
+        """Of any frequencies: those in the half that is not kept have the power of their negatives."""
+        mirrored = np.asarray(column) > width // 2
+        rows, columns = np.where(mirrored, -row, row) % height, np.where(mirrored, width - column, column)
+        return np.square(np.abs(half[rows, columns]))
+
     found = []
     for i, j in _FREQUENCIES:
         row, column = i * height // max(PERIODS), j * width // max(PERIODS)
-        down, across = power[(row + away) % height, column], power[row, (column + away) % width]
-        found.append((power[row, column], down.mean(), across.mean()))
+        down, across = power(row + away, column), power(row, (column + away) % width)
+        found.append((power(row, column), down.mean(), across.mean()))
     at, *around = np.array(found).T
     blocks = (height // PLACES, PLACES, width // PLACES, PLACES)
     sums, weights = (image.reshape(blocks).sum((0, 2)) for image in (weighted, weights))

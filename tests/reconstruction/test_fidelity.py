@@ -10,7 +10,7 @@ from synthetic import write_ct
 from stan_ct.ct.filters import RadialFilter
 from stan_ct.dicom.find import find_series
 from stan_ct.dicom.series import load_series
-from stan_ct.reconstruction.fidelity import STRUCTURE_LIMIT, TISSUE_LIMITS, measure_fidelity, structure_findings
+from stan_ct.reconstruction.fidelity import BODY, STRUCTURE_LIMIT, TISSUE_LIMITS, _body, measure_fidelity, structure_findings
 
 SHARPER = RadialFilter((0.0, 2.0, 4.0, 8.0), (1.0, 1.1, 1.6, 1.8))
 
@@ -146,3 +146,15 @@ def test_a_tissue_of_few_pixels_is_not_judged(series, pixels, judged):
     padding[tuple(inside.T)] = False
     few = replace(series, padding=padding)
     assert ("soft tissue" in measure_fidelity(few, few.volume).tissues) == judged
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_the_body_is_the_largest_part_with_its_holes_filled(seed):
+    """As scipy.ndimage finds it in blobs of noise; nothing in air."""
+    smooth = BODY + ndimage.gaussian_filter(np.random.default_rng(seed).normal(0, 300, (90, 120)), 4)
+    parts, number = ndimage.label(smooth > BODY)
+    largest = 1 + np.argmax(ndimage.sum_labels(np.ones(parts.shape), parts, range(1, number + 1)))
+    filled = ndimage.binary_fill_holes(parts == largest)
+    assert filled.sum() > (parts == largest).sum() > 0
+    np.testing.assert_array_equal(_body(smooth.astype(np.float32)), filled)
+    assert not _body(np.full((9, 9), -1000, np.float32)).any()

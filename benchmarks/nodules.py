@@ -19,8 +19,8 @@ from pathlib import Path
 import numpy as np
 from scipy import fft, ndimage
 
-from stan_ct.ct.filters import radial_frequency
 from stan_ct.ct.kernels import KERNELS, Kernel
+from stan_ct.ct.spectra import radial_frequency
 from stan_ct.dicom.find import find_series
 from stan_ct.dicom.series import Series, load_series
 from stan_ct.reconstruction.loading import load_model

@@ -15,8 +15,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from stan_ct.ct.bright import calm_weight, without_bright
-from stan_ct.ct.filters import HIGHEST_FLOOR, MIN_COEFFICIENTS, TAPER, RadialFilter, Spacing, cross_power, radial_sums
+from stan_ct.ct.filters import HIGHEST_FLOOR, MIN_COEFFICIENTS, RadialFilter
 from stan_ct.ct.hounsfield import AIR
+from stan_ct.ct.spectra import TAPER, Spacing, cross_power, radial_sums
 
 ROUNDS = 5
 """Corrections of the gain; from the third on the errors of texture change in their third digit."""

@@ -17,6 +17,7 @@ from scipy import fft
 from stan_ct.ct.bright import calm_weight, without_bright
 from stan_ct.ct.hounsfield import AIR
 from stan_ct.ct.protocol import Protocol
+from stan_ct.ct.spectra import Spacing, cross_power, radial_sums, response, tapered_spectrum
 
 MARGIN = 64
 """Pixels of reflected border around a slice while it is filtered, so that its opposite edges do not mix."""
@@ -30,11 +31,7 @@ MIN_COEFFICIENTS = 64
 HIGHEST_FLOOR = -1000.0
 """Highest HU at which files of a target clip; where a target has nothing lower, it has no air."""
 
-TAPER = 0.25
-"""Share of each side over which a slice fades to air where its spectrum is measured."""
-
 FitMethod = Literal["amplitude", "wiener"]
-Spacing = tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -79,9 +76,8 @@ class RadialFilter:
         """(H, W) float32 HU, mirrored at the borders -> (H, W) float32 HU."""
         height, width = image.shape
         padded = np.pad(image, [(MARGIN, fft.next_fast_len(n + 2 * MARGIN) - n - MARGIN) for n in image.shape], "symmetric")
-        gain = self._limited_gain(image, pixel_spacing)
-        response = np.interp(radial_frequency(padded.shape, pixel_spacing), self.frequency, gain).astype(np.float32)
-        filtered = fft.irfft2(fft.rfft2(padded) * response, s=padded.shape)
+        gain_there = response(padded.shape, pixel_spacing, self.frequency, self._limited_gain(image, pixel_spacing))
+        filtered = fft.irfft2(fft.rfft2(padded) * gain_there, s=padded.shape)
         return filtered[MARGIN : MARGIN + height, MARGIN : MARGIN + width].astype(np.float32)
 
     def _limited_gain(self, image: np.ndarray, pixel_spacing: Spacing) -> np.ndarray:
@@ -155,13 +151,6 @@ class FrontEnd:
         return {kernel: fitted.to_json() for kernel, fitted in self.filters.items()}
 
 
-def radial_frequency(shape: tuple[int, int], pixel_spacing: Spacing) -> np.ndarray:
-    """Spatial frequency of each element of `scipy.fft.rfft2` of an image, (H, W // 2 + 1), in lp/cm."""
-    vertical = fft.fftfreq(shape[0], pixel_spacing[0] / 10)
-    horizontal = fft.rfftfreq(shape[1], pixel_spacing[1] / 10)
-    return np.hypot(vertical[:, None], horizontal[None, :])
-
-
 def fit_radial_filter(
     pairs: Iterable[tuple[np.ndarray, np.ndarray, Spacing]],
     method: FitMethod = "amplitude",
@@ -198,8 +187,9 @@ def fit_radial_filter(
         x, y = (np.maximum(image, AIR) for image in (source, target))
         if (weight := calm_weight(x, spacing)) is not None:  # metal outshines the spectra of tissue
             x, y = (without_bright(image, weight) for image in (x, y))
-        for row, (a, b) in enumerate(((x, x), (y, y), (x, y))):
-            power, count = radial_sums(cross_power(a, b, spacing), spacing, frequency, source.shape)
+        both = [tapered_spectrum(image, spacing) for image in (x, y)]
+        for row, (a, b) in enumerate(((0, 0), (1, 1), (0, 1))):
+            power, count = radial_sums((both[a].conj() * both[b]).real, spacing, frequency, source.shape)
             spectra[row] += power
         number += count
     enough = np.where(frequency > nyquist, MIN_COEFFICIENTS, 1)
@@ -210,54 +200,3 @@ def fit_radial_filter(
     gain[0] = 1.0
     points, gains, limits = (tuple(curve.round(5).tolist()) for curve in (frequency, gain, ceiling))
     return RadialFilter(points, gains, limits)
-
-
-def cross_power(a: np.ndarray, b: np.ndarray, pixel_spacing: Spacing, taper: float = TAPER) -> np.ndarray:
-    """Cross power spectral density of two tapered images.
-
-    Args:
-        a: (H, W) HU.
-        b: Same shape.
-        pixel_spacing: (row, column), mm.
-        taper: Share of each side over which the images fade to air; 1 for a Hann window.
-    Returns:
-        Real part, (H, W // 2 + 1), HU^2 mm^2.
-    """
-    window = np.outer(*(taper_window(n, taper) for n in a.shape))
-    x, y = (fft.rfft2((image - AIR) * window) for image in (a, b))
-    return (x.conj() * y).real * (pixel_spacing[0] * pixel_spacing[1] / np.sum(window**2))
-
-
-def taper_window(size: int, taper: float) -> np.ndarray:
-    """Tukey window without its zeros at both ends, (size,) in (0, 1].
-
-    Args:
-        size: Number of points.
-        taper: Share over which it rises and falls; 1 for a Hann window.
-    Example:
-        >>> taper_window(3, 1.0).tolist()
-        [0.5, 1.0, 0.5]
-    """
-    place = np.arange(1, size + 1) / (size + 1)
-    from_end = np.minimum(place, 1 - place)
-    return np.where(from_end < taper / 2, 0.5 * (1 - np.cos(2 * np.pi * from_end / taper)), 1.0)
-
-
-def radial_sums(
-    power: np.ndarray, pixel_spacing: Spacing, frequency: np.ndarray, shape: tuple[int, ...]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Sum and number of the elements of a spectrum nearest to each frequency.
-
-    Args:
-        power: (H, W // 2 + 1).
-        pixel_spacing: (row, column), mm.
-        frequency: (n,) from 0 in equal steps, lp/cm.
-        shape: (H, W).
-    Returns:
-        Sums and numbers, (n,) each.
-    """
-    nearest = np.rint(radial_frequency((shape[0], shape[1]), pixel_spacing) / frequency[1]).astype(int)
-    inside = nearest < len(frequency)
-    counted = (np.bincount(nearest[inside], weights, len(frequency)) for weights in (power[inside], None))
-    sums, number = counted
-    return sums, number

@@ -61,11 +61,10 @@ def close_and_open(mask: np.ndarray, radius: int) -> np.ndarray:
     """
     y, x = np.ogrid[-radius : radius + 1, -radius : radius + 1]
     diamond = (np.abs(x) + np.abs(y) <= radius).astype(np.uint8)
-    image = mask.view(np.uint8)
+    image: np.ndarray = mask.view(np.uint8)
     for function in (cv2.dilate, cv2.erode, cv2.erode, cv2.dilate):
         image = function(image, diamond, borderType=cv2.BORDER_CONSTANT, borderValue=0)
     return image.view(bool)
-
 
 
 @lru_cache(maxsize=16)

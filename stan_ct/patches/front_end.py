@@ -16,8 +16,9 @@ from tqdm import tqdm
 
 from stan_ct.ct.blend import Curves, Pair, fit_curves
 from stan_ct.ct.field_of_view import outside_field_of_view
-from stan_ct.ct.filters import TAPER, FrontEnd, RadialFilter, fit_radial_filter
+from stan_ct.ct.filters import FrontEnd, RadialFilter, fit_radial_filter
 from stan_ct.ct.hounsfield import AIR, soft_tissue_mask
+from stan_ct.ct.spectra import TAPER
 from stan_ct.features.errors import texture_errors
 from stan_ct.patches.cutting import continued, load_slice
 from stan_ct.patches.fusion import pad_to

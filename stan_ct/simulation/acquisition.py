@@ -18,8 +18,8 @@ import cv2
 import numpy as np
 from scipy import fft, ndimage, special
 
-from stan_ct.ct.filters import radial_frequency
 from stan_ct.ct.kernels import Kernel
+from stan_ct.ct.spectra import radial_frequency
 from stan_ct.simulation.phantom.canvas import FIELD_OF_VIEW
 
 Z_STEP = 0.5

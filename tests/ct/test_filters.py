@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.fft import rfft2
 from scipy.signal.windows import tukey
 
+from stan_ct.ct import spectra
 from stan_ct.ct.filters import (
     HEADROOM,
     MARGIN,
@@ -15,9 +17,8 @@ from stan_ct.ct.filters import (
     FrontEnd,
     RadialFilter,
     fit_radial_filter,
-    radial_frequency,
-    taper_window,
 )
+from stan_ct.ct.spectra import cross_power, radial_frequency, radial_sums, response, taper_window
 
 IDENTITY = RadialFilter((0.0, 10.0), (1.0, 1.0))
 SHARP = RadialFilter((0.0, 2.0, 4.0, 8.0), (1.0, 1.2, 1.8, 1.5))
@@ -36,6 +37,32 @@ def noise(seed: int, shape: tuple[int, int] = (200, 180), sd: float = 100.0) -> 
 def test_the_taper_is_scipys_tukey_window(size, taper):
     """To rounding, without the zeros at its ends."""
     np.testing.assert_allclose(taper_window(size, taper), tukey(size + 2, taper)[1:-1], atol=1e-12)
+
+
+@settings(max_examples=40)
+@given(shapes, spacings, st.integers(1, 9))
+def test_curves_over_spectra(shape, spacing, points):
+    """What tables give is the curve at every frequency, and the sum of what lies nearest to each of its points."""
+    rng = np.random.default_rng(points)
+    frequency, gain = tuple(np.cumsum(rng.uniform(0.1, 3, points)).tolist()), rng.uniform(0, 40, points)
+    there = radial_frequency(shape, spacing)
+    np.testing.assert_allclose(response(shape, spacing, frequency, gain), np.interp(there, frequency, gain), atol=1e-4)
+    power, even = rng.uniform(0, 1, there.shape), 1.3 * np.arange(points + 1)
+    sums, number = radial_sums(power, spacing, even, shape)
+    nearest = np.rint(there / 1.3)
+    np.testing.assert_allclose(sums, [power[nearest == k].sum() for k in range(points + 1)])
+    np.testing.assert_array_equal(number, [np.sum(nearest == k) for k in range(points + 1)])
+
+
+def test_the_power_of_an_image_with_itself_takes_one_transform(monkeypatch):
+    """And is that of a copy of it; that of white noise is its variance times the area of a pixel."""
+    image = noise(0, sd=10) - 1024
+    whole = cross_power(image, image.copy(), SPACING)
+    assert whole.mean() == pytest.approx(100 * 0.49, rel=0.02)
+    transforms = []
+    monkeypatch.setattr(spectra.fft, "rfft2", lambda x: transforms.append(1) or rfft2(x))
+    np.testing.assert_array_equal(cross_power(image, image, SPACING), whole)
+    assert len(transforms) == 1
 
 
 @settings(max_examples=40)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 from scipy import fft, ndimage
 
@@ -58,7 +59,9 @@ def uniform_regions(
         return []
     smooth, step = ndimage.gaussian_filter(np.asarray(hu, np.float64), SMOOTHING), max(1, size // 4)
     windows = np.lib.stride_tricks.sliding_window_view(smooth, (size, size))[::step, ::step]
-    inside = (windows.min(axis=(2, 3)) >= hu_range[0]) & (windows.max(axis=(2, 3)) <= hu_range[1])
+    square, starts = np.ones((size, size), np.uint8), tuple(np.s_[: n - size + 1 : step] for n in hu.shape)
+    lowest, highest = (function(smooth, square, anchor=(0, 0))[starts] for function in (cv2.erode, cv2.dilate))
+    inside = (lowest >= hu_range[0]) & (highest <= hu_range[1])
     corners, structure = np.argwhere(inside) * step, windows[inside].std(axis=(1, 2))
     found: list[tuple[int, int]] = []
     for i in np.argsort(structure, kind="stable"):

@@ -7,6 +7,7 @@ back bit for bit whatever their layout, and resizing a patch to the network's si
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Literal, NamedTuple
 
 import cv2
@@ -74,13 +75,15 @@ def fuse(
     total, weight = np.zeros(image.shape, np.float32), np.zeros(image.shape, np.float32)
     crops, trusted = crops or [Crop()] * len(patches), [True] * len(patches) if trusted is None else trusted
     for patch, change, crop, trust in zip(patches, changes, crops, trusted, strict=True):
-        w = patch_weight(patch.height, patch.width, weighting, crop) * np.float32(1 if trust else UNTRUSTED_WEIGHT)
+        w = patch_weight(patch.height, patch.width, weighting, crop)
+        w = w if trust else w * np.float32(UNTRUSTED_WEIGHT)
         total[patch.window] += w * _resize(change, patch.height, patch.width)
         weight[patch.window] += w
     covered = weight > 0
     return image + np.divide(total, weight, out=np.zeros_like(total), where=covered), covered
 
 
+@lru_cache(maxsize=64)
 def patch_weight(height: int, width: int, weighting: Weighting, crop: Crop = Crop()) -> np.ndarray:  # noqa: B008 (immutable)
     """Weight of each pixel of a patch, (height, width) float32, above 0 everywhere."""
     if weighting == "hann":
@@ -90,7 +93,9 @@ def patch_weight(height: int, width: int, weighting: Weighting, crop: Crop = Cro
         weight = np.ones((height, width))
     kept = np.zeros((height, width), bool)
     kept[crop.top : height - crop.bottom, crop.left : width - crop.right] = True
-    return np.where(kept, weight, weight * UNTRUSTED_WEIGHT).astype(np.float32)
+    weight = np.where(kept, weight, weight * UNTRUSTED_WEIGHT).astype(np.float32)
+    weight.flags.writeable = False  # it is kept for the next patch
+    return weight
 
 
 def rescale_hu(patches: np.ndarray, method: HURescale, low: float, high: float) -> np.ndarray:

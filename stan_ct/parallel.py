@@ -1,4 +1,4 @@
-"""The same function on many tasks, in several processes, with progress."""
+"""The same function on many tasks: in several processes, with progress, or in threads."""
 
 from __future__ import annotations
 
@@ -7,18 +7,22 @@ import os
 import queue
 import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import suppress
 from contextvars import ContextVar
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 import cv2
 from tqdm import tqdm
 
 POLLING = 0.5
 """Seconds after which reported progress is shown, though no task is finished."""
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 Progress = Callable[[int], None]
 """Takes the amount of work done since its last call."""
@@ -134,3 +138,30 @@ def _start_worker(reports: multiprocessing.SimpleQueue) -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends a worker without a traceback
     cv2.setNumThreads(1)  # one process is one thread
     _PROGRESS.set(reports.put)
+
+
+def threaded(function: Callable[[Item], Result], items: Iterable[Item], threads: int) -> Iterator[Result]:
+    """Calls a function for each item in threads of this process, a few items ahead of whoever takes the results.
+
+    Args:
+        function: Function; it is worth threads if it leaves Python, as NumPy, OpenCV and TensorFlow do.
+        items: Its arguments.
+        threads: Number of threads; with one, items are worked on here, as their results are asked for.
+    Yields:
+        The results, in the order of the items.
+    """
+    if threads < 2:
+        yield from map(function, items)
+        return
+    with ThreadPoolExecutor(threads) as pool:
+        pending: deque[Future] = deque()
+        try:
+            for item in items:
+                pending.append(pool.submit(function, item))
+                if len(pending) > threads:
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
+        finally:
+            for future in pending:
+                future.cancel()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from stan_ct.parallel import Workers, end_with_parent, report, usable_cores
+from stan_ct.parallel import Workers, end_with_parent, report, threaded, usable_cores
 
 ROOT = Path(__file__).parents[1]
 AT_WORK = r"""
@@ -105,3 +105,13 @@ def test_usable_cores(monkeypatch):
     for known, expected in ((12, 12), (None, 1)):
         monkeypatch.setattr(os, "cpu_count", lambda known=known: known)
         assert usable_cores() == expected
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_threads_work_a_few_items_ahead(threads):
+    """Results come in the order of the items; no more items are taken than whoever asks needs, and a few."""
+    taken = []
+    results = threaded(lambda item: -item, (taken.append(k) or k for k in range(20)), threads)
+    assert [next(results) for _ in range(3)] == [0, -1, -2]
+    assert len(taken) <= 3 + threads
+    assert list(results) == [-k for k in range(3, 20)]

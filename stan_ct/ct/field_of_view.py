@@ -94,13 +94,28 @@ def continue_smoothly(hu: np.ndarray, outside: np.ndarray) -> np.ndarray:
         >>> continue_smoothly(np.array([[10.0, 20.0, -2000.0, -2000.0]]), np.array([[False, False, True, True]])).tolist()
         [[10.0, 20.0, 20.0, 10.0]]
     """
+    return continued(hu, outside, continuation(outside))
+
+
+def continuation(outside: np.ndarray) -> np.ndarray | None:
+    """Row and column of the pixel inside that continues a slice at each pixel outside, (2, n); None if no, or every, pixel is.
+
+    Args:
+        outside: (H, W) bool.
+    """
     if not outside.any() or outside.all():
-        return hu
+        return None
     nearest, here = _nearest_inside(outside), np.argwhere(outside).T
     # The pixel beside the border maps to the border's own pixel, the next one to the one before it: "symmetric" of np.pad.
     mirrored = 2 * nearest - here - np.sign(nearest - here)
     mirrored = np.clip(mirrored, 0, np.array(outside.shape)[:, None] - 1)
-    chosen = np.where(outside[tuple(mirrored)], nearest, mirrored)
-    continued = hu.copy()
-    continued[..., outside] = hu[..., chosen[0], chosen[1]]
-    return continued
+    return np.where(outside[tuple(mirrored)], nearest, mirrored)
+
+
+def continued(hu: np.ndarray, outside: np.ndarray, chosen: np.ndarray | None) -> np.ndarray:
+    """Slices (..., H, W) with the pixels outside replaced by those that :func:`continuation` chose; themselves for None."""
+    if chosen is None:
+        return hu
+    extended = hu.copy()
+    extended[..., outside] = hu[..., chosen[0], chosen[1]]
+    return extended

@@ -12,6 +12,7 @@ import numpy as np
 from pydicom.dataset import Dataset
 
 from stan_ct.ct.hounsfield import soft_tissue_mask
+from stan_ct.ct.source_slice import SourceSlice
 from stan_ct.dicom import header as dicom
 from stan_ct.dicom.pixels import decode
 from stan_ct.dicom.refusal import Refusal, Refused
@@ -143,6 +144,10 @@ class Series:
     def instances(self) -> tuple[Instance, ...]:
         """The slices, as in `volume`."""
         return self.files.instances
+
+    def slice(self, z: int) -> SourceSlice:
+        """Slice `z`, for what is made of it."""
+        return SourceSlice(self.volume[z], self.padding[z], self.files.pixel_spacing)
 
     def soft_tissue(self, z: int) -> np.ndarray:
         """Soft-tissue mask of slice `z`, (H, W) bool."""

@@ -132,11 +132,18 @@ def ssim(
     if min(shape[1:]) <= 10:
         return float("nan")  # every pixel is near the border
     slices = [np.clip(np.asarray(x, np.float64), low, high).reshape(shape) - low for x in (image, target)]
-    settings = {"data_range": high - low, "gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False, "full": True}
-    maps = np.stack([structural_similarity(a, b, **settings)[1] for a, b in zip(*slices, strict=True)])
+    maps = np.stack([_similarity(a, b, high - low) for a, b in zip(*slices, strict=True)])
     counted = np.ones(maps.shape, bool) if mask is None else np.reshape(mask, shape)
     inner = maps[:, 5:-5, 5:-5][counted[:, 5:-5, 5:-5]]
     return float(inner.mean()) if inner.size else float("nan")
+
+
+def _similarity(image: np.ndarray, target: np.ndarray, data_range: float) -> np.ndarray:
+    """Structural similarity of each pixel of a slice, (H, W): 1 in all of them where slices are equal."""
+    if np.array_equal(image, target):
+        return np.ones(image.shape)
+    settings = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False, "full": True}
+    return structural_similarity(image, target, data_range=data_range, **settings)[1]
 
 
 def _masked(image: np.ndarray, target: np.ndarray, mask: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:

@@ -6,17 +6,17 @@ it leaves is texture, which averages out at the scale of a nodule, unless a stru
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
 
-from stan_ct.ct.field_of_view import continue_smoothly, outside_field_of_view
 from stan_ct.ct.filters import RadialFilter, fit_radial_filter
-from stan_ct.ct.hounsfield import AIR
+from stan_ct.ct.hounsfield import AIR, soft_tissue_mask
 from stan_ct.ct.noise import SMOOTHING
 from stan_ct.ct.smoothing import all_around, any_around, gaussian
+from stan_ct.ct.source_slice import SourceSlice
 from stan_ct.ct.tissues import TISSUES
 from stan_ct.dicom.series import Series
 from stan_ct.reconstruction.checks import Finding
@@ -70,6 +70,23 @@ class Fidelity:
     residuals: Mapping[int, tuple[np.ndarray, np.ndarray]]
 
 
+@dataclass(frozen=True)
+class SliceFidelity:
+    """Changes of one slice that a change of kernel does not make.
+
+    Attributes:
+        tissues: Tissue -> number of its pixels and sum of their changes, HU.
+        squares: Number of judged pixels and sum of the squares of their residuals, HU^2.
+        strongest: Result of :func:`structure`.
+        residual: Result of :func:`residual` where it was to be kept.
+    """
+
+    tissues: Mapping[str, np.ndarray]
+    squares: np.ndarray
+    strongest: tuple[float, float]
+    residual: tuple[np.ndarray, np.ndarray] | None = None
+
+
 def measure_fidelity(series: Series, volume: np.ndarray, keep: Collection[int] = ()) -> Fidelity:
     """Compares a standardized series with its source.
 
@@ -78,22 +95,41 @@ def measure_fidelity(series: Series, volume: np.ndarray, keep: Collection[int] =
         volume: Standardized series, (Z, H, W) float32 HU.
         keep: Indices of the slices whose residuals are kept, for pictures.
     """
-    explained, reach = fit(series, volume), _reach(series.files.pixel_spacing)
-    sums, squares, slices, strongest = {tissue: np.zeros(2) for tissue in TISSUES}, np.zeros(2), [], 0.0
-    residuals = {}
-    for z, (source, output) in enumerate(zip(series.volume, volume, strict=True)):
-        tissue = gaussian(source, SMOOTHING)
-        for name, (low, high) in TISSUES.items():
-            inside = all_around((tissue >= low) & (tissue <= high), reach)  # edges of tissues do change
-            where = inside & series.soft_tissue(z)
-            sums[name] += where.sum(), (output - source)[where].sum(dtype=np.float64)
-        rest, judged = residual(source, output, series.padding[z], series.files.pixel_spacing, explained)
-        if z in keep:
-            residuals[z] = (rest, judged)
-        squares += judged.sum(), np.square(rest[judged], dtype=np.float64).sum()
-        found = structure(rest, judged, contrast(source, series.files.pixel_spacing))
-        strongest = max(strongest, abs(found[0]))
-        slices.append(structure_findings(*found))
+    explained = fit((series.slice(z), volume[z]) for z in fitted_slices(len(volume)))
+    slices = [slice_fidelity(series.slice(z), output, explained, z in keep) for z, output in enumerate(volume)]
+    return series_fidelity(slices, explained)
+
+
+def slice_fidelity(source: SourceSlice, output: np.ndarray, explained: RadialFilter, keep: bool = False) -> SliceFidelity:
+    """Compares a standardized slice with its source.
+
+    Args:
+        source: Source.
+        output: Standardized slice, (H, W) float32 HU.
+        explained: Radial filter that explains the series best, from :func:`fit`.
+        keep: Whether the residual is kept.
+    """
+    tissue, sums, reach = gaussian(source.hu, SMOOTHING), {}, _reach(source.pixel_spacing)
+    change, soft_tissue = output - source.hu, soft_tissue_mask(source.hu, source.padding)
+    for name, (low, high) in TISSUES.items():
+        where = all_around((tissue >= low) & (tissue <= high), reach) & soft_tissue  # edges of tissues do change
+        sums[name] = np.array([where.sum(), change[where].sum(dtype=np.float64)])
+    rest, judged = residual(source, output, explained, tissue)
+    squares = np.array([judged.sum(), np.square(rest[judged], dtype=np.float64).sum()])
+    strongest = structure(rest, judged, contrast(source.hu, source.pixel_spacing))
+    return SliceFidelity(sums, squares, strongest, (rest, judged) if keep else None)
+
+
+def series_fidelity(slices: Sequence[SliceFidelity], explained: RadialFilter) -> Fidelity:
+    """What the slices of a series tell together.
+
+    Args:
+        slices: Every slice.
+        explained: Radial filter that explains the series best.
+    """
+    sums = {name: np.sum([found.tissues[name] for found in slices], 0) for name in TISSUES}
+    squares = np.sum([found.squares for found in slices], 0)
+    strongest = max(abs(found.strongest[0]) for found in slices)
     tissues = {name: float(total / n) for name, (n, total) in sums.items() if n >= TISSUE_PIXELS}
     rms = round(float(np.sqrt(squares[1] / max(squares[0], 1))), 2)
     limits = [(f"mean_{name.replace(' ', '_')}", round(c, 2), TISSUE_LIMITS[name]) for name, c in tissues.items()]
@@ -103,46 +139,44 @@ def measure_fidelity(series: Series, volume: np.ndarray, keep: Collection[int] =
         rms,
         round(strongest, 2),
         tuple(Finding(name, value, limit) for name, value, limit in limits if abs(value) > limit),
-        tuple(slices),
+        tuple(structure_findings(*found.strongest) for found in slices),
         explained,
-        residuals,
+        {z: found.residual for z, found in enumerate(slices) if found.residual is not None},
     )
 
 
-def fit(series: Series, volume: np.ndarray) -> RadialFilter:
-    """Fits the radial filter that turns the source into the output with the least squared error."""
-    chosen = np.unique(np.linspace(0, len(volume) - 1, FITTED).round().astype(int))
-    spacing = series.files.pixel_spacing
-    pairs = (_continued(series.volume[z], volume[z], series.padding[z]) for z in chosen)
-    fitted = fit_radial_filter(((source, output, spacing) for source, output, _ in pairs), "wiener")
+def fitted_slices(number: int) -> list[int]:
+    """Indices of the slices of a series on which the filter is fitted: `FITTED` at most, evenly spread."""
+    return np.unique(np.linspace(0, number - 1, FITTED).round().astype(int)).tolist()
+
+
+def fit(pairs: Iterable[tuple[SourceSlice, np.ndarray]]) -> RadialFilter:
+    """Fits the radial filter that turns sources into outputs, (H, W) HU each, with the least squared error."""
+    continued = ((source.continued, source.extend(output), source.pixel_spacing) for source, output in pairs)
+    fitted = fit_radial_filter(continued, "wiener")
     return RadialFilter(fitted.frequency, fitted.gain)  # no ceiling: it explains, it does not make
 
 
 def residual(
-    source: np.ndarray,
-    output: np.ndarray,
-    padding: np.ndarray,
-    pixel_spacing: tuple[float, float],
-    explained: RadialFilter,
+    source: SourceSlice, output: np.ndarray, explained: RadialFilter, smooth: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Residual of the fitted filter at the scale of a nodule.
 
+    Args:
+        source: Source.
+        output: Standardized slice, (H, W) HU.
+        explained: The fitted filter.
+        smooth: The source, smoothed by `SMOOTHING`, where it is known: it serves where nothing had to be continued.
     Returns:
         Residual, (H, W) HU, and the judged pixels, (H, W) bool.
     """
-    source, output, outside = _continued(source, output, padding)
-    sigma, smooth = [SCALE / spacing for spacing in pixel_spacing], gaussian(source, SMOOTHING)
-    expected = np.maximum(explained(source, pixel_spacing), AIR)  # overshoots below air are cut off in the output too
-    rest = gaussian(output - expected, sigma)
-    other = outside | (source > BONE) | (smooth < AIRY)
-    return rest, _body(smooth) & ~any_around(other, _reach(pixel_spacing))
-
-
-def _continued(source: np.ndarray, output: np.ndarray, padding: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Source and output, continued beyond the field of view, and what lies outside it, (H, W) bool."""
-    outside = outside_field_of_view(source, padding)
-    both = continue_smoothly(np.stack([source, output]), outside)
-    return both[0], both[1], outside
+    spacing, continued = source.pixel_spacing, source.continued
+    if smooth is None or continued is not source.hu:
+        smooth = gaussian(continued, SMOOTHING)
+    expected = np.maximum(explained(continued, spacing), AIR)  # overshoots below air are cut off in the output too
+    rest = gaussian(source.extend(output) - expected, [SCALE / side for side in spacing])
+    other = source.outside | (continued > BONE) | (smooth < AIRY)
+    return rest, _body(smooth) & ~any_around(other, _reach(spacing))
 
 
 def _body(smooth: np.ndarray) -> np.ndarray:

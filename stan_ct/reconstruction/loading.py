@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
+from threading import Lock
 from typing import Any, cast
 
 import numpy as np
@@ -41,22 +42,34 @@ class LazySynthesizer:
         precision: Number type of the networks' hidden layers.
         loading: Context in which it is loaded.
         adjacent_slices: Number of slices before and after each that it is given too.
+        single_thread: Whether a network keeps to one thread of its own, since slices are under way in several.
     """
 
     def __init__(
-        self, folder: Path, precision: Precision, loading: Callable[[], AbstractContextManager], adjacent_slices: int = 0
+        self,
+        folder: Path,
+        precision: Precision,
+        loading: Callable[[], AbstractContextManager],
+        adjacent_slices: int = 0,
+        single_thread: bool = False,
     ) -> None:
         self._folder, self._precision, self._loading = folder, precision, loading
-        self.adjacent_slices = adjacent_slices
+        self.adjacent_slices, self._single_thread = adjacent_slices, single_thread
+        self._lock = Lock()
+
+    @property
+    def _loaded(self) -> Synthesizer:
+        with self._lock:  # of several threads one loads it
+            return self._synthesizer
 
     @cached_property
-    def _loaded(self) -> Synthesizer:
+    def _synthesizer(self) -> Synthesizer:
         if (baseline := load_baseline(self._folder)) is not None:
             return baseline
         with self._loading():
             from stan_ct.reconstruction.synthesis import load_synthesizer
 
-            return load_synthesizer(self._folder, self._precision)
+            return load_synthesizer(self._folder, self._precision, self._single_thread)
 
     def prepare(self, hu: np.ndarray, pixel_spacing: tuple[float, float], kernel: str = "") -> np.ndarray:
         """Whole-slice step, see :class:`Synthesizer`."""
@@ -79,6 +92,7 @@ def load_model(
     fusion: FusionMethod = "stan_ct",
     loading: Callable[[], AbstractContextManager] = nullcontext,
     slice_thickness: float = 0.0,
+    slices_at_once: int = 1,
     **switches: Any,
 ) -> Model:
     """Loads a model. Its networks, and TensorFlow, are loaded when the first slice needs them; baselines need neither.
@@ -90,6 +104,8 @@ def load_model(
         loading: Context in which TensorFlow and the networks are loaded, such as one that silences standard error.
         slice_thickness: Thickness of the model's slices, mm, if slices are to be written between those of the source too, as
             far apart; 0: slices stay where they are.
+        slices_at_once: Number of slices under way at a time. With more than one, TensorFlow uses one thread for each, and so
+            does whatever else of this process uses it, if it has not started yet.
         switches: Fields of :class:`~stan_ct.reconstruction.settings.PipelineSettings`; None leaves the method's own.
     Raises:
         UsageError: If there is no such model, or switches exclude each other.
@@ -108,9 +124,9 @@ def load_model(
     except (FileNotFoundError, ValueError) as error:
         raise UsageError(str(error)) from error
     adjacent_slices = config.generator.adjacent_slices if config.method in NETWORKS else 0
-    synthesizer = LazySynthesizer(folder, resolved, loading, adjacent_slices)
+    synthesizer = LazySynthesizer(folder, resolved, loading, adjacent_slices, slices_at_once > 1)
     guard = Guard(config.sources, config.standard, by_thickness=config.target_thickness > 0)
-    model = Model(identity, synthesizer, settings, resolved, guard, str(name), seen)
+    model = Model(identity, synthesizer, settings, resolved, guard, str(name), seen, slices_at_once=slices_at_once)
     return _with_slices_between([model], slice_thickness)[0] if slice_thickness else model
 
 

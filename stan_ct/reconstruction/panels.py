@@ -83,7 +83,7 @@ def panels(
     images, residuals = [], residuals or {}
     for z in shown_slices(len(volume)):
         source, output = series.volume[z], volume[z]
-        rest, judged = residuals.get(z) or residual(source, output, series.padding[z], series.files.pixel_spacing, explained)
+        rest, judged = residuals.get(z) or residual(series.slice(z), output, explained)
         caption = f"Slice {z + 1} of {len(volume)}, {with_minus(f'{series.instances[z].location + 0.0:g}')} mm"
         file = f"{FOLDER}/{file_name(series.files.name)}_{z + 1:04d}.jpg"
         images.append(Panel(caption, file, source.shape, _jpeg(source, output, rest, judged)))

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from stan_ct.ct.field_of_view import continue_smoothly, outside_field_of_view
 from stan_ct.ct.hounsfield import AIR, SOFT_TISSUE, soft_tissue_mask
-from stan_ct.dicom.series import Series
+from stan_ct.ct.source_slice import SourceSlice
 from stan_ct.patches.fusion import Crop, fuse, pad_to, rescale_hu
 from stan_ct.patches.sampling import Patch, coverage
-from stan_ct.reconstruction.adjacent import PreparedSlices
 from stan_ct.reconstruction.bounds import bound
 from stan_ct.reconstruction.checks import (
     BOX_SIGMAS,
@@ -59,36 +56,6 @@ class SliceResult:
     findings: tuple[Finding, ...] = ()
 
 
-def standardize_slices(
-    series: Series,
-    synthesizer: Synthesizer,
-    settings: PipelineSettings,
-    progress: Callable[[Iterable], Iterable] = iter,
-    kernel: str | None = None,
-) -> tuple[np.ndarray, list[SliceResult]]:
-    """Standardizes every slice of a series.
-
-    Args:
-        series: The source.
-        synthesizer: Makes standard patches.
-        settings: The switches.
-        progress: Wraps the iteration over slices.
-        kernel: The model's source kernel as which the series is treated; None for the series' own.
-    Returns:
-        (Z, H, W) float32 HU, and each slice's result with an empty image.
-    """
-    volume, results, kernel = np.empty_like(series.volume), [], kernel or series.files.kernel
-    prepared = PreparedSlices(series, synthesizer, kernel)
-    for z in progress(range(len(volume))):
-        digest = hashlib.sha256(series.instances[z].uid.encode()).digest()
-        rng = np.random.default_rng([settings.seed, int.from_bytes(digest[:8], "big")])
-        image, padding, spacing = series.volume[z], series.padding[z], series.files.pixel_spacing
-        result = standardize_slice(image, padding, spacing, synthesizer, settings, rng, kernel, prepared.beside(z))
-        volume[z] = result.hu
-        results.append(replace(result, hu=np.empty((0, 0), np.float32)))
-    return volume, results
-
-
 def standardize_slice(
     source: np.ndarray,
     padding: np.ndarray,
@@ -113,11 +80,23 @@ def standardize_slice(
     Returns:
         The standardized slice; pixels outside the mask are the source's, but for bright ones with the mask `whole`.
     """
-    outside = outside_field_of_view(source, padding)
+    return standardize_source(SourceSlice(source, padding, pixel_spacing), synthesizer, settings, rng, kernel, beside)
+
+
+def standardize_source(
+    given: SourceSlice,
+    synthesizer: Synthesizer,
+    settings: PipelineSettings,
+    rng: np.random.Generator,
+    kernel: str = "",
+    beside: Sequence[np.ndarray] = (),
+) -> SliceResult:
+    """Like :func:`standardize_slice`, for a slice of which other steps ask the same."""
+    source, outside, pixel_spacing = given.hu, given.outside, given.pixel_spacing
     mask = standardized_mask(source, outside, settings.mask)
     if not mask.any():
         return SliceResult(source.copy())
-    continued = continue_smoothly(source, outside)
+    continued = given.continued
     prepared = synthesizer.prepare(continued, pixel_spacing, kernel)
     size = padded_size(source.shape, settings.patch_layout)
     prepared, framed_source, framed_mask = (pad_to(image, *size) for image in (prepared, source, mask))

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import cv2
 from tqdm import tqdm
 
 from stan_ct.dicom.characteristics import read_characteristics
@@ -16,6 +17,7 @@ from stan_ct.dicom.refusal import Refused
 from stan_ct.dicom.series import SeriesFiles
 from stan_ct.errors import UsageError
 from stan_ct.networks.precision import Precision
+from stan_ct.parallel import usable_cores
 from stan_ct.quiet import quiet_start
 from stan_ct.reconstruction.accounts import REPORT
 from stan_ct.reconstruction.cohort import standardize_cohort
@@ -77,7 +79,12 @@ def reconstruct(settings: ReconstructSettings) -> int:
         UsageError: If the input does not exist, the output cannot be used, or there is no such model.
     """
     options = {"precision": settings.precision, "fusion": settings.fusion, **settings.switches}
-    models = load_models(settings.models, settings.target, settings.slice_thickness, loading=quiet_start, **options)
+    cores = usable_cores()
+    if cores > 1:
+        cv2.setNumThreads(1)  # slices are under way on all cores
+    models = load_models(
+        settings.models, settings.target, settings.slice_thickness, loading=quiet_start, slices_at_once=cores, **options
+    )
     run = Run(
         settings.input_dir,
         settings.output_dir,

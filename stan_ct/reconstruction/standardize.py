@@ -24,14 +24,15 @@ from stan_ct.dicom.series import Series, SeriesFiles
 from stan_ct.dicom.write import write_series, write_slices
 from stan_ct.patches.training_slices import TrainingSlices
 from stan_ct.reconstruction.checks import Finding
-from stan_ct.reconstruction.fidelity import Fidelity, measure_fidelity
+from stan_ct.reconstruction.fidelity import Fidelity
 from stan_ct.reconstruction.finding_texts import findings_in_short
 from stan_ct.reconstruction.guard import Guard, GuardVerdict
 from stan_ct.reconstruction.lattice import Lattice, lattice_findings, no_lattice
 from stan_ct.reconstruction.panels import shown_slices
-from stan_ct.reconstruction.pipeline import SliceResult, standardize_slices
+from stan_ct.reconstruction.pipeline import SliceResult
 from stan_ct.reconstruction.qualification import Synthesizer
 from stan_ct.reconstruction.settings import PipelineSettings
+from stan_ct.reconstruction.slices import standardize_slices
 from stan_ct.reconstruction.source_checks import source_findings, source_slice_findings
 from stan_ct.reconstruction.wording import counted
 
@@ -78,6 +79,7 @@ class Model:
         label: Name or folder by which it was loaded.
         seen: Slices that it was trained on.
         slices_between: Whether slices between those of the source are written too, as far apart as the model makes them thick.
+        slices_at_once: Number of slices under way at a time, in as many threads; the result does not depend on it.
     """
 
     identity: ModelIdentity
@@ -88,6 +90,7 @@ class Model:
     label: str = ""
     seen: TrainingSlices = field(default_factory=TrainingSlices)
     slices_between: bool = False
+    slices_at_once: int = 1
 
     @property
     def key(self) -> str:
@@ -145,8 +148,15 @@ class Model:
         guarded = self.guard.sources and not allow_out_of_protocol  # without fingerprints, every series is accepted
         if guarded and (detail := implausible_hu(series.volume, series.padding)):
             raise Refused("not_hu", detail)
-        volume, results = standardize_slices(series, self.synthesizer, self.settings, progress, verdict.kernel)
-        fidelity = measure_fidelity(series, volume, keep=shown_slices(len(volume)))
+        volume, results, fidelity = standardize_slices(
+            series,
+            self.synthesizer,
+            self.settings,
+            kernel=verdict.kernel,
+            keep=shown_slices(len(series.volume)),
+            at_once=self.slices_at_once,
+            progress=progress,
+        )
         lattice = lattice_findings(sum((result.lattice for result in results), no_lattice()))
         relative = (Finding("foreign_kernel", detail=verdict.relative),) if verdict.relative else ()
         fidelity = replace(fidelity, findings=(*relative, *source_findings(series), *fidelity.findings, *lattice))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +15,8 @@ from stan_ct.networks.discriminator import p_real
 from stan_ct.networks.precision import Precision, compute_dtype
 from stan_ct.reconstruction.qualification import Synthesizer
 
-BATCH_PIXELS = 16 * 256 * 256
-"""Pixels that go through the networks at once."""
+BATCH_PIXELS, BATCH_PIXELS_OF_A_THREAD = 16 * 256 * 256, 2 * 256 * 256
+"""Pixels that go through the networks at once: what all cores or a GPU share, and what one thread keeps in its cache."""
 
 
 class NetworkSynthesizer:
@@ -25,9 +26,15 @@ class NetworkSynthesizer:
         folder: Model folder.
         config: Its configuration.
         precision: Of the hidden layers; HU are float32 in any case.
+        single_thread: Whether TensorFlow keeps to one thread for each that calls it; it does not where it has started already.
     """
 
-    def __init__(self, folder: Path, config: ModelConfig, precision: Precision = "auto") -> None:
+    def __init__(self, folder: Path, config: ModelConfig, precision: Precision = "auto", single_thread: bool = False) -> None:
+        if single_thread:
+            with suppress(RuntimeError):  # it has started
+                tf.config.threading.set_intra_op_parallelism_threads(1)
+        alone = single_thread and not tf.config.list_physical_devices("GPU")
+        self._batch_pixels = BATCH_PIXELS_OF_A_THREAD if alone else BATCH_PIXELS
         dtype = compute_dtype(precision)
         self.config, self.adjacent_slices = config, config.generator.adjacent_slices
         self.generator = config.build_generator(dtype)
@@ -51,7 +58,7 @@ class NetworkSynthesizer:
         With a judge, its plausibility stands for P(real). HU above the window, which networks do not see, pass by: what is
         standardized is their part inside it.
         """
-        window, step = self.config.hu_window, max(1, BATCH_PIXELS // (patches.shape[1] * patches.shape[2]))
+        window, step = self.config.hu_window, max(1, self._batch_pixels // (patches.shape[1] * patches.shape[2]))
         seen = patches if patches.ndim == 4 else patches[..., None]
         if seen.shape[-1] != self.config.generator.channels:
             raise ValueError(f"the model sees {self.config.generator.channels} slices at once, not {seen.shape[-1]}")
@@ -73,11 +80,15 @@ class NetworkSynthesizer:
         return synthesized, p_real(self.discriminator(seen, training=False)[1])
 
 
-def load_synthesizer(folder: Path | str, precision: Precision = "auto") -> Synthesizer:
+def load_synthesizer(folder: Path | str, precision: Precision = "auto", single_thread: bool = False) -> Synthesizer:
     """The synthesizer of a model folder: networks, or a classical baseline.
 
+    Args:
+        folder: Model folder.
+        precision: Of the hidden layers.
+        single_thread: Whether TensorFlow keeps to one thread for each that calls it; it does not where it has started already.
     Raises:
         FileNotFoundError: If the folder holds no complete model.
         ValueError: If it is not one of this version.
     """
-    return load_baseline(folder) or NetworkSynthesizer(Path(folder), read_config(folder), precision)
+    return load_baseline(folder) or NetworkSynthesizer(Path(folder), read_config(folder), precision, single_thread)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from skimage.metrics import structural_similarity
 
+from stan_ct.features import errors
 from stan_ct.features import errors as metrics
 from stan_ct.features.errors import hu_error, psnr, relative_error, ssim, summarize, texture_errors
 
@@ -120,6 +121,17 @@ def test_ssim_is_scikit_images():
     assert ssim(image, target) == pytest.approx(np.mean(expected), rel=1e-9)
     assert ssim(image[1], target[1]) == pytest.approx(expected[1], rel=1e-9)
     assert ssim(target, target) == pytest.approx(1)
+
+
+def test_ssim_of_equal_slices_is_not_computed(monkeypatch):
+    """It is 1 in each of their pixels; that of the others counts beside it."""
+    target = np.random.default_rng(0).normal(0, 100, (2, 32, 32))
+    image, compared = target + np.array([0, 30])[:, None, None], []
+    whole = ssim(image, target)
+    monkeypatch.setattr(errors, "structural_similarity", lambda a, b, **_: compared.append(1) or (0, np.full(a.shape, 0.5)))
+    assert ssim(image, target) == pytest.approx(0.75)
+    assert len(compared) == 1
+    assert 0.5 < whole < 1
 
 
 def test_ssim_within_a_mask():

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from stan_ct.ct.filters import RadialFilter
+from stan_ct.ct.source_slice import SourceSlice
 from stan_ct.reconstruction import panels as module
 from stan_ct.reconstruction.panels import COLOURS, NOT_JUDGED, file_name, in_colours, panels, shown_slices
 from stan_ct.reconstruction.throttle import Throttle
@@ -31,6 +32,10 @@ class SeriesOf:
     def __init__(self, volume):
         self.volume, self.padding, self.files = volume, np.zeros(volume.shape, bool), Files()
         self.instances = [Instance(-2.5 * z) for z in range(len(volume))]
+
+    def slice(self, z):
+        """One of its slices."""
+        return SourceSlice(self.volume[z], self.padding[z], self.files.pixel_spacing)
 
 
 FLAT = RadialFilter(np.array([0.0, 1.0]), np.array([1.0, 1.0]))
@@ -71,8 +76,8 @@ def test_residuals_that_are_there_are_not_computed_again(monkeypatch):
     computed = []
 
     def residual(source, *others):
-        computed.append(source[0, 0])
-        return np.zeros(source.shape), np.ones(source.shape, bool)
+        computed.append(source.hu[0, 0])
+        return np.zeros(source.hu.shape), np.ones(source.hu.shape, bool)
 
     monkeypatch.setattr(module, "residual", residual)
     volume = np.arange(4, dtype=np.float32)[:, None, None] * np.ones((1, 8, 8), np.float32)

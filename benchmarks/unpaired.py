@@ -28,6 +28,7 @@ from stan_ct.adaptation.run import adapt
 from stan_ct.ct.blend import fit_curves
 from stan_ct.ct.field_of_view import outside_field_of_view
 from stan_ct.ct.filters import RadialFilter, Spacing, fit_radial_filter
+from stan_ct.dicom.characteristics import series_characteristics
 from stan_ct.dicom.find import find_series
 from stan_ct.dicom.series import Series, SeriesFiles, load_series
 from stan_ct.features.errors import texture_errors
@@ -202,6 +203,10 @@ def limbs(folder: Path, scratch: Path) -> None:
             files = of_one(patient / "image")
             series = chosen(files, spread(len(files.instances), 6))
             tissue[kernel].append(features(series.volume))
+            shape, sides = series_characteristics(series).shape, (*made.config.sources, made.config.standard)
+            print(
+                f"{kernel} {patient.name}: {', '.join(f'{side.shape_distance(shape):.2f} from {side.kernel}' for side in sides)}"
+            )
             if kernel == "SOFT":
                 after = [filtered(one(series, z), files.pixel_spacing, fitted.filter) for z in range(len(series.volume))]
                 tissue["SOFT, adapted"].append(features(np.stack(after), series.volume))

@@ -8,9 +8,9 @@ python benchmarks/unpaired.py limbs CT/unpaired_ge_limb
 `philips`: source slices of one half of the chest, target slices of the other, both ways round; every second slice reports.
 `simulated`: source patients are the first of PATIENTS/train, target patients those that follow, and both ways round; those of
 PATIENTS/test report. `toshiba`: source neck, target chest, and both ways round; the other level reports. `limbs`: no pairs;
-effect sizes (Cohen's d) of texture features of soft tissue against the target's, before and after.
-Prints errors of dissimilarity, contrast,
-homogeneity, energy and correlation (Eq. 8) on soft-tissue patches of rounded and clipped slices, and HU RMSE over soft tissue.
+distances of each patient's spectra from those of both kernels, and effect sizes (Cohen's d) of texture features of soft tissue
+against the target's, before and after. The others print errors of dissimilarity, contrast, homogeneity, energy and correlation
+(Eq. 8) on soft-tissue patches of rounded and clipped slices, and HU RMSE over soft tissue.
 """
 
 from __future__ import annotations
@@ -204,9 +204,8 @@ def limbs(folder: Path, scratch: Path) -> None:
             series = chosen(files, spread(len(files.instances), 6))
             tissue[kernel].append(features(series.volume))
             shape, sides = series_characteristics(series).shape, (*made.config.sources, made.config.standard)
-            print(
-                f"{kernel} {patient.name}: {', '.join(f'{side.shape_distance(shape):.2f} from {side.kernel}' for side in sides)}"
-            )
+            distances = ", ".join(f"{side.shape_distance(shape):.2f} from {side.kernel}" for side in sides)
+            print(f"{kernel} {patient.name}: {distances}")
             if kernel == "SOFT":
                 after = [filtered(one(series, z), files.pixel_spacing, fitted.filter) for z in range(len(series.volume))]
                 tissue["SOFT, adapted"].append(features(np.stack(after), series.volume))

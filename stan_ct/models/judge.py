@@ -1,61 +1,67 @@
 """Check 2 with the source at hand: does a patch differ from its source as patches of the standard protocol do?
 
 The paper's discriminator sees one patch alone, and the noise of patches varies twofold with dose, against a few percent
-between a good and a bad output. Relative to its own source, what a change of kernel does to a patch varies little, so a sieve
-of one class suffices: features of (source, output), their mean and covariance over patches that are acceptable, and the
-Mahalanobis distance to them. Nothing that is to be rejected has to be known beforehand.
+between a good and a bad output. Relative to its own source, what a change of kernel does to a patch varies little, and most of
+that follows from the source: its kernel, thickness, dose and anatomy show in its own spectrum and edges. So features of
+(source, output) are predicted from the source by ridge regression, fitted to patches that are acceptable, and what is
+left is judged by its Mahalanobis distance. No protocol has to be named, and nothing that is to be rejected has to be known.
 """
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy import fft, ndimage
 
+from stan_ct.models.judge_features import BANDS, PATTERN, PLACES, SPECTRUM, VALUES, PairFeatures, pair_features
+from stan_ct.models.judge_places import SPREAD_TERMS, SUMMARIES, TERMS, expectation, summaries, summary_name
 from stan_ct.patches.sampling import PATCH_SIZE
 
-RANGE = (-1024.0, 1500.0)
-"""HU that are judged; what lies outside is clipped."""
-BANDS = 24
-"""Bands of equal width from frequency 0 to the corner of the spectrum."""
-TILE, SPOT = 16, 8
-"""Sides of the squares whose texture, and whose mean, are compared one by one, px."""
-DETAIL_FLOOR = 4.0
-"""HU^2 that are added to a tile's variance, so that flat tiles compare as equal."""
-SMALLEST = 0.25
-"""Least size of a change by which it is divided before a lattice is looked for, HU."""
-LATTICE_PERIODS = (2, 4, 8)
-NEIGHBOURS = (-5, -4, -3, 3, 4, 5)
-"""Distances in bins, along both axes, of the frequencies to which a lattice's are compared."""
-LEAST_SPREAD = 0.03
-"""Standard deviation of a feature at least: all are logarithms, and 3 % of power are nothing to reject a patch for."""
-SHRINKAGE = 0.05
+LEAST_SPREAD = {"gain": 0.005, "rest": 0.05, "values": 0.03, "pattern": 0.1, "places": 0.05}
+"""Group -> standard deviation of its features at least: half a percent of amplitude, or half a HU, are no reason to reject."""
+SHRINKAGE = 0.1
 """Share of the identity in the correlation matrices, so that few patches suffice."""
-PASSED = 0.995
-"""Share of the acceptable patches of patients that were not fitted whose distances lie within the limit of each group."""
+RIDGE = 0.1
+"""Weight of the penalty on what is predicted from the source, per patch."""
+LEAST_SOURCE_SPREAD = 0.05
+"""Standard deviation of what the source is like at least, by which it is divided."""
+FOLDS = 8
+"""Parts of the patches, each spread over all of them, that are judged by a judge fitted to the others."""
+PASSED = 0.98
+"""Share of the acceptable patches that were not fitted whose distances, times `MARGIN`, are within the limits."""
+MARGIN = {"gain": 1.6, "rest": 1.75, "values": 2.5, "pattern": 2.0, "places": 1.75}
+"""Group -> factor on its limit: validation has few patients, and new ones differ more from them than these do."""
 THRESHOLD = 0.5
 """Plausibility at the limit: less is rejected."""
-LATTICE_MARGIN = 2.0
-"""Factor on the limit of the lattice, whose features have a long tail by chance and stand far out where there is one."""
 MIN_PATCHES = 40
 """Acceptable patches that a judge is fitted to, at least."""
 
-PLACES = (
-    f"least texture of a square of {TILE} px",
-    f"largest texture of a square of {TILE} px",
-    "mean texture",
-    f"largest change of a square of {TILE} px",
-    f"largest change of a square of {SPOT} px",
-)
-"""The features of places in words."""
-VERSION = 2
+VERSION = 3
 """Version of the features, to which a judge's numbers belong."""
-GROUPS = ("spectrum", "places", "lattice")
-NUM_FEATURES = {"spectrum": 2 * BANDS, "places": len(PLACES), "lattice": len(LATTICE_PERIODS)}
+GROUPS = (*SPECTRUM, "values", "pattern", "places")
+NUM_FEATURES = {
+    "gain": BANDS,
+    "rest": BANDS,
+    "values": len(VALUES),
+    "pattern": len(PATTERN),
+    "places": len(PLACES) * len(SUMMARIES),
+}
 """Group -> number of its features."""
+CIRCUMSTANCES = BANDS + 4
+"""Number of features of the source from which the others are predicted."""
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """What sources are like, (N, circumstances), and the features of each group, (N, features) each."""
+
+    source: np.ndarray
+    groups: dict[str, np.ndarray]
+
+    def __getitem__(self, chosen: np.ndarray) -> _Measured:
+        return _Measured(self.source[chosen], {group: values[chosen] for group, values in self.groups.items()})
 
 
 @dataclass(frozen=True)
@@ -63,13 +69,19 @@ class Judge:
     """Judges synthesized patches by what sources they were made of.
 
     Attributes:
+        expected: What is expected place by place, see :mod:`stan_ct.models.judge_places`.
+        source: Mean and standard deviation of what sources are like, (2, circumstances).
         mean: Mean of each group's features, (features,) each.
-        scale: Their standard deviation, (features,) each.
-        precision: Inverse of their shrunk correlation matrix, (features, features) each.
+        slope: By what they change with the source, (circumstances, features) each.
+        scale: Standard deviation of what is left, (features,) each.
+        precision: Inverse of its shrunk correlation matrix, (features, features) each.
         limit: Distance up to which a patch is acceptable, for each group.
     """
 
+    expected: np.ndarray
+    source: np.ndarray
     mean: dict[str, np.ndarray]
+    slope: dict[str, np.ndarray]
     scale: dict[str, np.ndarray]
     precision: dict[str, np.ndarray]
     limit: dict[str, float]
@@ -90,7 +102,7 @@ class Judge:
         return float(np.mean(self(sources, outputs) >= THRESHOLD))
 
     def explain(self, sources: np.ndarray, outputs: np.ndarray) -> list[str]:
-        """Names for each output the feature that is farthest from what is acceptable, or its lattice, in words.
+        """Names for each output the feature that is farthest from what is acceptable, or its pattern, in words.
 
         Args:
             sources: (N, H, W) HU, as in :meth:`__call__`.
@@ -100,16 +112,16 @@ class Judge:
 
     def _explain(self, sources: np.ndarray, outputs: np.ndarray) -> str:
         """The farthest feature of the worst of some patches."""
-        distances = self.distances(sources, outputs)
+        normal = self._normal(_measure(_features(sources, outputs), self.expected))
+        distances = self._distances(normal)
         if not np.isfinite(distances).all():
             return "values that are no numbers"
-        lattice = GROUPS.index("lattice")  # it is in the spectrum too, which says less
-        rows = [lattice] if distances[lattice].max() > max(1, distances.max() / 10) else range(len(GROUPS))
+        pattern = GROUPS.index("pattern")  # it is in the spectrum too, which says less
+        rows = [pattern] if distances[pattern].max() > max(1, distances.max() / 10) else range(len(GROUPS))
         row, patch = max(itertools.product(rows, range(len(sources))), key=lambda place: distances[place])
         group = GROUPS[row]
-        found = patch_features(sources[patch : patch + 1], outputs[patch : patch + 1])[group][0] - self.mean[group]
-        normal = found / self.scale[group]
-        number = int(np.argmax(normal * (self.precision[group] @ normal)))
+        found = normal[group][patch]
+        number = int(np.argmax(found * (self.precision[group] @ found)))
         return f"{feature_name(group, number)} too {'high' if found[number] > 0 else 'low'}"
 
     def distances(self, sources: np.ndarray, outputs: np.ndarray) -> np.ndarray:
@@ -119,18 +131,28 @@ class Judge:
             sources: (N, `PATCH_SIZE`, `PATCH_SIZE`) HU.
             outputs: Same shape.
         """
-        found = patch_features(sources, outputs)
-        return np.stack([self._distance(group, found[group]) / self.limit[group] for group in GROUPS])
+        return self._distances(self._normal(_measure(_features(sources, outputs), self.expected)))
 
-    def _distance(self, group: str, features: np.ndarray) -> np.ndarray:
-        return _mahalanobis(features, self.mean[group], self.scale[group], self.precision[group])
+    def _distances(self, normal: Mapping[str, np.ndarray]) -> np.ndarray:
+        """(groups, N): root mean square over the features of a group, in units of its limit."""
+        rows = []
+        for group in GROUPS:
+            squares = np.einsum("ni,ij,nj->n", normal[group], self.precision[group], normal[group])
+            rows.append(np.sqrt(squares / NUM_FEATURES[group]) / self.limit[group])
+        return np.stack(rows)
+
+    def _normal(self, found: _Measured) -> dict[str, np.ndarray]:
+        """What the source does not explain of the features, in standard deviations, (N, features) each."""
+        source = (found.source - self.source[0]) / self.source[1]
+        return {g: (found.groups[g] - self.mean[g] - source @ self.slope[g]) / self.scale[g] for g in GROUPS}
 
     @classmethod
     def fit(cls, sources: np.ndarray, acceptable: Sequence[np.ndarray]) -> Judge:
         """Fits a judge to patches that must pass.
 
-        Limits, one standard deviation at least, are found on patches that were not fitted: first and second half of the
-        patches, which in records belong to different patients, judge each other.
+        Limits, one standard deviation at least before their margin, are found on patches that were not fitted: each of `FOLDS`
+        parts is judged by a judge fitted to the others. The parts are spread over all patches, since records have few
+        patients of some protocols: a judge that lacks one wholly would make limits that are wide for all of them.
 
         Args:
             sources: (N, `PATCH_SIZE`, `PATCH_SIZE`) HU, as the network gets them.
@@ -142,22 +164,42 @@ class Judge:
             raise ValueError(
                 f"a judge needs {MIN_PATCHES} validation patches at least, not {len(sources)}: make records of more slices"
             )
-        found = [patch_features(sources, outputs) for outputs in acceptable]
-        mean, scale, precision, limit = {}, {}, {}, {}
-        half = len(sources) // 2
-        for group in GROUPS:
-            kinds = [features[group] for features in found]
-            mean[group], scale[group], precision[group] = _fit(np.concatenate(kinds))
-            first, second = (np.concatenate([k[part] for k in kinds]) for part in (np.s_[:half], np.s_[half:]))
-            unseen = [_mahalanobis(second, *_fit(first)), _mahalanobis(first, *_fit(second))]
-            found_limit = float(np.quantile(np.concatenate(unseen), PASSED))
-            limit[group] = max(found_limit, 1.0) * (LATTICE_MARGIN if group == "lattice" else 1.0)
-        return cls(mean, scale, precision, limit)
+        features = [one for outputs in acceptable for one in _features(sources, outputs)]
+        expected = expectation(features)
+        found = _measure(features, expected)
+        number = min(FOLDS, len(sources))
+        fold = np.tile(np.arange(len(sources)) % number, len(acceptable))
+        unseen = []
+        for own in (fold == n for n in range(number)):
+            judge = cls._fit(expected, found[~own])
+            unseen.append(judge._distances(judge._normal(found[own])))
+        limits = np.maximum(np.quantile(np.concatenate(unseen, axis=1), PASSED, axis=1), 1.0)
+        return replace(
+            cls._fit(expected, found), limit={g: MARGIN[g] * float(one) for g, one in zip(GROUPS, limits, strict=True)}
+        )
+
+    @classmethod
+    def _fit(cls, expected: np.ndarray, found: _Measured) -> Judge:
+        """A judge whose limits are 1."""
+        source = np.stack([found.source.mean(0), np.maximum(found.source.std(0), LEAST_SOURCE_SPREAD)])
+        normal = (found.source - source[0]) / source[1]
+        penalty = RIDGE * len(normal) * np.eye(normal.shape[1])
+        mean, slope, scale, precision = {}, {}, {}, {}
+        for group, values in found.groups.items():
+            mean[group] = values.mean(0)
+            slope[group] = np.linalg.solve(normal.T @ normal + penalty, normal.T @ (values - mean[group]))
+            left = values - mean[group] - normal @ slope[group]
+            scale[group] = np.maximum(left.std(0), LEAST_SPREAD[group])
+            left = left / scale[group]
+            correlation = (1 - SHRINKAGE) * left.T @ left / len(left) + SHRINKAGE * np.eye(left.shape[1])
+            precision[group] = np.linalg.inv(correlation)
+        return cls(expected, source, mean, slope, scale, precision, dict.fromkeys(GROUPS, 1.0))
 
     def arrays(self) -> dict[str, np.ndarray]:
         """The judge as float64 arrays by name."""
-        arrays = {f"{name}_{group}": getattr(self, name)[group] for name in _FIELDS for group in GROUPS}
-        return {name: np.asarray(values, np.float64) for name, values in (arrays | {"version": VERSION}).items()}
+        arrays = {f"{name}_{group}": getattr(self, name)[group] for name in _SHAPES for group in GROUPS}
+        arrays |= {"expected": self.expected, "source": self.source, "version": VERSION}
+        return {name: np.asarray(values, np.float64) for name, values in arrays.items()}
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> Judge:
@@ -170,97 +212,48 @@ class Judge:
         if version is None or version.shape != () or version != VERSION:
             found = "one without a version" if version is None else f"version {version}"
             raise ValueError(f"expected version {VERSION}, got {found}: fit it again with stan-ct fit-judge")
-        number = {"mean": 1, "scale": 1, "precision": 2, "limit": 0}  # axes
-        for name, group in ((name, group) for name in _FIELDS for group in GROUPS):
-            values, shape = arrays.get(f"{name}_{group}"), (NUM_FEATURES[group],) * number[name]
+        expected = {"expected": (len(PLACES), TERMS + SPREAD_TERMS), "source": (2, CIRCUMSTANCES)}
+        for group, number in NUM_FEATURES.items():
+            expected |= {
+                f"{name}_{group}": tuple(number if n == "f" else CIRCUMSTANCES for n in axes) for name, axes in _SHAPES.items()
+            }
+        for name, shape in expected.items():
+            values = arrays.get(name)
             if values is None or values.shape != shape:
-                raise ValueError(f"expected {name}_{group} of shape {shape}, got {'none' if values is None else values.shape}")
-            if name in ("scale", "limit") and not (values > 0).all():
-                raise ValueError(f"expected {name}_{group} above 0, got {values.min():g}")
-        mean, scale, precision = ({g: arrays[f"{name}_{g}"] for g in GROUPS} for name in _FIELDS[:3])
-        return cls(mean, scale, precision, {group: float(arrays[f"limit_{group}"]) for group in GROUPS})
+                raise ValueError(f"expected {name} of shape {shape}, got {'none' if values is None else values.shape}")
+            divisors = values[1] if name == "source" else values if name.startswith(("scale", "limit")) else np.ones(1)
+            if not (divisors > 0).all():
+                raise ValueError(f"expected {name} above 0, got {divisors.min():g}")
+        mean, slope, scale, precision = ({g: arrays[f"{name}_{g}"] for g in GROUPS} for name in list(_SHAPES)[:4])
+        limit = {group: float(arrays[f"limit_{group}"]) for group in GROUPS}
+        return cls(arrays["expected"], arrays["source"], mean, slope, scale, precision, limit)
 
 
-_FIELDS = ("mean", "scale", "precision", "limit")
+_SHAPES = {"mean": "f", "slope": "sf", "scale": "f", "precision": "ff", "limit": ""}
+"""Attribute of each group -> its axes: features, or what the source is like."""
 
 
 def feature_name(group: str, number: int) -> str:
-    """A feature of :func:`patch_features` in words, by its place in its group.
+    """A feature of :func:`pair_features` in words, by its place in its group.
 
     Example:
-        >>> feature_name("spectrum", 12)
-        'power at 0.37 cycles/px'
+        >>> feature_name("gain", 12)
+        'gain at 0.37 cycles/px'
     """
-    if group == "spectrum":
-        frequency = (number % BANDS + 0.5) / BANDS * np.sqrt(0.5)
-        return f"power {'of the change ' if number >= BANDS else ''}at {frequency:.2f} cycles/px"
-    if group == "lattice":
-        return f"pattern of {LATTICE_PERIODS[number]} px"
-    return PLACES[number]
+    if group in SPECTRUM:
+        frequency = (number + 0.5) / BANDS * np.sqrt(0.5)
+        return f"{'gain' if group == 'gain' else 'power unrelated to the source'} at {frequency:.2f} cycles/px"
+    return {"values": VALUES, "pattern": PATTERN}[group][number] if group != "places" else summary_name(number)
 
 
-def patch_features(sources: np.ndarray, outputs: np.ndarray) -> dict[str, np.ndarray]:
-    """Features of patches relative to their sources.
-
-    Args:
-        sources: (N, `PATCH_SIZE`, `PATCH_SIZE`) HU.
-        outputs: Same shape.
-    Returns:
-        spectrum: Logarithm of the output's and of the change's power over the source's, in each band, (N, 2 `BANDS`).
-        places: Least, largest and mean logarithm of the detail's variance over the source's, tile by tile, and the largest mean
-            change of a tile and of a spot, log(1 + HU), (N, 5).
-        lattice: Logarithm of the change's power at periods of 2, 4 and 8 px over that beside, 0 where it is lower, (N, 3).
-    """
-    rows = [_features(*np.clip(pair, *RANGE).astype(np.float32)) for pair in zip(sources, outputs, strict=True)]
-    return {group: np.stack([row[k] for row in rows]).astype(np.float64) for k, group in enumerate(GROUPS)}
+def _features(sources: np.ndarray, outputs: np.ndarray) -> list[PairFeatures]:
+    return [pair_features(*pair) for pair in zip(sources, outputs, strict=True)]
 
 
-def _features(source: np.ndarray, output: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    change = output - source
-    before, after, difference = (log_spectrum(image) for image in (source, output, change))
-    spectrum = np.concatenate([after - before, difference - before])
-    detail = [
-        np.log(_squares(image - ndimage.uniform_filter(image, 3), TILE).var(1) + DETAIL_FLOOR) for image in (output, source)
-    ]
-    texture = detail[0] - detail[1]
-    moved = [np.log1p(np.abs(_squares(change, side).mean(1)).max()) for side in (TILE, SPOT)]
-    return spectrum, np.array([texture.min(), texture.max(), texture.mean(), *moved]), _lattice(change)
-
-
-def log_spectrum(image: np.ndarray) -> np.ndarray:
-    """Natural logarithm of the mean power in each band, (`BANDS`,)."""
-    power = np.abs(fft.rfft2((image - image.mean()) * _TAPER)) ** 2
-    return np.log(np.bincount(_BAND, power.ravel(), BANDS) / _COUNT + 1.0)
-
-
-def _lattice(change: np.ndarray) -> np.ndarray:
-    # Divided by its local size, lest edges of anatomy drown what is written on tissue.
-    change = (change - change.mean()) / np.sqrt(ndimage.uniform_filter(np.square(change), TILE) + SMALLEST**2)
-    power = np.abs(fft.fft2(change - change.mean())) ** 2
-    ratios = []
-    for bins, beside in _LATTICES:
-        ratios.append(max(np.log((power[bins].sum() + 1) / (power[beside].mean(1).sum() + 1)), 0.0))
-    return np.array(ratios)
-
-
-def _squares(image: np.ndarray, side: int) -> np.ndarray:
-    """(H, W) -> (squares, side * side)."""
-    number = PATCH_SIZE // side
-    return image.reshape(number, side, number, side).swapaxes(1, 2).reshape(-1, side * side)
-
-
-def _fit(features: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Mean, standard deviation and inverse shrunk correlation of features (N, F)."""
-    mean, scale = features.mean(0), np.maximum(features.std(0), LEAST_SPREAD)
-    normal = (features - mean) / scale
-    correlation = (1 - SHRINKAGE) * normal.T @ normal / len(normal) + SHRINKAGE * np.eye(len(mean))
-    return mean, scale, np.linalg.inv(correlation)
-
-
-def _mahalanobis(features: np.ndarray, mean: np.ndarray, scale: np.ndarray, precision: np.ndarray) -> np.ndarray:
-    """Distance of features (N, F) from the mean, root mean square over the features, (N,)."""
-    normal = (features - mean) / scale
-    return np.sqrt(np.einsum("ni,ij,nj->n", normal, precision, normal) / len(mean))
+def _measure(found: Sequence[PairFeatures], expected: np.ndarray) -> _Measured:
+    groups = {group: np.stack([one.groups[group] for one in found]) for group in GROUPS[:-1]}
+    groups["places"] = np.stack([summaries(one, expected) for one in found])
+    return _Measured(np.stack([one.source for one in found]), groups)
 
 
 def _patches(pair: tuple[np.ndarray, np.ndarray]) -> Iterator[np.ndarray]:
@@ -269,29 +262,3 @@ def _patches(pair: tuple[np.ndarray, np.ndarray]) -> Iterator[np.ndarray]:
         rows, columns = (n // PATCH_SIZE for n in image.shape)
         parts = image.reshape(rows, PATCH_SIZE, columns, PATCH_SIZE).swapaxes(1, 2)
         yield parts.reshape(-1, PATCH_SIZE, PATCH_SIZE)
-
-
-def _bands() -> tuple[np.ndarray, np.ndarray]:
-    frequency = np.hypot(fft.fftfreq(PATCH_SIZE)[:, None], fft.rfftfreq(PATCH_SIZE)[None])  # cycles per pixel
-    band = np.minimum((frequency / np.sqrt(0.5) * BANDS).astype(int), BANDS - 1).ravel()
-    return band, np.bincount(band, minlength=BANDS)
-
-
-def _lattices() -> list[tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]]:
-    """For each period the bins of its frequencies, and of their neighbours, (frequencies, neighbours)."""
-    found, seen = [], {(0, 0)}
-    down, across = (d.ravel() for d in np.meshgrid(NEIGHBOURS, NEIGHBOURS))
-    for period in LATTICE_PERIODS:
-        step = PATCH_SIZE // period
-        bins = [(i * step, j * step) for i, j in np.ndindex(period, period) if (i * step, j * step) not in seen]
-        seen.update(bins)
-        rows, columns = np.array(bins).T
-        beside = ((rows[:, None] + down) % PATCH_SIZE, (columns[:, None] + across) % PATCH_SIZE)
-        found.append(((rows, columns), beside))
-    return found
-
-
-_BAND, _COUNT = _bands()
-_LATTICES = _lattices()
-_WINDOW = np.hanning(PATCH_SIZE + 1)[:-1]
-_TAPER = (np.outer(_WINDOW, _WINDOW) / np.sum(_WINDOW**2)).astype(np.float32)

@@ -16,6 +16,8 @@ from stan_ct.patches.record_index import read_index
 from stan_ct.training.validation import Validation
 
 BATCH = 8
+SAME_GAIN = 0.01
+"""Relative difference of gains up to which filters are the same: those of records made anew on another machine are rounded."""
 
 
 def fit_judge(
@@ -36,7 +38,7 @@ def fit_judge(
     if config.method not in NETWORKS:
         raise UsageError(f"{folder} has no network: a {config.method} needs no judge")
     front_end = read_index(records_dir).get("front_end")
-    if config.front_end is not None and (not front_end or FrontEnd.from_json(front_end) != config.front_end):
+    if config.front_end is not None and not _same(FrontEnd.from_json(front_end or {}), config.front_end):
         raise UsageError(f"{records_dir} was made with another front end than {folder}'s: take the records that trained it")
     adjacent, filtered = config.generator.adjacent_slices, config.front_end is not None
     generator = config.build_generator(compute_dtype("auto"))
@@ -51,3 +53,14 @@ def fit_judge(
     except ValueError as error:
         raise UsageError(str(error)) from error
     return judge, {name: judge.passed(source, images) for name, images in (("targets", target), ("outputs", outputs))}
+
+
+def _same(made: FrontEnd | None, known: FrontEnd) -> bool:
+    """Whether the filters of records are those of a model, but for rounding."""
+    if made is None or made.filters.keys() != known.filters.keys():
+        return False
+    pairs = [(made.filters[kernel], known.filters[kernel]) for kernel in known.filters]
+    return all(
+        a.frequency == b.frequency and a.floor == b.floor and np.allclose(a.gain, b.gain, rtol=SAME_GAIN, atol=0)
+        for a, b in pairs
+    )

@@ -7,7 +7,7 @@ from scipy import ndimage
 
 from stan_ct.ct.hounsfield import soft_tissue_mask
 from stan_ct.ct.tissues import TISSUES
-from stan_ct.models.judge import log_spectrum
+from stan_ct.models.judge_features import log_spectrum
 
 SMOOTHING = 7
 """Side of the moving average of the target, px, by whose HU tissues are told: noise must not choose them."""

@@ -145,8 +145,8 @@ def test_a_judge_from_elsewhere(folder):
     refused(folder, r"judge\.npz is no file of this model: its hash is not known.*remove its SHA256SUMS")
     (folder / "SHA256SUMS").unlink()
     assert check_model(folder) == CONFIG
-    np.savez(folder / "judge.npz", version=2.0, mean_spectrum=np.zeros(3))
-    refused(folder, r"judge\.npz holds no judge of this version: expected mean_spectrum of shape \(48,\), got \(3,\)")
+    np.savez(folder / "judge.npz", version=3.0, mean_gain=np.zeros(3))
+    refused(folder, r"judge\.npz holds no judge of this version: expected mean_gain of shape \(24,\), got \(3,\)")
     with pytest.raises(InvalidModel, match="holds no judge"):
         load_judge(folder)
 

@@ -47,7 +47,7 @@ def test_a_judge_is_added_to_a_model(model, records, tmp_path, capsys, monkeypat
     assert "judge.npz" in (tmp_path / "judged" / "SHA256SUMS").read_text()
     source, target = Validation(records, CONFIG.hu_window, 200).hu
     expected = Judge.fit(source, [target, source])  # an untrained residual G changes nothing
-    np.testing.assert_allclose(found.limit["spectrum"], expected.limit["spectrum"], rtol=1e-3)
+    np.testing.assert_allclose(found.limit["rest"], expected.limit["rest"], rtol=1e-3)
 
 
 def test_a_judge_takes_the_place_of_another(model, records, monkeypatch):

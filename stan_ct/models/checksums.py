@@ -18,17 +18,17 @@ SHIPPED = Path(__file__).resolve().parent
 
 SHIPPED_SUMS = {
     "default": {
-        "config.json": "b80520a7bdccddd32db9cc3f6ff8dbd2873776e3decb3358be3664d60f1c4b50",
+        "config.json": "24b9b5eb933c57f42ed642d20e08201ac2e2c9c7e05994a56c754b50610a6e92",
         "discriminator.npz": "f97d31eee15b46d787c3e0ca71105de126714cdfa982bd57c2a7e709251fcfc6",
         "generator.npz": "e09799ef3c429ecf5f6af790324b261dd9b611e6715a85170d1fa653156fe284",
-        "judge.npz": "133c2ce394645418155447512ea6b6b6529278db7a27f4c01ab571f42b95b447",
+        "judge.npz": "6eafd96cb3f67fc7c360fbcac93ad306d23c8de42f0a4709b6fa7f776d353670",
         "training_slices.txt": "add34e6fe5001aec44b55d5a01c2f699feacd7db383e41e3dd10e19de00f0da0",
     },
     "philips_b_l": {
-        "config.json": "608c564066943d88d6750b496a380c15a9866500d8ca9813523a468918cf1437",
+        "config.json": "257f1304323c0baf3d65ee17edbb2f00d2ac9ac6ad8feaffa71cdce0c92eb68c",
         "discriminator.npz": "5e4e1297c9fc1c8317b3ba51f246e0cc499e3d9192046df48d3402db4a10cd30",
         "generator.npz": "af5653387b690ddfd651162964a27334e7d6ec28ae757b3d512fe7e287fc3645",
-        "judge.npz": "8413023b7f853f32681161d1ac4d13ee07f2bdc265975203d60f5bead6fcca5b",
+        "judge.npz": "d1a444f6ae7ad53b79ecdbbbbac44cc94d3b0a26ea3ffc1b34f8425e9b13f344",
         "training_slices.txt": "ff075260758071cf4d45276afddc833de95c662a46c8611f7943bf0c478dbbf1",
     },
 }

@@ -212,7 +212,7 @@ class Judge:
         if version is None or version.shape != () or version != VERSION:
             found = "one without a version" if version is None else f"version {version}"
             raise ValueError(f"expected version {VERSION}, got {found}: fit it again with stan-ct fit-judge")
-        expected = {"expected": (len(PLACES), TERMS + SPREAD_TERMS), "source": (2, CIRCUMSTANCES)}
+        expected: dict[str, tuple[int, ...]] = {"expected": (len(PLACES), TERMS + SPREAD_TERMS), "source": (2, CIRCUMSTANCES)}
         for group, number in NUM_FEATURES.items():
             expected |= {
                 f"{name}_{group}": tuple(number if n == "f" else CIRCUMSTANCES for n in axes) for name, axes in _SHAPES.items()

@@ -22,6 +22,9 @@ test-slow: $(READY) ## Run the tests that take minutes
 reproduce: $(READY) ## Repeat the paper's experiment; SCALE=smoke, laptop or paper
 	@$(BIN)/python benchmarks/reproduce.py --scale=$(SCALE) --output_dir=reproduction/$(SCALE) $(OPTIONS)
 
+bench: $(READY) ## Measure the speed beside peers
+	@$(BIN)/python benchmarks/speed.py $(OPTIONS)
+
 lint: $(READY) ## Check style and types
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 
@@ -41,4 +44,4 @@ $(READY): setup.py pyproject.toml
 	@touch $(READY)
 	@echo "Ready."
 
-.PHONY: help demo test test-slow reproduce lint install clean
+.PHONY: help demo test test-slow reproduce bench lint install clean

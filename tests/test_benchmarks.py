@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 from scipy import ndimage
 from synthetic import write_ct
 
@@ -60,3 +61,19 @@ def test_between(tmp_path, monkeypatch, capsys):
     nearest, mean, restored = ({"error": float(row[2]), "rmse": float(row[3].strip(" |"))} for row in rows)
     assert max(nearest["error"], restored["error"]) < 0.1 < mean["error"]
     assert mean["rmse"] < restored["rmse"] < nearest["rmse"]
+
+
+def test_speed(tmp_path, monkeypatch, capsys):
+    """The table has the median of each row, ours beside the peer's, and the ratio; it ends with 1 where a limit is broken."""
+    module = runpy.run_path(str(ROOT / "benchmarks/speed.py"))
+    row = module["Row"]("search (peer)", [1.0, 2.0, 9.0], [2.0, 2.0, 3.0], 0.9, "beside")
+    assert row.line() == "| search (peer) | 2 | 2 | 1.00 | 0.9 **missed** | beside |"
+    assert module["Row"]("alone", [1.0, 3.0], [], 2.0).line() == "| alone | 2 |  |  | 2 |  |"
+    assert module["main"](["--rows=mask", "--rounds=1"]) == 0
+    module["main"](["--rows=mask,headers", "--rounds=1"])
+    mask, headers = (line.split(" | ") for line in capsys.readouterr().out.splitlines()[-2:])
+    for found, name in ((mask, "| mask"), (headers, "| headers")):
+        ours, peer, ratio = map(float, found[1:4])
+        assert found[0].startswith(name)
+        assert ratio == pytest.approx(ours / peer, rel=0.02)
+    assert float(mask[3]) < 0.1

@@ -109,7 +109,7 @@ SMOKE_ROWS = (
 )  # fmt: skip
 """Rows of the scale `smoke`: one of each kind."""
 
-ABLATION_ROWS = (FILTER, PAIRED, PAIRED + WITHOUT_ADVERSARIAL, PAIRED + WITHOUT_TEXTURE, PAIRED + L1_ALONE)
+ABLATION_ROWS = (FILTER, PAIRED, PAIRED + WITHOUT_ADVERSARIAL, PAIRED + L1_ALONE)
 """Rows of the scale `ablation`: our row, and what each of its parts brings."""
 
 

@@ -1,6 +1,7 @@
 """Planted lesions: do small nodules stay what they are?
 
 python benchmarks/nodules.py --patients=OUT/patients/test --model=default [--kernels=BR40,BL57] [--slices=6]
+                             [--thickness=1] [--consecutive]
 
 Discs are planted in simulated test patients, as each kernel shows them (their outline through the kernel's MTF): solid nodules
 of 2, 3 and 4 mm radius in lung, and lesions of +60 HU and 5 mm radius in soft tissue. The source is standardized with and
@@ -45,6 +46,8 @@ def main() -> int:
     parser.add_argument("--model", default="default")
     parser.add_argument("--kernels", default="BR40,BL57")
     parser.add_argument("--slices", type=int, default=6)
+    parser.add_argument("--thickness", default="1", help="slice thickness of the source, mm; the target's is 1 mm")
+    parser.add_argument("--consecutive", action="store_true", help="slices side by side, for models that see adjacent slices")
     chosen = parser.parse_args()
     model, kept = load_model(chosen.model), True
     standard = model.identity.target_kernel
@@ -53,7 +56,10 @@ def main() -> int:
         noise = {name: {"source": [], "output": [], "target": []} for name in LESIONS}
         structures = {"without": 0, "with": 0}
         for patient in sorted(p for p in chosen.patients.iterdir() if p.is_dir()):
-            source, target = (load(patient / f"{name}_1mm", chosen.slices) for name in (kernel, standard))
+            source, target = (
+                load(patient / name, chosen.slices, chosen.consecutive)
+                for name in (f"{kernel}_{chosen.thickness}mm", f"{standard}_1mm")
+            )
             spacing, places = (
                 source.files.pixel_spacing[0],
                 [find_places(hu, source.files.pixel_spacing[0]) for hu in target.volume],
@@ -79,10 +85,12 @@ def main() -> int:
     return 0 if kept else 1
 
 
-def load(folder: Path, number: int) -> Series:
-    """Some slices of a series, evenly spread."""
+def load(folder: Path, number: int, consecutive: bool) -> Series:
+    """Some slices of a series, evenly spread, or those in its middle."""
     (files,) = find_series(folder).series
-    chosen = np.linspace(0, len(files.instances) - 1, number).round().astype(int)
+    last = len(files.instances) - 1
+    ends = ((last - number + 1) // 2, (last - number + 1) // 2 + number - 1) if consecutive else (0, last)
+    chosen = np.linspace(*ends, number).round().astype(int)
     return load_series(replace(files, instances=tuple(files.instances[z] for z in chosen)))
 
 

@@ -44,7 +44,7 @@ def command() -> Command:
             "model",
             ["auto"],
             "Names of models that ship (stan-ct models), or folders. Of several, the one made for a series standardizes it; "
-            "auto stands for all that ship.",
+            "auto stands for all that ship and keep the slice thickness (with --slice_thickness: that make it).",
             flag_values=of,
         )
         flags.DEFINE_string("target", "", "Kernel of the standard protocol, to choose among models.", flag_values=of)

@@ -98,7 +98,7 @@ def load_model(
     """Loads a model. Its networks, and TensorFlow, are loaded when the first slice needs them; baselines need neither.
 
     Args:
-        name: Model folder, as `train.py` writes it, or the name of a model that ships: `default`, `philips_b_l`.
+        name: Model folder, as `train.py` writes it, or the name of a model that ships: `default`, `philips_b_l`, `thin`.
         precision: Number type of the networks' hidden layers: `auto`, `float32`, `bfloat16`; HU are float32 in any case.
         fusion: Row of the paper's Table 2: `stan_ct`, `realfake`, `overlap`, `straightforward`.
         loading: Context in which TensorFlow and the networks are loaded, such as one that silences standard error.
@@ -155,9 +155,10 @@ def load_models(names: Sequence[str], target: str = "", slice_thickness: float =
     """Loads the models to choose from.
 
     Args:
-        names: Names or folders of models; "auto" stands for all that ship.
+        names: Names or folders of models; "auto" stands for all that ship and keep the slice thickness.
         target: Kernel of the standard protocol; models of other targets are left out.
-        slice_thickness: As for :func:`load_model`; models of other thicknesses are left out.
+        slice_thickness: As for :func:`load_model`; models of other thicknesses are left out, and "auto" stands for those that
+            make this thickness.
         options: As for :func:`load_model`.
     Raises:
         UsageError: If there is no such model, or none with this target or thickness.
@@ -166,7 +167,10 @@ def load_models(names: Sequence[str], target: str = "", slice_thickness: float =
     shipped = [model for model in known.values() if model is not None]
     chosen: list[Model] = []
     for name in names:
-        chosen += shipped if name == "auto" else [load_model(name, **options)]
+        if name == "auto":
+            chosen += [model for model in shipped if slice_thickness or not model.identity.target_thickness]
+        else:
+            chosen.append(load_model(name, **options))
     if target:
         makes = sorted({model.identity.target_kernel for model in chosen})
         chosen = [model for model in chosen if model.identity.target_kernel.casefold() == target.casefold()]

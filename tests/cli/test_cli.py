@@ -115,7 +115,7 @@ def test_models_lists_what_ships(capsys):
     assert main(["models"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split() == ["name", "source", "kernels", "slice", "thickness", "target", "hash"]
-    assert [line.split()[0] for line in lines[1:]] == ["default", "philips_b_l"]
+    assert [line.split()[0] for line in lines[1:]] == ["default", "philips_b_l", "thin"]
     assert "BR40, BL57" in lines[1]
     assert "5 mm" in lines[2]
 

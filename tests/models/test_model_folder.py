@@ -260,12 +260,14 @@ HASHES = {
 
 def test_shipped_models():
     """The models that ship, with what `stan-ct models` shows of each; their files are the bytes they were."""
-    default, philips = shipped_models()
+    default, philips, thin = shipped_models()
     assert (default.name, default.source_kernels, default.target_kernel) == ("default", ("BR40", "BL57"), "BL64")
     assert default.slice_thickness == (0.5, 3.0)
     assert (philips.name, philips.source_kernels, philips.target_kernel) == ("philips_b_l", ("B",), "L")
     assert philips.slice_thickness == (5.0, 5.0)
-    assert {model.name: model.hash for model in (default, philips)} == HASHES
+    assert (thin.name, thin.source_kernels, thin.target_kernel) == ("thin", ("BL57", "BL64", "BR40"), "BL64")
+    assert thin.slice_thickness == (0.5, 3.0)
+    assert {model.name: model.hash for model in (default, philips, thin)} == HASHES
 
 
 def test_find_model(tmp_path, monkeypatch):
@@ -273,7 +275,7 @@ def test_find_model(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     shipped = find_model("default")
     assert model_hash(shipped) == HASHES["default"]
-    with pytest.raises(ModelNotFound, match=r"^bogus holds no model: expected config\.json.*\(default, philips_b_l\)$"):
+    with pytest.raises(ModelNotFound, match=r"^bogus holds no model: expected config\.json.*\(default, philips_b_l, thin\)$"):
         find_model("bogus")
     (tmp_path / "default").mkdir()
     with pytest.raises(ModelNotFound, match=r"^default holds no model"):

@@ -156,6 +156,18 @@ def test_models_that_make_no_such_slices():
         load_model("default", slice_thickness=1.0)
 
 
+def test_auto_keeps_the_slice_thickness_unless_another_is_asked_for():
+    """`thin` changes the slice thickness, so it is chosen where it, or slices of 1 mm, are named; refusals recommend it."""
+
+    def labels(models):
+        return [model.label for model in models]
+
+    chosen = load_models(["auto"])
+    assert (labels(chosen.models), labels(chosen.others)) == (["default", "philips_b_l"], ["thin"])
+    assert labels(load_models(["auto"], slice_thickness=1.0).models) == ["thin"]
+    assert labels(load_models(["thin", "auto"]).models) == ["thin", "default", "philips_b_l"]
+
+
 def test_findings_in_short_are_ascii_and_counted():
     """Title, the worst value, its limit; how often the name came."""
     found = [Finding("overlap", 0.4, 0.5), Finding("overlap", 0.3, 0.5), Finding("overlap", 0.45, 0.5), Finding("\u00fcber")]

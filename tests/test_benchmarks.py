@@ -77,3 +77,19 @@ def test_speed(tmp_path, monkeypatch, capsys):
         assert found[0].startswith(name)
         assert ratio == pytest.approx(ours / peer, rel=0.02)
     assert float(mask[3]) < 0.1
+
+
+def test_edges(tmp_path, monkeypatch, capsys):
+    """Uniform tissue with half the noise, and an edge of 1.1 times the height, show where they are."""
+    rng = np.random.default_rng(0)
+    rows = {}
+    for name, noise, height in (("made", 10, 660), ("target", 20, 600)):
+        image = rng.normal(0, noise, (1, 128, 128))
+        image[..., 64:] += height
+        write_ct(tmp_path / name, 1024 - 300 + image.round().astype(int), series=len(rows) + 1)
+        rows[name] = tmp_path / name
+    monkeypatch.setattr(sys, "argv", ["edges.py", str(rows["made"]), str(rows["target"])])
+    assert runpy.run_path(str(ROOT / "benchmarks/edges.py"))["main"]() == 0
+    uniform, *_, edge = re.findall(r"([+-]\d+\.\d)% of", capsys.readouterr().out)
+    assert -78 < float(uniform) < -72  # a quarter of the squares
+    assert 15 < float(edge) < 23  # 1.21 times, less what noise had there

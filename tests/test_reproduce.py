@@ -54,6 +54,18 @@ def test_a_step_is_done_once(ran, tmp_path):
     assert (tmp_path / "b/half").exists(), "a step that was stopped goes on with what it has"
 
 
+def test_a_step_knows_its_presets_and_its_output(ran, tmp_path, monkeypatch):
+    """A preset that has changed, or a folder that was removed, make a step anew."""
+    once = steps.Steps(tmp_path)
+    once("model", "train", "--preset=unet")
+    assert once.done("model", "train", "--preset=unet")
+    monkeypatch.setattr(steps, "expand", lambda arguments: [*arguments, "--max_steps=7"])
+    assert not once.done("model", "train", "--preset=unet")
+    monkeypatch.undo()
+    (tmp_path / "model").rmdir()
+    assert not once.done("model", "train", "--preset=unet")
+
+
 def test_a_step_follows_its_inputs(ran, tmp_path):
     """What was made of something that is made anew is made again; a folder that was moved is not."""
     once = steps.Steps(tmp_path / "here")
@@ -144,7 +156,7 @@ def test_a_run_can_be_divided(ran, tmp_path):
         "U-Net": [0, 1, 2],
     }
     note = tmp_path / "done/1mm-models-u_net-1.json"
-    note.write_text(note.read_text().replace("preset=unet", "preset=cgan"))
+    note.write_text(note.read_text().replace("--seed=1", "--seed=7"))
     assert list(experiment.finished(choice.data[0])["U-Net"]) == [0, 2]
 
 

@@ -13,6 +13,8 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
+from stan_ct.cli.preset_files import expand
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -57,9 +59,9 @@ class Steps:
         return output
 
     def done(self, name: str, command: str, *arguments: str, after: Sequence[str] = ()) -> bool:
-        """Whether the same command has been run on the same inputs, to its end."""
+        """Whether the same command, presets written out, has run on the same inputs to its end, and its output is there."""
         note, told = self._read(name), self._told(command, arguments, after)
-        return {key: note.get(key) for key in told} == told
+        return {key: note.get(key) for key in told} == told and (self.folder / name).exists()
 
     def left(self) -> str:
         """How many planned steps are to come, and about how long they take, in words."""
@@ -82,7 +84,8 @@ class Steps:
     def _told(self, command: str, arguments: Sequence[str], after: Sequence[str]) -> dict[str, Any]:
         """What makes a step: its command, wherever the folder lies, and the inputs it reads."""
         inputs = {name: self._read(name).get("made", "") for name in after}
-        return {"command": [command, *(each.replace(str(self.folder), "OUT") for each in arguments)], "inputs": inputs}
+        written_out = [each.replace(str(self.folder), "OUT") for each in expand(arguments)]
+        return {"command": [command, *written_out], "inputs": inputs}
 
     def _read(self, name: str) -> dict[str, Any]:
         note = self._note(name)

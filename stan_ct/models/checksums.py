@@ -31,6 +31,13 @@ SHIPPED_SUMS = {
         "judge.npz": "d1a444f6ae7ad53b79ecdbbbbac44cc94d3b0a26ea3ffc1b34f8425e9b13f344",
         "training_slices.txt": "ff075260758071cf4d45276afddc833de95c662a46c8611f7943bf0c478dbbf1",
     },
+    "thin": {
+        "config.json": "00b46e910732e4bc20cf96640bb2f830b7b34245f9836735a595baa19880e906",
+        "discriminator.npz": "7397ffca23c8704f946e9f8d18a31f22a09a7c4b9496985bb847c269bc042f19",
+        "generator.npz": "f016bab652b5a78cc8242069011ff3176558a278b08383ccb9fac4f082391a61",
+        "judge.npz": "d71baae926f3ed064ebb3b4a1b4280d6b6bdd7e8ba08d4ba1423ba6350771d7f",
+        "training_slices.txt": "bc847133f3e38ac2af864f6194a247b50b8869de79f68751988eacf8e3bd87b6",
+    },
 }
 """Model that ships -> its files -> SHA-256."""
 

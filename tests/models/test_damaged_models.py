@@ -398,8 +398,10 @@ def test_models_of_earlier_versions_know_their_series(tmp_path):
 
 
 def test_models_that_ship_know_their_slices():
-    """As many as their provenance says, of source and target: 25 patients train `default`, 12 slices the other."""
-    counts = {name: read_training_slices(find_model(name)) for name in ("default", "philips_b_l")}
+    """As many as their provenance says, of source and target: 25 patients train `default`, 12 slices `philips_b_l`, 10 patients `thin`."""
+    counts = {name: read_training_slices(find_model(name)) for name in ("default", "philips_b_l", "thin")}
     assert [len(counts["default"].train), len(counts["default"].validation), len(counts["default"].study)] == [1500, 300, 30]
     philips = counts["philips_b_l"]
     assert [len(philips.train), len(philips.validation), len(philips.study)] == [24, 12, 1]
+    thin = counts["thin"]
+    assert [len(thin.train), len(thin.validation), len(thin.study)] == [1440, 432, 13]

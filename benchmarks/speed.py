@@ -119,7 +119,8 @@ def write_series(folder: Path, number: int) -> Path:
 
 
 def thread_seconds(call: Callable, times: int) -> float:
-    """Processor time of a call in this thread, s."""
+    """Processor time of a call in this thread, s, once it is warm."""
+    call()
     start = time.thread_time()
     for _ in range(times):
         call()

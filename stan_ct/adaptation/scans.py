@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 
 from stan_ct.ct.field_of_view import continue_smoothly, outside_field_of_view
-from stan_ct.ct.filters import HIGHEST_FLOOR, RadialFilter, cross_power, radial_sums
+from stan_ct.ct.filters import HIGHEST_FLOOR, RadialFilter
 from stan_ct.ct.fingerprint import SeriesCharacteristics
 from stan_ct.ct.slice_spectra import FREQUENCY, SliceSpectra, mean_spectra, slice_spectra
+from stan_ct.ct.spectra import cross_power, radial_sums
 from stan_ct.dicom.acceptance import check_axial
 from stan_ct.dicom.characteristics import series_characteristics
 from stan_ct.dicom.find import find_series

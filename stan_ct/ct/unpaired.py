@@ -17,7 +17,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.interpolate import CubicSpline
 
 from stan_ct.ct.slice_spectra import FREQUENCY, SliceSpectra
 
@@ -127,6 +126,8 @@ def _mean_log(patients: Sequence[Parts], name: str) -> np.ndarray:
 
 def _smooth_curves(corner: float) -> np.ndarray:
     """Curves over `FREQUENCY`, 0 and flat at frequency 0, each 1 at one of the knots, (n, knots)."""
+    from scipy.interpolate import CubicSpline  # takes long to load, and a guard does not need it
+
     knots = np.concatenate([[0], np.arange(FIRST_KNOT, corner - 0.6 * KNOTS, KNOTS), [corner]])
     curves = CubicSpline(knots, np.eye(len(knots)), bc_type=((1, np.zeros(len(knots))), (2, np.zeros(len(knots)))))
     return curves(np.minimum(FREQUENCY, corner))[:, 1:]

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from bodies import PITCH, body, reconstruct
 
-from stan_ct.ct.filters import radial_frequency
 from stan_ct.ct.slice_spectra import FREQUENCY, mean_spectra, slice_spectra
+from stan_ct.ct.spectra import radial_frequency
 from stan_ct.ct.unpaired import between, fit_gain, take_apart
 
 SPACING = (PITCH, PITCH)

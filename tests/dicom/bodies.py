@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from scipy import fft
 
-from stan_ct.ct.filters import radial_frequency
+from stan_ct.ct.spectra import radial_frequency
 
 SIDE, PITCH = 256, 0.8
 """Pixels and pixel spacing, mm, of a slice."""

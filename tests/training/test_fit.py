@@ -14,6 +14,8 @@ from stan_ct.training.settings import TrainSettings
 from stan_ct.training.stream import Stream
 from stan_ct.training.trainer import train
 
+pytestmark = pytest.mark.usefixtures("unoptimized_graphs")
+
 
 @pytest.mark.parametrize("opponents", ["population", "history"])
 def test_fit_gives_the_weights_of_the_trainer(records, tmp_path, opponents):

@@ -11,6 +11,7 @@ from stan_ct.training.phases import PhaseRules
 from stan_ct.training.settings import TrainSettings
 from stan_ct.training.trainer import train
 
+pytestmark = pytest.mark.usefixtures("unoptimized_graphs")
 RULES = PhaseRules(d_phase_steps=2, g_phase_steps=4)
 NETWORK = GeneratorConfig(base_filters=2, residual=False)
 LOSSES = LossSettings(texture_weight=0.0, mask_losses=False)

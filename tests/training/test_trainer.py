@@ -33,6 +33,7 @@ from stan_ct.training.settings import TrainSettings
 from stan_ct.training.stopping import Stopped
 from stan_ct.training.trainer import train
 
+pytestmark = pytest.mark.usefixtures("unoptimized_graphs")
 ROOT = Path(__file__).parents[2]
 PAPER = LossSettings(adversarial="wgan", adversarial_weight=0.01, texture_weight=0.0, mask_losses=False)
 LOSSES = replace(PAPER, adversarial_weight=0.5, feature_weight=0.25, latent_weight=2.0, l1_weight=3.0)
@@ -53,11 +54,13 @@ def settings(records, output, **changes):
 
 @pytest.fixture(scope="module")
 def model(records, tmp_path_factory):
-    """The model folder of two Gs and two Ds after one epoch, four steps of each G."""
+    """The model folder of two Gs and two Ds after one epoch, four steps of each G, with optimized graphs as for a user."""
     output = tmp_path_factory.mktemp("model")
-    train(
-        settings(records, output, name="sharpener", generator=NORMALIZED, phases=replace(RULES, num_copies=2)), flags="--a=1\n"
-    )
+    two = settings(records, output, name="sharpener", generator=NORMALIZED, phases=replace(RULES, num_copies=2))
+    before = tf.config.optimizer.get_experimental_options().get("disable_meta_optimizer", False)
+    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": False})
+    train(two, flags="--a=1\n")
+    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": before})
     return output
 
 

@@ -75,7 +75,7 @@ def test_speed(tmp_path, monkeypatch, capsys):
         ours, peer, ratio = map(float, found[1:4])
         assert found[0].startswith(name)
         assert ratio == pytest.approx(ours / peer, rel=0.02, abs=0.006)
-    assert float(mask[3]) < 0.5
+    assert float(mask[3]) < 1
     for limit, code in ((1.0, 0), (0.99, 1)):
         monkeypatch.setitem(module["main"].__globals__, "smoothing", lambda *_, limit=limit: row._replace(limit=limit))
         assert module["main"](["--rows=mask"]) == code

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from stan_ct.ct.hounsfield import HUWindow
 from stan_ct.models.config import ModelConfig
 from stan_ct.models.folder import save_model
 from stan_ct.models.judge import THRESHOLD, Judge
@@ -27,7 +28,8 @@ def test_the_judge_of_a_model_judges_its_patches(tmp_path):
     """Where the folder holds a judge, P(real) is its plausibility of output and source, and no discriminator is needed."""
     rng = np.random.default_rng(0)
     sources = rng.normal(0, 40, (60, 256, 256)) * rng.uniform(0.8, 1.2, (60, 1, 1))
-    kept = Judge.fit(sources, [sources])
+    window = HUWindow(-1024.0, 1500.0)
+    kept = Judge.fit(sources, [window.to_hu(window.to_network(sources.astype(np.float32)))])  # rounded as by the model
     changed = Judge.fit(sources, [1.2 * sources])
     patches = (rng.normal(0, 40, (3, 256, 256)) * 1.1).astype(np.float32)
     config = ModelConfig("identity", "stan_ct", "SOFT", "SHARP", True, generator=GeneratorConfig(base_filters=1))

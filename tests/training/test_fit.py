@@ -17,7 +17,7 @@ from stan_ct.training.trainer import train
 pytestmark = pytest.mark.usefixtures("unoptimized_graphs")
 
 
-@pytest.mark.parametrize("opponents", ["population", "history"])
+@pytest.mark.parametrize("opponents", ["population", pytest.param("history", marks=pytest.mark.slow)])
 def test_fit_gives_the_weights_of_the_trainer(records, tmp_path, opponents):
     """On one process `fit` on the trainer's batches ends with the trainer's weights and optimizer slots, bit for bit.
 

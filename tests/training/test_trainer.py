@@ -805,7 +805,6 @@ def test_each_step_is_traced_once(records, tmp_path, monkeypatch):
     assert run.phases.snapshots == {}  # nothing is kept that nobody goes back to
 
 
-@pytest.mark.slow
 def test_fine_tuning_starts_from_the_models_networks(records, model, tmp_path):
     """With `init_model` and no step worth the name the networks are the model's own; with another seed alone, they are not."""
     still = {"max_steps": 1, "learning_rate": 1e-12, "generator": NORMALIZED}

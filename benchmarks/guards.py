@@ -49,10 +49,8 @@ def strongest(fused, source, mask, patches) -> float:
 
 def of_straightforward(series: Series, z: int) -> float:
     """After the straightforward fusion of the untouched slice."""
-    source, spacing = series.volume[z], series.files.pixel_spacing
-    naive = standardize_slice(
-        source, series.padding[z], spacing, Identity(), method_settings("straightforward"), np.random.default_rng(0)
-    )
+    source = series.volume[z]
+    naive = standardize_slice(series.slice(z), Identity(), method_settings("straightforward"), np.random.default_rng(0))
     size = tuple(-(-n // PATCH_SIZE) * PATCH_SIZE for n in source.shape)
     images = (pad_to(image, *size) for image in (naive.hu, source, series.soft_tissue(z)))
     return strongest(*images, grid_patches(size, PATCH_SIZE, PATCH_SIZE))

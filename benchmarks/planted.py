@@ -116,9 +116,8 @@ def row(series: Series, target: np.ndarray, slices: list[int], synthesizer: Plan
     synthesizer.rejected = {True: [], False: []}
     images, found = {}, 0
     for z in slices:
-        spacing, rng = series.files.pixel_spacing, np.random.default_rng(z)
         kernel = synthesizer.model.config.source_kernel.split(", ")[0]
-        result = standardize_slice(series.volume[z], series.padding[z], spacing, synthesizer, settings, rng, kernel)
+        result = standardize_slice(series.slice(z), synthesizer, settings, np.random.default_rng(z), kernel)
         images[z], found = result.hu, found + bool(result.findings)
     shares = [f"{np.mean(r):.0%} of {len(r)}" if r and settings.checks > 1 else "" for r in synthesizer.rejected.values()]
     return f"{' | '.join(shares)} | {measure(series, target, slices, images)} | {found} of {len(slices)}"

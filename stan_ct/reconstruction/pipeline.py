@@ -57,9 +57,7 @@ class SliceResult:
 
 
 def standardize_slice(
-    source: np.ndarray,
-    padding: np.ndarray,
-    pixel_spacing: tuple[float, float],
+    given: SourceSlice,
     synthesizer: Synthesizer,
     settings: PipelineSettings,
     rng: np.random.Generator,
@@ -69,9 +67,7 @@ def standardize_slice(
     """Steps 1 - 3 for one slice.
 
     Args:
-        source: (H, W) float32, HU.
-        padding: (H, W) bool; padding, and what else lies outside the field of view, stays as it is.
-        pixel_spacing: (row, column), mm.
+        given: The slice; padding, and what else lies outside the field of view, stays as it is.
         synthesizer: Makes standard patches.
         settings: The switches.
         rng: Of the random layout and of resampling.
@@ -80,18 +76,6 @@ def standardize_slice(
     Returns:
         The standardized slice; pixels outside the mask are the source's, but for bright ones with the mask `whole`.
     """
-    return standardize_source(SourceSlice(source, padding, pixel_spacing), synthesizer, settings, rng, kernel, beside)
-
-
-def standardize_source(
-    given: SourceSlice,
-    synthesizer: Synthesizer,
-    settings: PipelineSettings,
-    rng: np.random.Generator,
-    kernel: str = "",
-    beside: Sequence[np.ndarray] = (),
-) -> SliceResult:
-    """Like :func:`standardize_slice`, for a slice of which other steps ask the same."""
     source, outside, pixel_spacing = given.hu, given.outside, given.pixel_spacing
     mask = standardized_mask(source, outside, settings.mask)
     if not mask.any():

@@ -15,7 +15,7 @@ from stan_ct.dicom.series import Series
 from stan_ct.parallel import threaded
 from stan_ct.reconstruction.adjacent import PreparedSlices
 from stan_ct.reconstruction.fidelity import Fidelity, SliceFidelity, fit, fitted_slices, series_fidelity, slice_fidelity
-from stan_ct.reconstruction.pipeline import SliceResult, standardize_source
+from stan_ct.reconstruction.pipeline import SliceResult, standardize_slice
 from stan_ct.reconstruction.qualification import Synthesizer
 from stan_ct.reconstruction.settings import PipelineSettings
 
@@ -99,7 +99,7 @@ class _Work:
 
     def _standardize(self, z: int) -> SourceSlice:
         source, rng = self._series.slice(z), generator(self._settings.seed, self._series.instances[z].uid)
-        result = standardize_source(source, self._synthesizer, self._settings, rng, self._kernel, self._beside.beside(z))
+        result = standardize_slice(source, self._synthesizer, self._settings, rng, self._kernel, self._beside.beside(z))
         self._volume[z] = result.hu
         self._results[z] = replace(result, hu=np.empty((0, 0), np.float32))
         return source

@@ -6,6 +6,7 @@ from scipy import ndimage
 from synthesizers import Scripted
 
 from stan_ct.ct.filters import FrontEnd
+from stan_ct.ct.source_slice import SourceSlice
 from stan_ct.models.folder import find_model, read_config
 from stan_ct.reconstruction.bounds import DETAIL, DETAIL_GAIN, EDGE_GAIN, MOST, NOISE_ROOM, TOLERATED, bound, plausible_range
 from stan_ct.reconstruction.pipeline import standardize_slice
@@ -40,7 +41,7 @@ def body() -> np.ndarray:
 
 def standardized(hu, padding, model, kernel):
     return standardize_slice(
-        hu, padding, SPACING, Filtering(model), method_settings("stan_ct"), np.random.default_rng(0), kernel
+        SourceSlice(hu, padding, SPACING), Filtering(model), method_settings("stan_ct"), np.random.default_rng(0), kernel
     )
 
 

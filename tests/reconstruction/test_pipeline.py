@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from synthesizers import Scripted
 
 from stan_ct.ct.hounsfield import soft_tissue_mask
+from stan_ct.ct.source_slice import SourceSlice
 from stan_ct.patches.sampling import Patch
 from stan_ct.reconstruction.layout import patch_layout
 from stan_ct.reconstruction.pipeline import standardize_slice
@@ -33,7 +34,7 @@ def run(hu: np.ndarray, synthesizer: object, padding: np.ndarray | None = None, 
     """Standardizes one slice with `switches`."""
     chosen = method_settings(switches.pop("fusion", "stan_ct"), **switches)
     padding = np.zeros(hu.shape, bool) if padding is None else padding
-    return standardize_slice(hu, padding, SPACING, synthesizer, chosen, np.random.default_rng(0))
+    return standardize_slice(SourceSlice(hu, padding, SPACING), synthesizer, chosen, np.random.default_rng(0))
 
 
 @pytest.mark.parametrize("fusion", ["straightforward", "overlap", "realfake", "stan_ct"])
@@ -276,7 +277,8 @@ def test_check_2_rejects_just_below_the_threshold(p_real, kept):
     hu = np.random.default_rng(0).normal(40, 10, (256, 256)).astype(np.float32)
     scripted = Scripted(5.0, lambda patches: np.full(len(patches), p_real, np.float32))
     settings = method_settings("stan_ct", qc_threshold=float(np.float32(0.7)))
-    result = standardize_slice(hu, np.zeros(hu.shape, bool), (0.7, 0.7), scripted, settings, np.random.default_rng(0))
+    given = SourceSlice(hu, np.zeros(hu.shape, bool), (0.7, 0.7))
+    result = standardize_slice(given, scripted, settings, np.random.default_rng(0))
     assert (result.qualified > 0) == bool(kept)
     assert ("unqualified_patches" in [f.name for f in result.findings]) == (not kept)
 

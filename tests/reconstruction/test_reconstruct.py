@@ -178,7 +178,7 @@ def test_real_series_pass_untouched_through_every_check(real_ct):
         loaded = load_series(series)
         seams = 0
         for z in range(0, len(loaded.volume), 4):
-            args = (loaded.volume[z], loaded.padding[z], series.pixel_spacing, Scripted())
+            args = (loaded.slice(z), Scripted())
             untouched = standardize_slice(*args, method_settings("stan_ct"), np.random.default_rng(0))
             assert untouched.findings == ()
             np.testing.assert_array_equal(untouched.hu, loaded.volume[z])

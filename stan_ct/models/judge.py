@@ -220,7 +220,7 @@ class Judge:
         for name, shape in expected.items():
             values = arrays.get(name)
             if values is None or values.shape != shape:
-                raise ValueError(f"expected {name} of shape {shape}, got {'none' if values is None else values.shape}")
+                raise ValueError(f"expected array {name} of shape {shape}, got {'none' if values is None else values.shape}")
             divisors = values[1] if name == "source" else values if name.startswith(("scale", "limit")) else np.ones(1)
             if not (divisors > 0).all():
                 raise ValueError(f"expected {name} above 0, got {divisors.min():g}")

@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 from scipy import fft
 
+from stan_ct.ct.smoothing import box_mean
 from stan_ct.patches.sampling import PATCH_SIZE
 
 RANGE = (-1024.0, 1500.0)
@@ -118,7 +119,7 @@ def _transfer(before: np.ndarray, after: np.ndarray) -> tuple[np.ndarray, np.nda
 
 def _values(source: np.ndarray, change: np.ndarray) -> np.ndarray:
     """Mean change of each tissue, and by how much the output is shifted."""
-    smooth = _mean(source, 5)
+    smooth = box_mean(source, 5)
     flat = _squared_slope(smooth) < SMOOTH_SLOPE**2
     found = []
     for name, (low, high) in TISSUES.items():
@@ -132,12 +133,12 @@ def _values(source: np.ndarray, change: np.ndarray) -> np.ndarray:
 def _pattern(change: np.ndarray) -> np.ndarray:
     """Logarithms of the power of lattices, of the strongest wave, of rows and of columns over that beside, 0 at least."""
     # Divided by its local size, lest edges of anatomy drown what is written on tissue.
-    change = (change - change.mean()) / np.sqrt(_mean(np.square(change), 16) + SMALLEST**2)
+    change = (change - change.mean()) / np.sqrt(box_mean(np.square(change), 16) + SMALLEST**2)
     change -= change.mean()
     power = np.abs(fft.fft2(change)) ** 2
     found = [(power[bins].sum() + 1) / (power[beside].mean(1).sum() + 1) for bins, beside in _LATTICES]
     power = np.abs(fft.fft2(change * _TAPER)) ** 2  # without the border of the patch, which is a cross in the spectrum
-    beside = _mean(power, SURROUNDINGS) - power / SURROUNDINGS**2
+    beside = box_mean(power, SURROUNDINGS) - power / SURROUNDINGS**2
     found.append((power / (beside + 1e-6 * power.mean() + 1e-12))[_FAST].max())
     for axis in (power, power.T):
         found.append(
@@ -151,7 +152,7 @@ def _places(source: np.ndarray, change: np.ndarray) -> tuple[Place, ...]:
     detail = _detail(source)
     changed = _detail(change)
     noise = [np.log(square + 1.0) for square in _squares(_blocks(np.square(detail)))]
-    edge = [np.log(s + 1.0) for s in _squares(_largest_block(_squared_slope(_mean(source, 3))), np.maximum)]
+    edge = [np.log(s + 1.0) for s in _squares(_largest_block(_squared_slope(box_mean(source, 3))), np.maximum)]
     moved = [np.log(np.square(mean) + 0.05) for mean in _squares(_blocks(change))]
     texture = np.log(_squares(_blocks(np.square(detail + changed)))[1] + 1.0)
     of_change = np.log(_squares(_blocks(np.square(changed)))[1] + 0.1)
@@ -161,12 +162,7 @@ def _places(source: np.ndarray, change: np.ndarray) -> tuple[Place, ...]:
 
 
 def _detail(image: np.ndarray) -> np.ndarray:
-    return image - _mean(image, 3)
-
-
-def _mean(image: np.ndarray, side: int) -> np.ndarray:
-    """Mean of the square around each pixel; SciPy's takes ten times as long."""
-    return cv2.blur(image, (side, side), borderType=cv2.BORDER_REFLECT)
+    return image - box_mean(image, 3)
 
 
 def _squared_slope(image: np.ndarray) -> np.ndarray:

@@ -38,7 +38,7 @@ def fit_judge(
     if config.method not in NETWORKS:
         raise UsageError(f"{folder} has no network: a {config.method} needs no judge")
     front_end = read_index(records_dir).get("front_end")
-    if config.front_end is not None and not _same(FrontEnd.from_json(front_end or {}), config.front_end):
+    if config.front_end is not None and not same_filters(FrontEnd.from_json(front_end or {}), config.front_end):
         raise UsageError(f"{records_dir} was made with another front end than {folder}'s: take the records that trained it")
     adjacent, filtered = config.generator.adjacent_slices, config.front_end is not None
     generator = config.build_generator(compute_dtype("auto"))
@@ -55,7 +55,7 @@ def fit_judge(
     return judge, {name: judge.passed(source, images) for name, images in (("targets", target), ("outputs", outputs))}
 
 
-def _same(made: FrontEnd | None, known: FrontEnd) -> bool:
+def same_filters(made: FrontEnd | None, known: FrontEnd) -> bool:
     """Whether the filters of records are those of a model, but for rounding."""
     if made is None or made.filters.keys() != known.filters.keys():
         return False

@@ -146,7 +146,7 @@ def test_a_judge_from_elsewhere(folder):
     (folder / "SHA256SUMS").unlink()
     assert check_model(folder) == CONFIG
     np.savez(folder / "judge.npz", version=3.0, mean_gain=np.zeros(3))
-    refused(folder, r"judge\.npz holds no judge of this version: expected expected of shape \(6, 14\), got none")
+    refused(folder, r"judge\.npz holds no judge of this version: expected array expected of shape \(6, 14\), got none")
     with pytest.raises(InvalidModel, match="holds no judge"):
         load_judge(folder)
 

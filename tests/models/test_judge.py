@@ -241,9 +241,9 @@ def test_a_judge_is_data(judge):
     [
         ("version", None, "expected version 3, got one without a version: fit it again with stan-ct fit-judge"),
         ("version", np.array(2.0), "expected version 3, got version 2.0"),
-        ("mean_gain", None, r"expected mean_gain of shape \(24,\), got none"),
-        ("slope_rest", np.ones((24, 28)), r"expected slope_rest of shape \(28, 24\), got \(24, 28\)"),
-        ("precision_places", np.ones((5, 4)), r"expected precision_places of shape \(24, 24\), got \(5, 4\)"),
+        ("mean_gain", None, r"expected array mean_gain of shape \(24,\), got none"),
+        ("slope_rest", np.ones((24, 28)), r"expected array slope_rest of shape \(28, 24\), got \(24, 28\)"),
+        ("precision_places", np.ones((5, 4)), r"expected array precision_places of shape \(24, 24\), got \(5, 4\)"),
         ("limit_pattern", np.zeros(()), "expected limit_pattern above 0, got 0"),
         ("scale_values", np.array([1.0, -1.0, 1.0, 1.0, 1.0, 1.0, 1.0]), "expected scale_values above 0, got -1"),
         ("source", np.zeros((2, 28)), "expected source above 0, got 0"),

@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 
 from stan_ct.cli.main import main
+from stan_ct.ct.filters import FrontEnd, RadialFilter
 from stan_ct.models import judge as judge_module
 from stan_ct.models.checksums import SHIPPED
 from stan_ct.models.config import ModelConfig
 from stan_ct.models.folder import check_model, load_judge, model_hash, read_config, save_model
 from stan_ct.models.judge import THRESHOLD, Judge
 from stan_ct.networks.config import DiscriminatorConfig, GeneratorConfig
+from stan_ct.training.judging import SAME_GAIN, same_filters
 from stan_ct.training.validation import Validation
 
 CONFIG = ModelConfig(
@@ -76,3 +78,14 @@ def test_what_no_judge_can_be_fitted_to(model, records, tmp_path, capsys):
         assert main(["fit-judge", *map(str, arguments)]) == 1
         assert words in capsys.readouterr().err
     assert model_hash(model) == before
+
+
+@pytest.mark.parametrize(("factor", "same"), [(1.0, True), (1 + 0.99 * SAME_GAIN, True), (1 + 1.01 * SAME_GAIN, False)])
+def test_filters_of_records_may_be_rounded(factor, same):
+    """Gains that differ by less than a percent count as equal, by more not; other kernels and floors never do."""
+    known = FrontEnd({"SOFT": RadialFilter((0.0, 5.0), (1.0, 2.0), floor=-1024.0)})
+    made = FrontEnd({"SOFT": RadialFilter((0.0, 5.0), (1.0, 2.0 * factor), floor=-1024.0)})
+    assert same_filters(made, known) == same
+    assert not same_filters(None, known)
+    assert not same_filters(FrontEnd({"B": made.filters["SOFT"]}), known)
+    assert not same_filters(FrontEnd({"SOFT": RadialFilter((0.0, 5.0), (1.0, 2.0))}), known)

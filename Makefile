@@ -19,7 +19,7 @@ test: $(READY) ## Run the fast tests
 test-slow: $(READY) ## Run the tests that take minutes
 	@$(BIN)/python -m pytest -m slow
 
-reproduce: $(READY) ## Repeat the paper's experiment; SCALE=smoke, laptop or paper
+reproduce: $(READY) ## Repeat the paper's experiment; SCALE=smoke, ablation, laptop or paper
 	@$(BIN)/python benchmarks/reproduce.py --scale=$(SCALE) --output_dir=reproduction/$(SCALE) $(OPTIONS)
 
 bench: $(READY) ## Measure the speed beside peers

@@ -15,7 +15,7 @@ def keep_freed_memory() -> bool:
     """Tells the C library to keep large blocks that are freed, for the whole process.
 
     TensorFlow asks for the same large tensors in every training step. glibc gives each of them back to the system, and
-    every page is faulted in and cleared anew: a third of the processor time of a step without AVX-512.
+    every page is faulted in and cleared anew, which can take a third of the processor time of a step.
 
     Returns:
         Whether the C library has taken it; False where it is not glibc.

@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import numpy as np
 
-from stan_ct.ct.field_of_view import continue_smoothly, outside_field_of_view
 from stan_ct.ct.fingerprint import SeriesCharacteristics
 from stan_ct.ct.kernel_shape import kernel_shape
 from stan_ct.ct.noise import noise_spectrum
@@ -24,14 +23,9 @@ def series_characteristics(series: Series) -> SeriesCharacteristics:
     files, chosen = series.files, _spread(len(series.volume))
     thickness = files.slice_thickness if files.slice_thickness > 0 else 0.0
     spectrum = noise_spectrum(series.volume[chosen], files.pixel_spacing)
-    shape = kernel_shape((_seen(series, z) for z in chosen[::EVERY]), files.pixel_spacing)
+    slices = (series.slice(z) for z in chosen[::EVERY])
+    shape = kernel_shape(((each.continued, each.outside) for each in slices), files.pixel_spacing)
     return SeriesCharacteristics(thickness, max(files.pixel_spacing), spectrum, _slice_spacing(files), shape)
-
-
-def _seen(series: Series, z: int) -> tuple[np.ndarray, np.ndarray]:
-    """A slice continued beyond its field of view, and what lies beyond, (H, W) each."""
-    outside = outside_field_of_view(series.volume[z], series.padding[z])
-    return continue_smoothly(series.volume[z], outside), outside
 
 
 def read_characteristics(files: SeriesFiles, complete: bool = False) -> SeriesCharacteristics:

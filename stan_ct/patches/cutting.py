@@ -13,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 
-from stan_ct.ct.field_of_view import continue_smoothly, outside_field_of_view
 from stan_ct.ct.filters import RadialFilter
 from stan_ct.dicom.refusal import Refusal, Refused
 from stan_ct.dicom.series import Series, SeriesFiles, load_series
@@ -151,7 +150,7 @@ def _seen_slices(shard: Shard) -> Callable[[int], np.ndarray]:
 
 def continued(series: Series) -> np.ndarray:
     """The only slice of a series, continued beyond its field of view as filters are to see it, (H, W) HU."""
-    return continue_smoothly(series.volume[0], outside_field_of_view(series.volume[0], series.padding[0]))
+    return series.slice(0).continued
 
 
 def cut(image: np.ndarray, patch: Patch, margin: int) -> np.ndarray:

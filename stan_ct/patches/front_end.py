@@ -15,7 +15,6 @@ import numpy as np
 from tqdm import tqdm
 
 from stan_ct.ct.blend import Curves, Pair, fit_curves
-from stan_ct.ct.field_of_view import outside_field_of_view
 from stan_ct.ct.filters import FrontEnd, RadialFilter, fit_radial_filter
 from stan_ct.ct.hounsfield import AIR, soft_tissue_mask
 from stan_ct.ct.spectra import TAPER
@@ -119,7 +118,7 @@ def spread_slices(pairs: Sequence[SeriesPair], limit: int, protocol: str) -> tup
     for pair, z, t in tqdm(few, label, disable=None if few else True):
         source = load_slice(pair.source, z)
         slices.append((continued(source), continued(load_slice(pair.target, t)), pair.source.pixel_spacing))
-        outside.append(outside_field_of_view(source.volume[0], source.padding[0]))
+        outside.append(source.slice(0).outside)
     return slices, outside
 
 

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from stan_ct.ct.field_of_view import continue_smoothly, outside_field_of_view
 from stan_ct.dicom.series import Series
 from stan_ct.patches.adjacent import adjacent_slices
 
@@ -31,8 +30,7 @@ class PreparedSlices:
 
         @lru_cache(maxsize=2 * count + 1)
         def prepare(z: int) -> np.ndarray:
-            outside = outside_field_of_view(series.volume[z], series.padding[z])
-            return synthesizer.prepare(continue_smoothly(series.volume[z], outside), spacing, kernel)
+            return synthesizer.prepare(series.slice(z).continued, spacing, kernel)
 
         self._prepare = prepare
 

@@ -40,7 +40,8 @@ class AdaptedFilter:
         high: The upper end.
         dose: Ratio of the targets' noise to the sources' that doses make, not kernels; the filter leaves it.
         patients: Numbers of source and target patients.
-        over: What was resampled for the interval: `patients`, or `slices` where a side has one patient.
+        over: What was resampled for the interval: `patients`; `slices` where a side has one patient, and `parts of a slice`
+            where it has one slice.
         nyquist: Nyquist frequency of the coarsest pixels, lp/cm.
         before: Noise amplitude of the sources, geometric mean over the patients, (len(FREQUENCY),) HU mm.
         after: That of the filtered sources.
@@ -68,7 +69,7 @@ class AdaptedFilter:
     def missing_patients(self) -> int:
         """How many more patients each side needs, at least, for an uncertainty of `SURE`; 0 if there are enough."""
         few = max(FEWEST - min(self.patients), 0)
-        if self.over == "slices":
+        if self.over != "patients":
             return few
         return max(few, math.ceil(min(self.patients) * ((self.uncertainty / SURE) ** 2 - 1)))
 
@@ -103,7 +104,8 @@ def adapt_filter(patients: Sequence[Patient], sources: Side, targets: Side, run:
     units = [_units(each, few) for each in (made, targets)]
     if min(map(len, units)) < 2:
         raise AdaptationError(
-            "a side has one slice alone, which cannot tell how sure a filter is: two slices or more are needed"
+            "a side has one slice alone, and too little tissue in it to tell how sure a filter is: two slices or more are "
+            "needed"
         )
     spread = _resampled(units, nyquist, corner) - found.log_gain
     low, high = (np.exp(log_gain + q) for q in np.quantile(spread, (0.025, 0.975), axis=0))
@@ -115,7 +117,7 @@ def adapt_filter(patients: Sequence[Patient], sources: Side, targets: Side, run:
         high,
         math.exp(found.dose),
         (len(sources), len(targets)),
-        "slices" if few else "patients",
+        _resampled_over(few, sources, targets),
         nyquist,
         **noise,
     )
@@ -134,8 +136,15 @@ def _filter(log_gain: np.ndarray, corner: float, floor: float | None, ceiling: n
 
 
 def _units(side: Side, by_slice: bool) -> list[Parts]:
-    """What is resampled: patients, or their slices."""
+    """What is resampled: patients, or their slices or the parts of one."""
     return [take_apart(s) for each in side for s in (each.each if by_slice else (each.spectra,))]
+
+
+def _resampled_over(few: bool, *sides: Side) -> str:
+    """What the units are, in a word."""
+    if not few:
+        return "patients"
+    return "parts of a slice" if min(sum(len(each.slices) for each in side) for side in sides) == 1 else "slices"
 
 
 def _resampled(sides: Sequence[Sequence[Parts]], nyquist: float, corner: float) -> np.ndarray:

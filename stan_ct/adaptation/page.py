@@ -30,7 +30,7 @@ def verdict(kernel: str, target: str, fitted: AdaptedFilter) -> str:
     source, standard = fitted.patients
     known = f"{kernel} to {target}: the gain is known to {100 * fitted.uncertainty:.1f} % (95 % interval, over {fitted.over})"
     of = f"{source} source and {standard} target patient{'' if standard == 1 else 's'}"
-    if fitted.over == "slices":
+    if fitted.over != "patients":
         missing = fitted.missing_patients
         return f"{known}, from {of}. How much patients differ cannot be seen: {missing} more on the side of one would tell."
     if more := fitted.missing_patients:

@@ -12,7 +12,7 @@ import numpy as np
 from stan_ct.ct.field_of_view import continue_smoothly, outside_field_of_view
 from stan_ct.ct.filters import HIGHEST_FLOOR, RadialFilter
 from stan_ct.ct.fingerprint import SeriesCharacteristics
-from stan_ct.ct.slice_spectra import FREQUENCY, SliceSpectra, mean_spectra, slice_spectra
+from stan_ct.ct.slice_spectra import FREQUENCY, SliceSpectra, mean_spectra, slice_spectra, spectra_of_parts
 from stan_ct.ct.spectra import cross_power, radial_sums
 from stan_ct.dicom.acceptance import check_axial
 from stan_ct.dicom.characteristics import series_characteristics
@@ -48,7 +48,7 @@ class Measured:
 
     Attributes:
         spectra: Mean spectra of the slices.
-        each: Spectra of the single slices.
+        each: Spectra of the single slices; of parts of the slice where there is one alone.
         ceiling: (len(FREQUENCY),) amplitude spectrum of whole slices, as filters limit it, HU mm.
         characteristics: Headers and noise of each series, for the guard.
         dose: Exposure (0018,1152), mAs, of each series that states it.
@@ -130,6 +130,7 @@ def measure(patient: Patient, curve: RadialFilter | None = None) -> Measured | N
             if found is None:
                 continue
             spectra.append(found)
+            single = hu, outside
             uids.append(instance.uid)
             values.append(series.volume[z][~outside])
             sums = radial_sums(cross_power(hu, hu, files.pixel_spacing), files.pixel_spacing, FREQUENCY, hu.shape)
@@ -139,8 +140,9 @@ def measure(patient: Patient, curve: RadialFilter | None = None) -> Measured | N
     amplitude = np.sqrt(np.interp(FREQUENCY, FREQUENCY[number > 0], (ceiling / np.maximum(number, 1))[number > 0]))
     lowest = float(min(part.min() for part in values))
     clipped = float(np.mean([np.mean(part <= lowest) for part in values]))
+    each = spectra if len(spectra) > 1 else spectra_of_parts(*single, patient.series[0].pixel_spacing)
     return Measured(
-        mean_spectra(spectra), tuple(spectra), amplitude, tuple(characteristics), tuple(dose), lowest, clipped, tuple(uids)
+        mean_spectra(spectra), tuple(each), amplitude, tuple(characteristics), tuple(dose), lowest, clipped, tuple(uids)
     )
 
 

@@ -70,6 +70,31 @@ def slice_spectra(hu: np.ndarray, outside: np.ndarray, spacing: Spacing) -> Slic
     return SliceSpectra(noise, structure, float(np.square(uniform).sum()) * spacing[0] * spacing[1])
 
 
+def spectra_of_parts(hu: np.ndarray, outside: np.ndarray, spacing: Spacing) -> list[SliceSpectra]:
+    """Measures parts of a slice, which stand for several slices where there is one alone.
+
+    They are the quarters about the centre of the body that show enough soft tissue, or of a small body the halves.
+
+    Args:
+        hu: (H, W) HU, continued beyond its field of view.
+        outside: (H, W) bool, True beyond the field of view.
+        spacing: (row, column) pixel spacing, mm.
+    Returns:
+        Spectra of two parts or more, or none.
+    """
+    dense = (hu > BODY) & ~outside
+    if not dense.any():
+        return []
+    row, column = (round(float(np.mean(index))) for index in np.nonzero(dense))
+    below = np.broadcast_to(np.arange(hu.shape[0])[:, None] >= row, hu.shape)
+    right = np.broadcast_to(np.arange(hu.shape[1]) >= column, hu.shape)
+    for parts in ([b & r for b in (~below, below) for r in (~right, right)], [~below, below], [~right, right]):
+        found = [slice_spectra(hu, outside | ~part, spacing) for part in parts]
+        if len(measured := [each for each in found if each is not None]) > 1:
+            return measured
+    return []
+
+
 def mean_spectra(slices: Sequence[SliceSpectra]) -> SliceSpectra:
     """The spectra of some slices of one patient together, weighted by their areas of uniform tissue."""
     area = [each.area for each in slices]

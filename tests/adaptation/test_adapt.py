@@ -170,13 +170,24 @@ def test_scans_without_tissue_are_refused(sites, tmp_path):
         stan_ct.adapt(tmp_path / "air", sites / "B", tmp_path / "model")
 
 
-def test_one_slice_is_too_few(sites, tmp_path):
-    """One slice of one patient cannot tell how sure a filter is; two can."""
+def test_one_slice_is_enough_if_its_parts_can_be_measured(sites, tmp_path):
+    """Its halves tell how far the gain is known."""
     write_patient(tmp_path / "one", "SOFT", 1, slices=1)
-    with pytest.raises(AdaptationError, match="a side has one slice alone"):
+    fitted = stan_ct.adapt(tmp_path / "one", sites / "B", tmp_path / "model").filters["SOFT"]
+    assert fitted.over == "parts of a slice"
+    assert fitted.missing_patients == 2
+    assert 0 < fitted.uncertainty < 1
+    assert np.abs(np.log(fitted.filter.gain[8] / (sharp(2.0) / soft(2.0)))) < 0.2
+
+
+def test_one_slice_with_little_tissue_is_too_few(sites, tmp_path, monkeypatch):
+    """What cannot tell how sure a filter is makes no model."""
+    monkeypatch.setattr("stan_ct.adaptation.scans.spectra_of_parts", lambda *_: [])
+    write_patient(tmp_path / "one", "SOFT", 1, slices=1)
+    with pytest.raises(AdaptationError, match=r"one slice alone, and too little tissue in it.*two slices or more"):
         stan_ct.adapt(tmp_path / "one", sites / "B", tmp_path / "model")
     write_patient(tmp_path / "two", "SOFT", 1, slices=2)
-    assert stan_ct.adapt(tmp_path / "two", sites / "B", tmp_path / "model").filters["SOFT"].uncertainty > 0
+    assert stan_ct.adapt(tmp_path / "two", sites / "B", tmp_path / "model").filters["SOFT"].over == "slices"
 
 
 def test_one_side_alone_says_what_it_can_do(sites, capsys):

@@ -5,9 +5,8 @@ from __future__ import annotations
 import re
 
 import numpy as np
-from pydicom.dataset import Dataset
 
-from stan_ct.dicom.header import MULTI_FRAME_CT, STAMP, number_of, value_of, values_of, vector
+from stan_ct.dicom.header import MULTI_FRAME_CT, STAMP, Header, number_of, value_of, values_of, vector
 from stan_ct.dicom.refusal import Refused
 
 ORTHONORMALITY_TOLERANCE = 0.01
@@ -50,7 +49,7 @@ BITS_STORED_RANGE = (12, 16)
 """Smallest and largest Bits Stored (0028,0101) of a CT slice."""
 
 
-def check_header(header: Dataset, accept_standardized: bool = False) -> None:
+def check_header(header: Header, accept_standardized: bool = False) -> None:
     """Checks that a single slice can be standardized.
 
     Args:
@@ -88,13 +87,13 @@ def check_header(header: Dataset, accept_standardized: bool = False) -> None:
         raise Refused("bad_pixel_format", f"{stored} bits stored in {allocated}, high bit {high}, {samples} sample(s)")
 
 
-def _check_kind(header: Dataset) -> None:
+def _check_kind(header: Header) -> None:
     for reason, words in (("projection", PROJECTIONS), ("not_hu", MATERIALS)):
         if found := image_type_with(header, words):
             raise Refused(reason, f"Image Type {found!r}")
 
 
-def image_type_with(header: Dataset, words: str) -> str:
+def image_type_with(header: Header, words: str) -> str:
     """The value of Image Type (0008,0008), from the third on, that contains one of the words; empty if none does.
 
     Args:
@@ -105,7 +104,7 @@ def image_type_with(header: Dataset, words: str) -> str:
     return next((kind for kind in kinds if re.search(rf"(?<![A-Z])({words})(?![A-Z])", kind.upper())), "")
 
 
-def _check_rescale(header: Dataset) -> None:
+def _check_rescale(header: Header) -> None:
     slope, intercept = number_of(header, "RescaleSlope", "no_rescale"), number_of(header, "RescaleIntercept", "no_rescale")
     if not (np.isfinite(slope) and np.isfinite(intercept)) or slope == 0:
         raise Refused("no_rescale", f"slope {slope}, intercept {intercept}")
@@ -116,7 +115,7 @@ def _check_rescale(header: Dataset) -> None:
         raise Refused("not_hu", f"Rescale Type {kind!r}")
 
 
-def _check_geometry(header: Dataset) -> None:
+def _check_geometry(header: Header) -> None:
     for keyword, count in (("ImagePositionPatient", 3), ("ImageOrientationPatient", 6), ("PixelSpacing", 2)):
         values = vector(header, keyword)
         if len(values) != count or not np.isfinite(values).all():
@@ -132,7 +131,7 @@ def _check_geometry(header: Dataset) -> None:
         raise Refused("no_geometry", f"{header.get('Rows')} x {header.get('Columns')} pixels")
 
 
-def check_axial(header: Dataset) -> None:
+def check_axial(header: Header) -> None:
     """Checks that a slice is axial, gantry tilt included, and no reformat.
 
     Raises:

@@ -10,6 +10,7 @@ from pydicom.dataset import Dataset
 
 from stan_ct.dicom.derived import source_image
 from stan_ct.dicom.encoding import set_element
+from stan_ct.dicom.header import Header
 from stan_ct.dicom.plausibility import GAP, usual_step
 from stan_ct.dicom.series import Instance
 
@@ -71,7 +72,7 @@ def set_place(header: Dataset, place: Place, instances: Sequence[Instance]) -> N
     set_element(header, "SourceImageSequence", [source_image(each, located=False) for each in (below, above)])
 
 
-def _interpolated_location(below: Dataset, above: Dataset, fraction: float) -> float | None:
+def _interpolated_location(below: Header, above: Header, fraction: float) -> float | None:
     """Slice Location (0020,1041) between two slices, mm; None where one does not state it."""
     try:
         one, other = (float(header.get("SliceLocation")) for header in (below, above))

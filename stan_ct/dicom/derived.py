@@ -80,7 +80,7 @@ class Derivation:
     window: DisplayWindow | None = None
 
 
-def local_time(created: datetime, header: Dataset) -> datetime:
+def local_time(created: datetime, header: dicom.Header) -> datetime:
     """The creation time in the source's time zone, Timezone Offset From UTC (0008,0201), where it states one."""
     offset = re.fullmatch(r"([+-])(\d\d)(\d\d)", str(header.get("TimezoneOffsetFromUTC", "") or "").strip())
     if not offset:

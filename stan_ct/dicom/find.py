@@ -10,18 +10,14 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from pydicom.dataset import Dataset
-
 from stan_ct.dicom import header as dicom
-from stan_ct.dicom.acceptance import check_header
+from stan_ct.dicom.examine import NO_DICOM, NO_IMAGE, Examined
+from stan_ct.dicom.examining import examined
 from stan_ct.dicom.grouping import split_phases, split_series
 from stan_ct.dicom.pixels import decode
 from stan_ct.dicom.refusal import Refusal, Refused
 from stan_ct.dicom.series import Instance, SeriesFiles
 from stan_ct.dicom.tolerance import tolerant
-
-NO_DICOM, NO_IMAGE = "not DICOM", "DICOM without an image"
-"""Kinds of skipped files that may have been slices."""
 
 SUFFIXES = {".dcm", ".dicom", ".ima"}
 """File names of DICOM end so, if they end in anything."""
@@ -57,6 +53,8 @@ def find_series(
     exclude: Iterable[Path | str] = (),
     progress: Callable = lambda paths: paths,
     accept_standardized: bool = False,
+    index: Path | None = None,
+    workers: int = 1,
 ) -> Inventory:
     """Finds the CT series in a directory tree (or a single file), whatever the names, nesting and order of files.
 
@@ -65,6 +63,8 @@ def find_series(
         exclude: Directories to ignore, such as the output; unfinished ones (`.incomplete`) are always ignored.
         progress: Wrapper of the iteration over files, such as `tqdm`.
         accept_standardized: Whether series written by STAN-CT are found, or refused as sources.
+        index: Database in which what files are is kept for the next search of a large tree; None: it is not kept.
+        workers: Number of processes that examine the files of a large tree.
     Returns:
         The inventory; equal for equal trees, whatever order the file system lists them in.
     Raises:
@@ -78,39 +78,45 @@ def find_series(
     def closed(_: OSError) -> None:
         inventory.skipped["folder without permission to read"] += 1
 
-    for path in progress(sorted(_files(root, {Path(e).resolve() for e in exclude}, closed))):
-        try:
-            header = _examine(path, inventory, accept_standardized)
-        except Refused as refused:
-            inventory.refusals.append(Refusal(refused.reason, refused.found, (path,), refused.series_uid))
-            continue
-        except Exception as error:  # pydicom converts values when they are asked for, and raises whatever it meets
-            inventory.refusals.append(Refusal("unreadable", dicom.first_line(error), (path,)))
-            continue
-        if isinstance(header, Dataset):
-            found.append(Instance(path, header))
-            continue
-        inventory.skipped[header] += 1
-        if header == NO_IMAGE or (header == NO_DICOM and (path.suffix.lower() in SUFFIXES or _is_empty(path))):
-            suspects.append((path, header))
-    _refuse_damaged(suspects, {instance.path.parent for instance in found}, inventory)
+    paths = list(_files(os.fspath(root), {Path(e).resolve() for e in exclude}, closed))
+    for path, seen in zip(progress(paths), examined(paths, accept_standardized, index, workers), strict=True):
+        _account(path, seen, inventory)
+        if seen.header is not None:
+            found.append(Instance(path, seen.header))
+        elif seen.kind == NO_IMAGE or (seen.kind == NO_DICOM and (_has_suffix(path) or _is_empty(path))):
+            suspects.append((Path(path), seen.kind))
+    _refuse_damaged(suspects, {os.path.dirname(instance.file) for instance in found}, inventory)
     _group(found, inventory)
     return inventory
 
 
-def _refuse_damaged(suspects: Iterable[tuple[Path, str]], folders: set[Path], inventory: Inventory) -> None:
+def _account(path: str, seen: Examined, inventory: Inventory) -> None:
+    """Adds to the inventory what a file is, slices apart."""
+    if seen.number is not None:
+        inventory.series_numbers[seen.study_uid].add(seen.number)
+    if seen.reason:
+        inventory.refusals.append(Refusal(seen.reason, seen.found, (Path(path),), seen.series_uid))
+    elif seen.kind:
+        inventory.skipped[seen.kind] += 1
+
+
+def _has_suffix(path: str) -> bool:
+    return os.path.splitext(path)[1].lower() in SUFFIXES
+
+
+def _refuse_damaged(suspects: Iterable[tuple[Path, str]], folders: set[str], inventory: Inventory) -> None:
     """Refuses files that are no images but lie beside slices and may have been some: empty, cut short, or named as DICOM."""
     for path, kind in suspects:
-        if path.parent in folders:
+        if os.path.dirname(path) in folders:
             inventory.skipped[kind] -= 1
             found = f"{'an empty file' if _is_empty(path) else kind} beside the slices of a series"
             inventory.refusals.append(Refusal("unreadable", found, (path,)))
     inventory.skipped += Counter()  # drops what counts none
 
 
-def _is_empty(path: Path) -> bool:
+def _is_empty(path: Path | str) -> bool:
     try:
-        return not path.stat().st_size
+        return not os.path.getsize(path)
     except OSError:  # gone meanwhile
         return False
 
@@ -144,53 +150,36 @@ def _count_damaged(instances: list[Instance], uids: Container[str], refusals: It
     return sum(len(r.paths) for r in damaged if (r.series_uid == uid if r.series_uid in uids else r.paths[0].parent in folders))
 
 
-def _files(root: Path, exclude: set[Path], closed: Callable[[OSError], None]) -> Iterator[Path]:
-    if root.is_file():
+def _files(root: str, exclude: set[Path], closed: Callable[[OSError], None]) -> Iterator[str]:
+    """Paths of the files in a tree, each folder's entries by name."""
+    if os.path.isfile(root):
         yield root
         return
-    visited = set()
-    for folder, subfolders, names in os.walk(root, followlinks=True, onerror=closed):
+    visited: set[Path] = set()
+
+    def walk(folder: str) -> Iterator[str]:
         real = Path(folder).resolve()
         if real in visited or real in exclude:
-            subfolders.clear()
-            continue
+            return
         visited.add(real)
-        subfolders[:] = sorted(name for name in subfolders if name != ".incomplete")
+        try:
+            with os.scandir(folder) as entries:
+                names = sorted((entry.name, os.path.isdir(entry.path)) for entry in entries)
+        except OSError as error:
+            closed(error)
+            return
         if not os.access(folder, os.X_OK):
             closed(PermissionError(folder))
-            continue
-        yield from (path for name in names if os.path.isfile(path := Path(folder, name)))
+            return
+        for name, is_folder in names:
+            path = os.path.join(folder, name)
+            if is_folder:
+                if name != ".incomplete":
+                    yield from walk(path)
+            elif os.path.isfile(path):
+                yield path
 
-
-@tolerant()
-def _examine(path: Path, inventory: Inventory, accept_standardized: bool) -> Dataset | str:
-    """The header of a slice to standardize, or the kind of a file that is skipped."""
-    try:
-        if not dicom.looks_like_dicom(path):
-            return NO_DICOM
-        header = dicom.read_header(path)
-    except PermissionError:
-        return "no permission to read"
-    except OSError as error:
-        raise Refused("unreadable", dicom.first_line(error)) from error
-    if dicom.is_dicomdir(header):
-        return "DICOMDIR"
-    number = dicom.series_number(header)
-    if number is not None and header.get("StudyInstanceUID"):
-        inventory.series_numbers[str(header.StudyInstanceUID)].add(number)
-    if not dicom.is_ct(header):
-        if dicom.should_be_ct(header):
-            raise Refused("unreadable", "File Meta Information says CT, but the header ends before it says so")
-        sop_class = header.get("SOPClassUID")
-        return getattr(sop_class, "name", None) or NO_IMAGE
-    if dicom.is_localizer(header):
-        return "localizer"
-    try:
-        check_header(header, accept_standardized)
-    except Refused as refused:
-        raise Refused(refused.reason, refused.found, dicom.series_uid(header)) from refused
-    dicom.convert_values(header)
-    return header
+    yield from walk(root)
 
 
 def _without_copies(instances: list[Instance], inventory: Inventory) -> list[Instance]:

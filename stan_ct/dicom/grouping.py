@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from pydicom.dataset import Dataset
 
 from stan_ct.ct.protocol import THICKNESS_TOLERANCE
 from stan_ct.dicom import header as dicom
@@ -58,7 +57,7 @@ def split_phases(instances: Sequence[Instance]) -> list[list[Instance]] | None:
     return None
 
 
-def patient_key(header: Dataset) -> str:
+def patient_key(header: dicom.Header) -> str:
     """Patient ID (0010,0020) as people compare it, empty where it is not stated."""
     return comparable_id(_text(header, "PatientID"))
 
@@ -74,7 +73,7 @@ def _most_in_one_place(instances: Sequence[Instance]) -> int:
     return max(positions.at(instance).size for instance in instances)
 
 
-def _identity(header: Dataset) -> tuple[str, ...]:
+def _identity(header: dicom.Header) -> tuple[str, ...]:
     keywords = ("StudyInstanceUID", "ConvolutionKernel", "Rows", "Columns")
     return patient_key(header), *(_text(header, keyword) for keyword in keywords)
 
@@ -93,7 +92,7 @@ def _alike(instances: list[Instance]) -> list[list[Instance]]:
     return [group for _, group in groups]
 
 
-def _measures(header: Dataset) -> np.ndarray:
+def _measures(header: dicom.Header) -> np.ndarray:
     """(9,) float64: direction cosines, pixel spacing and slice thickness (NaN where it is not stated), mm."""
     try:
         thickness = float(header.get("SliceThickness"))
@@ -107,11 +106,11 @@ def _close(one: np.ndarray, other: np.ndarray) -> bool:
     return bool(((np.abs(one - other) <= tolerance) | (np.isnan(one) & np.isnan(other))).all())
 
 
-def _grid(header: Dataset) -> tuple:
+def _grid(header: dicom.Header) -> tuple:
     orientation, spacing = (dicom.vector(header, k) for k in ("ImageOrientationPatient", "PixelSpacing"))
     return int(header.Rows), int(header.Columns), *np.round(orientation, 3), *np.round(spacing, 5)
 
 
-def _text(header: Dataset, keyword: str) -> str:
+def _text(header: dicom.Header, keyword: str) -> str:
     value: Any = header.get(keyword)
     return "" if value is None else str(value).strip(" \0")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pydicom
@@ -12,7 +12,7 @@ from pydicom.datadict import keyword_for_tag
 from pydicom.dataset import Dataset, FileDataset
 from pydicom.filereader import read_partial
 from pydicom.tag import BaseTag, Tag
-from pydicom.uid import CTImageStorage, MediaStorageDirectoryStorage
+from pydicom.uid import CTImageStorage
 
 from stan_ct.dicom.encoding import VRS
 from stan_ct.dicom.refusal import Refused
@@ -39,11 +39,26 @@ CONVERTED = (
 PIXEL_TAGS = {0x7FE00008: "float", 0x7FE00009: "float", 0x7FE00010: "integer"}
 
 
+class Header(Protocol):
+    """A header whose attributes are asked for by keyword: a pydicom dataset, or the part of one that is kept."""
+
+    def get(self, key: Any, default: Any = None, /) -> Any:
+        """Value of an attribute, or `default` where it is absent."""
+
+    def __getattr__(self, name: str) -> Any: ...
+
+    def __contains__(self, name: Any, /) -> bool: ...
+
+
 def looks_like_dicom(path: Path) -> bool:
-    """Whether the file starts as DICOM: "DICM" at byte 128, or a first tag of group 0002 or 0008 (no meta header)."""
+    """Whether the file starts as DICOM."""
     with open(path, "rb") as file:
-        head = file.read(132)
-    return head[128:] == b"DICM" or head[:2] in (b"\x08\x00", b"\x02\x00", b"\x00\x08")
+        return starts_as_dicom(file.read(132))
+
+
+def starts_as_dicom(head: bytes) -> bool:
+    """Whether a file starts as DICOM: "DICM" at byte 128, or a first tag of group 0002 or 0008 (no meta header)."""
+    return head[128:132] == b"DICM" or head[:2] in (b"\x08\x00", b"\x02\x00", b"\x00\x08")
 
 
 @tolerant()
@@ -109,29 +124,28 @@ def _check_vrs(header: FileDataset) -> None:
             raise Refused("unreadable", f"{keyword} has VR {element.VR!r}")
 
 
-def is_dicomdir(header: Dataset) -> bool:
-    """Whether the file is the index of a medium."""
-    return value_of(header.file_meta, "MediaStorageSOPClassUID", "") == MediaStorageDirectoryStorage
+def media_sop_class(header: Dataset) -> str:
+    """Media Storage SOP Class UID (0002,0002) of the File Meta Information, empty where it is absent."""
+    return str(value_of(header.file_meta, "MediaStorageSOPClassUID", ""))
 
 
-def is_ct(header: Dataset) -> bool:
+def is_ct(header: Header) -> bool:
     """Whether the object is a CT image of any kind, or a nameless image of modality CT."""
     sop_class = str(header.get("SOPClassUID") or "")
-    return sop_class == CTImageStorage or sop_class in MULTI_FRAME_CT or (not sop_class and header.get("Modality") == "CT")
+    return is_ct_class(sop_class) or (not sop_class and header.get("Modality") == "CT")
 
 
-def should_be_ct(header: Dataset) -> bool:
-    """Whether the File Meta Information (0002,0002) says that the object is a CT image of any kind."""
-    sop_class = str(value_of(header.file_meta, "MediaStorageSOPClassUID", ""))
+def is_ct_class(sop_class: str) -> bool:
+    """Whether a SOP Class UID is one of CT images."""
     return sop_class == CTImageStorage or sop_class in MULTI_FRAME_CT
 
 
-def series_uid(header: Dataset) -> str:
+def series_uid(header: Header) -> str:
     """Series Instance UID (0020,000E), empty where it is absent or does not parse."""
     return str(value_of(header, "SeriesInstanceUID", ""))
 
 
-def is_localizer(header: Dataset) -> bool:
+def is_localizer(header: Header) -> bool:
     """Whether the image is a localizer (scout, topogram): Image Type (0008,0008), value 3."""
     return "LOCALIZER" in [str(value).strip() for value in values_of(header, "ImageType")[2:]]
 
@@ -140,7 +154,7 @@ STAMP = "STAN-CT"
 """Start of the Derivation Description (0008,2111) of every slice that STAN-CT writes."""
 
 
-def vector(header: Dataset, keyword: str) -> np.ndarray:
+def vector(header: Header, keyword: str) -> np.ndarray:
     """A multi-valued decimal attribute as float64, (n,); empty if it is absent.
 
     Raises:
@@ -152,7 +166,7 @@ def vector(header: Dataset, keyword: str) -> np.ndarray:
         raise Refused("no_geometry", f"{keyword}: {first_line(error)}") from error
 
 
-def padding_range(header: Dataset) -> tuple[int, int] | None:
+def padding_range(header: Header) -> tuple[int, int] | None:
     """Range of stored values that mean padding, (0028,0120) to (0028,0121), both ends included; None if there is none.
 
     Some writers store a negative value with the unsigned VR (63536 for -2000) or the reverse: the bits are
@@ -166,25 +180,25 @@ def padding_range(header: Dataset) -> tuple[int, int] | None:
     return min(ends), max(ends)
 
 
-def _as_stored(value: int, header: Dataset) -> int:
+def _as_stored(value: int, header: Header) -> int:
     bits = value & 0xFFFF
     return bits - 0x10000 if header.PixelRepresentation == 1 and bits >= 0x8000 else bits
 
 
-def stored_range(header: Dataset) -> tuple[int, int]:
+def stored_range(header: Header) -> tuple[int, int]:
     """Smallest and largest value that Bits Stored and Pixel Representation allow."""
     low = -(2 ** (header.BitsStored - 1)) if header.PixelRepresentation else 0
     return low, low + 2**header.BitsStored - 1
 
 
-def values_of(header: Dataset, keyword: str) -> list:
+def values_of(header: Header, keyword: str) -> list:
     value = value_of(header, keyword, None)
     if value is None or value == "":
         return []
     return list(value) if isinstance(value, list | tuple | pydicom.multival.MultiValue) else [value]
 
 
-def value_of(header: Dataset, keyword: str, default: Any) -> Any:
+def value_of(header: Header, keyword: str, default: Any) -> Any:
     """An attribute's value, or `default` where it is absent, empty or does not parse."""
     try:
         value = header.get(keyword, default)
@@ -193,7 +207,7 @@ def value_of(header: Dataset, keyword: str, default: Any) -> Any:
     return default if value is None else value
 
 
-def number_of(header: Dataset, keyword: str, reason: str) -> float:
+def number_of(header: Header, keyword: str, reason: str) -> float:
     value = value_of(header, keyword, None)
     try:
         return float(value)
@@ -201,7 +215,7 @@ def number_of(header: Dataset, keyword: str, reason: str) -> float:
         raise Refused(reason, f"{keyword} is {value!r}") from error
 
 
-def series_number(header: Dataset) -> int | None:
+def series_number(header: Header) -> int | None:
     """Series Number (0020,0011), None where it is absent or no number."""
     try:
         return int(header.get("SeriesNumber"))

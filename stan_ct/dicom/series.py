@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from pydicom.dataset import Dataset
 
 from stan_ct.ct.hounsfield import soft_tissue_mask
 from stan_ct.ct.source_slice import SourceSlice
@@ -19,13 +18,24 @@ from stan_ct.dicom.refusal import Refusal, Refused
 from stan_ct.dicom.tolerance import tolerant
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Instance:
-    """One slice: its file, its header without pixels, and the SHA-256 of the file once it has been read."""
+    """One slice.
 
-    path: Path
-    header: Dataset
+    Attributes:
+        file: Path of its file.
+        header: Its header without pixels; of a slice that was found, not read, the part that is used most is at hand.
+        sha256: SHA-256 of the file once it has been read.
+    """
+
+    file: str
+    header: dicom.Header
     sha256: str = ""
+
+    @property
+    def path(self) -> Path:
+        """Path of its file."""
+        return Path(self.file)
 
     @property
     def uid(self) -> str:
@@ -67,7 +77,7 @@ class SeriesFiles:
     damaged: int = 0
 
     @property
-    def first(self) -> Dataset:
+    def first(self) -> dicom.Header:
         """Header of the first slice."""
         return self.instances[0].header
 
@@ -188,7 +198,7 @@ def load_series(files: SeriesFiles, workers: int = 2) -> Series:
         if ends:
             padding[z] = (stored >= ends[0]) & (stored <= ends[1])
         dicom.convert_values(header)
-        return Instance(path, header, hashlib.sha256(data).hexdigest())
+        return Instance(str(path), header, hashlib.sha256(data).hexdigest())
 
     with ThreadPoolExecutor(workers) as pool:
         results = list(pool.map(load, range(count)))

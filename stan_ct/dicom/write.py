@@ -38,7 +38,7 @@ LOSSY["1.2.840.10008.1.2.4.81"] = "ISO_14495_1"
 """Transfer syntaxes that always lose -> Lossy Image Compression Method (0028,2114)."""
 
 
-def to_stored(hu: np.ndarray, header: Dataset, padding: np.ndarray) -> np.ndarray:
+def to_stored(hu: np.ndarray, header: dicom.Header, padding: np.ndarray) -> np.ndarray:
     """HU -> stored values, the inverse of the rescale: round((hu - intercept) / slope), clipped to what Bits Stored holds.
 
     Args:
@@ -188,7 +188,7 @@ def _derivation_at(place: Place, derivation: Derivation) -> Derivation:
     return replace(derivation, interpolated=told, comments=comments, slice_comments=())
 
 
-def _outside_bits(header: Dataset) -> bool:
+def _outside_bits(header: dicom.Header) -> bool:
     """Whether padding lies outside Bits Stored, as some scanners' does: then all 16 bits are declared."""
     ends, (low, high) = dicom.padding_range(header), dicom.stored_range(header)
     return ends is not None and (ends[0] < low or ends[1] > high)
@@ -224,12 +224,12 @@ def _set_pixels(header: Dataset, instance: Instance, stored: np.ndarray, wide: b
         set_element(header, "LossyImageCompressionMethod", method)
 
 
-def is_lossy(header: Dataset) -> bool:
+def is_lossy(header: dicom.Header) -> bool:
     """Whether the pixels of a slice went through lossy compression, as its header (0028,2110) or its file says."""
     return str(header.get("LossyImageCompression", "")).strip() == "01" or bool(_lossy_method(header))
 
 
-def _lossy_method(header: Dataset) -> str | None:
+def _lossy_method(header: dicom.Header) -> str | None:
     return LOSSY.get(str(getattr(header, "file_meta", {}).get("TransferSyntaxUID")))
 
 

@@ -12,10 +12,10 @@ from itertools import zip_longest
 from statistics import median
 
 from pydicom.datadict import DicomDictionary, tag_for_keyword
-from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 from pydicom.tag import Tag
 
+from stan_ct.dicom.header import Header
 from stan_ct.dicom.series import SeriesFiles
 from stan_ct.dicom.tolerance import tolerant
 from stan_ct.errors import UsageError
@@ -123,7 +123,7 @@ def _parse(text: str, flag: str) -> Condition:
     return condition
 
 
-def field_values(header: Dataset, field: str) -> list[str]:
+def field_values(header: Header, field: str) -> list[str]:
     """Values of a field as text without padding; none where it is absent, empty, or does not parse."""
     with tolerant():
         try:

@@ -15,7 +15,7 @@ from filelock import FileLock, Timeout
 from stan_ct.errors import UsageError
 
 STATE = ".stan_ct"
-"""Folder in the output directory for the lock and the records of finished series."""
+"""Folder in the output directory for the lock, the records of finished series and the index of headers."""
 
 
 class OutputError(UsageError):

@@ -21,6 +21,9 @@ from stan_ct.reconstruction.lock import STATE, OutputError
 from stan_ct.reconstruction.panels import FOLDER
 from stan_ct.reconstruction.request import INCOMPLETE, REPLACED, SERIES, Run
 
+INDEX = f"{STATE}/headers.sqlite"
+"""Index of the headers of the input, relative to the output directory."""
+
 
 def check_output(run: Run, planned: Inventory) -> None:
     """Refuses an output directory in which outputs would mix with other data, or with those of other settings.
@@ -28,8 +31,21 @@ def check_output(run: Run, planned: Inventory) -> None:
     Files that are no DICOM may lie anywhere in it; they are left alone.
 
     Raises:
-        OutputError: If it is, or contains, the input directory; if it holds accounts of another program, or DICOM that is not
-            made of this input; or if series of it were made with other settings and are not to be replaced.
+        OutputError: As :func:`check_place`; if it holds DICOM that is not made of this input; or if series of it were made with
+            other settings and are not to be replaced.
+    """
+    check_place(run)
+    records = read_records(run.output_dir)
+    _check_strangers(run, planned, records)
+    if not run.overwrite:
+        _check_settings(run, planned, records)
+
+
+def check_place(run: Run) -> None:
+    """Refuses an output directory that cannot be one, whatever the input holds.
+
+    Raises:
+        OutputError: If it is, or contains, the input directory, is a file, or holds accounts of another program.
     """
     output_dir, input_dir = run.output_dir, run.input_dir
     output, source = output_dir.resolve(), input_dir.resolve()
@@ -41,10 +57,12 @@ def check_output(run: Run, planned: Inventory) -> None:
         for name in (MANIFEST, TABLE, REPORT):
             if (output_dir / name).exists():
                 raise OutputError(f"{output_dir} holds a {name} of something else: choose another --output_dir")
-    records = read_records(output_dir)
-    _check_strangers(run, planned, records)
-    if not run.overwrite:
-        _check_settings(run, planned, records)
+
+
+def remove_index(output_dir: Path) -> None:
+    """Removes the index of headers, and the folders that hold nothing else."""
+    (output_dir / INDEX).unlink(missing_ok=True)
+    remove_empty((output_dir / INDEX).parent, output_dir.parent)
 
 
 def _wrote_accounts(output_dir: Path) -> bool:

@@ -22,9 +22,10 @@ from stan_ct.quiet import quiet_start
 from stan_ct.reconstruction.accounts import REPORT
 from stan_ct.reconstruction.cohort import standardize_cohort
 from stan_ct.reconstruction.loading import load_models
+from stan_ct.reconstruction.lock import STATE
 from stan_ct.reconstruction.manifest import printable
 from stan_ct.reconstruction.request import Run
-from stan_ct.reconstruction.rerun import check_output, finished_series
+from stan_ct.reconstruction.rerun import INDEX, check_output, check_place, finished_series, remove_index
 from stan_ct.reconstruction.settings import FusionMethod
 
 ALL_GOOD, SOME_REFUSED, NOTHING = 0, 2, 3
@@ -101,9 +102,19 @@ def reconstruct(settings: ReconstructSettings) -> int:
         raise UsageError(str(error)) from error
     if not run.input_dir.exists():
         raise UsageError(f"{run.input_dir} does not exist: expected a folder or a file with CT slices")
-    inventory = find_series(run.input_dir, exclude=[run.output_dir], progress=lambda p: _bar(p, "reading headers", "file"))
+    check_place(run)
+    is_new = not (run.output_dir / STATE).exists()
+    inventory = find_series(
+        run.input_dir,
+        exclude=[run.output_dir],
+        progress=lambda p: _bar(p, "reading headers", "file"),
+        index=None if settings.dry_run else run.output_dir / INDEX,
+        workers=cores,
+    )
+    if is_new and not (inventory.series or inventory.refusals):
+        remove_index(run.output_dir)
     try:
-        check_output(run, inventory)
+        _check(run, inventory, is_new)
         print(f"{printable(run.input_dir)}: {len(inventory.series)} CT series, {inventory.slices} slices")
         _print_skipped(inventory)
         if settings.dry_run:
@@ -120,6 +131,16 @@ def reconstruct(settings: ReconstructSettings) -> int:
     counts += [f"{outcome.count('left_alone')} left alone"] if outcome.count("left_alone") else []
     print(f"{', '.join(counts)}. Report: {printable(run.output_dir / REPORT)}")
     return outcome.exit_code
+
+
+def _check(run: Run, inventory: Inventory, is_new: bool) -> None:
+    """Refuses an output directory, see :func:`check_output`; one that is new is left as it was."""
+    try:
+        check_output(run, inventory)
+    except UsageError:
+        if is_new:
+            remove_index(run.output_dir)
+        raise
 
 
 def _rehearse(inventory: Inventory, run: Run) -> int:

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from pydicom.dataset import Dataset
 from synthetic import STUDY_UID, SYNTAXES, random_stored, write_ct
 
-from stan_ct.dicom import header as dicom
+from stan_ct.dicom import examine
 from stan_ct.dicom.find import find_series
 from stan_ct.dicom.pixels import decode
 from stan_ct.dicom.refusal import ADVICE, Refused
@@ -395,14 +395,14 @@ def test_half_made_folders_are_left_out(tmp_path):
 def test_a_file_without_permission_is_counted(tmp_path, monkeypatch):
     """A file that may not be read is skipped as such."""
     paths = write_ct(tmp_path, random_stored((2, 8, 6)))
-    allowed = dicom.looks_like_dicom
+    allowed = examine._read
 
     def guarded(path):
-        if path == paths[0]:
+        if path == str(paths[0]):
             raise PermissionError(path)
         return allowed(path)
 
-    monkeypatch.setattr(dicom, "looks_like_dicom", guarded)
+    monkeypatch.setattr(examine, "_read", guarded)
     inventory = find_series(tmp_path)
     assert (inventory.slices, inventory.skipped) == (1, {"no permission to read": 1})
 
@@ -433,7 +433,7 @@ def test_progress_sees_every_file(tmp_path):
     write_ct(tmp_path, random_stored((2, 8, 6)))
     (tmp_path / "note").write_text("x")
     seen = []
-    find_series(tmp_path, progress=lambda paths: seen.extend(p.name for p in paths) or paths)
+    find_series(tmp_path, progress=lambda paths: seen.extend(Path(p).name for p in paths) or paths)
     assert seen == ["0.dcm", "1.dcm", "note"]
 
 

@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
-from pydicom.dataset import Dataset
 
+from stan_ct.dicom.header import Header
 from stan_ct.features.first_order import HISTOGRAM, STATISTICS, histogram_features, statistics
 from stan_ct.features.glcm import ALL_FEATURES
 from stan_ct.features.glcm_region import AGGREGATIONS, roi_features
@@ -61,7 +61,7 @@ class Origin(NamedTuple):
     roi: str
     patient: str
     study_uid: str
-    headers: Mapping[str, Dataset]
+    headers: Mapping[str, Header]
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydicom.dataset import Dataset
-
 from stan_ct.dicom.find import Inventory, find_series
 from stan_ct.dicom.grouping import comparable_id
+from stan_ct.dicom.header import Header
 from stan_ct.dicom.series import Instance, SeriesFiles
 from stan_ct.errors import NotComparable
 from stan_ct.evaluation.measure.series import SIMULATOR
@@ -147,7 +146,7 @@ def _with_standardized(scans: Sequence[Scan], notes: list[str], inventory: Inven
     return Scans(tuple(kept), tuple(notes))
 
 
-def _sources(header: Dataset) -> list[str]:
+def _sources(header: Header) -> list[str]:
     """SOP Instance UID of the slice that a slice was made of; none if it names several, as one between two slices does."""
     items = header.get("SourceImageSequence") or ()
     uids = [str(item.get("ReferencedSOPInstanceUID") or "") for item in items]

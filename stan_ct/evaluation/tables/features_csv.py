@@ -11,8 +11,7 @@ import io
 import math
 from itertools import product
 
-from pydicom.dataset import Dataset
-
+from stan_ct.dicom.header import Header
 from stan_ct.evaluation.measure.region_features import Measure, RoiRows
 from stan_ct.report.sections import slug
 
@@ -66,7 +65,7 @@ def column_name(measure: Measure) -> str:
     return slug(" ".join([*parts, measure.feature]))
 
 
-def _protocol(header: Dataset) -> tuple[str, str, str]:
+def _protocol(header: Header) -> tuple[str, str, str]:
     """Series Instance UID, Convolution Kernel and Slice Thickness in mm; empty where they are not stated."""
     kernel = header.get("ConvolutionKernel") or ""
     thickness = header.get("SliceThickness")

@@ -5,10 +5,12 @@ import pytest
 
 import stan_ct
 from stan_ct.errors import NotComparable
+from stan_ct.evaluation.sites.comparison import Stability
 from stan_ct.evaluation.sites.features import AFTER, BEFORE, BOTH, COMBAT, SiteFeatures, confounding, harmonize
 from stan_ct.evaluation.sites.run import compare_site_features
-from stan_ct.evaluation.sites.verdicts import few_deals, kind
-from stan_ct.evaluation.statistics.separation import Separation
+from stan_ct.evaluation.sites.verdicts import few_deals, kind, ranks_kind
+from stan_ct.evaluation.statistics.agreement import Interval
+from stan_ct.evaluation.statistics.separation import Separation, tell_sites
 
 N = 30
 SITES = np.repeat(["A", "B"], N)
@@ -131,6 +133,43 @@ def test_few_patients_are_said_to_be_few():
 def test_limits_of_the_verdict(auc, low, high, p, expected):
     """An AUC of .6 at most, an interval that holds .5 and ends below .8."""
     assert kind(Separation(auc, low, high, p, (20, 20))) == expected
+
+
+@pytest.mark.parametrize(
+    ("median", "low", "high", "expected"),
+    [
+        (0.95, 0.8, 0.98, "stay"),
+        (0.95, 0.79, 0.98, "unknown"),
+        (0.94, 0.85, 0.95, "unknown"),
+        (0.94, 0.85, 0.949, "change"),
+    ],
+)
+def test_limits_of_ranks(median, low, high, expected):
+    """Ranks stay from .95 on if the interval begins at .8; they change if it ends below .95."""
+    assert ranks_kind(Stability(np.array([median]), median, Interval(low, high))) == expected
+
+
+def test_ranks_of_four_patients_cannot_be_told():
+    """Neither where none changed places nor where two did: one swap of four makes .8."""
+    rows = np.r_[0:4, N : N + 4]
+    after = np.where((np.arange(8) < 4)[:, None], PURE[rows] * 2, PURE[rows])
+    for changed in (after, after[[1, 0, *range(2, 8)]]):
+        found = compare_site_features(PURE[rows], SITES[rows], rows, changed, repeats=1, permutations=2)
+        assert sentences(found)[f"Do patients keep their ranks within a site, {AFTER}?"][0] == "cannot be told"
+
+
+def test_two_halves_of_one_site_are_not_told():
+    """The control: random halves of 16 patients of one site, 16 times; the AUC is .5 on average, and intervals hold it."""
+    patients, aucs, held = np.arange(16), [], []
+    for seed in range(16):
+        half = np.where(np.random.default_rng(seed).permutation(16) < 8, "A", "B")
+        found = tell_sites(TRUE[:16], half == "B", patients, repeats=1, permutations=20, seed=seed)
+        aucs.append(found.auc)
+        held.append(found.low <= 0.5 <= found.high)
+    assert np.mean(aucs) == pytest.approx(0.5, abs=3 * np.std(aucs) / np.sqrt(16))
+    assert sum(held) >= 14
+    shifted = np.where((np.arange(16) < 8)[:, None], TRUE[:16] + 6, TRUE[:16])
+    assert tell_sites(shifted, patients < 8, patients, repeats=1, permutations=20).low > 0.5
 
 
 def test_a_site_of_one_patient_is_compared_as_far_as_it_goes():

@@ -157,7 +157,7 @@ def compare_features(
         measure = partial(_distance, second=second, patients=patients, permutations=5 * permutations, seed=seed)
         distances[pair] = {state: measure(state, values[rows]) for state, values in states.items()}
     separations = _separations(kept, harmonized, (repeats, permutations, seed), workers)
-    ranks = {state: _ranks(kept, states[state], seed) for state in states if state != BEFORE}
+    ranks = {state: _ranks(kept, states[state]) for state in states if state != BEFORE}
     found = {name: confounding(values, kept.sites) for name, values in kept.covariates.items()}
     effects = {name: effect for name in found if (effect := _effects(kept, states, name))}
     return FeatureComparison(kept, undefined, harmonized, distances, separations, ranks, found, effects, permutations, repeats)
@@ -198,11 +198,11 @@ def _separations(
     return found
 
 
-def _ranks(features: SiteFeatures, values: np.ndarray, seed: int) -> dict[str, Stability]:
+def _ranks(features: SiteFeatures, values: np.ndarray) -> dict[str, Stability]:
     found = {}
     for site in features.site_names:
         before, after = features.before[features.sites == site], values[features.sites == site]
-        found[site] = Stability(rank_stability(before, after), *median_stability(before, after, seed=seed))
+        found[site] = Stability(rank_stability(before, after), *median_stability(before, after))
     return found
 
 

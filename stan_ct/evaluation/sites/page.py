@@ -11,6 +11,7 @@ from stan_ct.evaluation.sites.comparison import CLASSIFIERS, FeatureComparison, 
 from stan_ct.evaluation.sites.features import AFTER, BOTH, COMBAT
 from stan_ct.evaluation.sites.images import ImageComparison
 from stan_ct.evaluation.sites.verdicts import FEW, Verdict, verdicts
+from stan_ct.evaluation.statistics.effects import MIN_PATIENTS
 from stan_ct.evaluation.statistics.separation import FOLDS
 from stan_ct.report.blocks import Group, Listing, Notice, Text
 from stan_ct.report.sections import FigureSection, Section
@@ -71,8 +72,8 @@ def _cannot(found: FeatureComparison) -> list[Section]:
             f"Patients are few ({who}). That sites cannot be told apart takes more: absence of a difference is not shown by an "
             "interval that reaches from chance to near certainty."
         )
-    if any(n < 4 for n in sizes.values()):
-        lines.append("Ranks within a site of fewer than four patients say nothing.")
+    if any(n < MIN_PATIENTS for n in sizes.values()):
+        lines.append(f"Ranks within a site of fewer than {MIN_PATIENTS} patients say nothing.")
     if not found.confounding:
         lines.append("Whether biology stays: no covariates were given (--covariates), so that only ranks can be compared.")
     collinear = [name for name, c in found.confounding.items() if c.collinear]
@@ -195,6 +196,9 @@ def methods(found: FeatureComparison, cohort: Cohort | None, settings: SiteSetti
             "ranks, effects and the CSV files it was fitted to all patients, as studies do; this makes distances near 0 by "
             "construction."
         )
-    parts.append("Ranks and effects: Spearman's rho over ranks within sites; q by Benjamini and Hochberg over the features.")
+    parts.append(
+        "Ranks and effects: Spearman's rho over ranks within sites; its intervals by Fisher's transformation (Bonett and "
+        "Wright 2000); q by Benjamini and Hochberg over the features."
+    )
     parts.append("After standardization, features were measured in the same voxels." if AFTER in found.states else "")
     return "\n\n".join(part for part in parts if part)

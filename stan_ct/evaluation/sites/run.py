@@ -61,7 +61,7 @@ class SiteComparison:
             beside[EFFECTS] = tables.effects_csv(found)
         if self.cohort and self.images:
             beside[NOISE] = tables.noise_csv(self.cohort, self.images.states, identifiers)
-        seeds = {"folds, permutations, bootstrap": self.settings.seed} if self.settings else {}
+        seeds = {"folds, permutations": self.settings.seed} if self.settings else {}
         about = Provenance(
             command=command or "stan_ct.compare_sites",
             data={site: f"{found.features.count(site)} patients" for site in found.features.site_names},

@@ -42,7 +42,7 @@ class SiteSettings:
     slices: int = option(24, help="Slices of a series for noise, HU and, without masks, features: evenly spaced.", minimum=1)
     repeats: int = option(5, help="Times that the patients are dealt to folds.", minimum=1)
     permutations: int = option(100, help="Permutations of the sites for each classifier.", minimum=1)
-    seed: int = option(0, help="Seed of folds, permutations and bootstrap.")
+    seed: int = option(0, help="Seed of folds and permutations.")
     show_identifiers: bool = option(False, help="Write Patient IDs into the CSV files; otherwise numbers stand for them.")
 
     def __post_init__(self) -> None:

@@ -139,7 +139,7 @@ def rank_table(found: FeatureComparison) -> Table | None:
             rows[f"{site}, {state}"] = (_interval(stability.median, stability.interval), _cell(least), _cell(share))
     caption = (
         "Spearman's rho of each feature with that before, over the patients of a site: median over features with its 95 % "
-        f"bootstrap interval over patients, least, and share of features with {SAME_RANKS} or more."
+        f"interval over patients, least, and share of features with {SAME_RANKS} or more."
     )
     columns = ("median", "least", f"share ≥ {SAME_RANKS}")
     return Table("Ranks within sites", caption, columns, rows, "neither", key="ranks_within_sites") if rows else None

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stan_ct.evaluation.sites.comparison import CLASSIFIERS, FeatureComparison, SitePair
+from stan_ct.evaluation.sites.comparison import CLASSIFIERS, FeatureComparison, SitePair, Stability
 from stan_ct.evaluation.sites.features import AFTER, BEFORE, BOTH, COMBAT
 from stan_ct.evaluation.sites.images import ImageComparison
 from stan_ct.evaluation.statistics.distance import ByChance
@@ -18,8 +18,8 @@ from stan_ct.report.blocks import Level, Status
 CANNOT, WIDE = 0.6, 0.8
 """A classifier cannot tell the sites if its AUC is at most `CANNOT` and its interval holds 0.5 and ends below `WIDE`."""
 
-SAME_RANKS = 0.95
-"""Least Spearman's rho of ranks that stay."""
+SAME_RANKS, LOW_RANKS = 0.95, 0.8
+"""Ranks stay if Spearman's rho is at least `SAME_RANKS` and its interval begins at `LOW_RANKS` or above."""
 
 HU_LIMIT, BONE_LIMIT = 5.0, 40.0
 """Largest change of the mean HU of a tissue, and of bone, as in the quality control of a series."""
@@ -152,7 +152,7 @@ def kind(separation: Separation) -> str:
 
 def _ranks(found: FeatureComparison, state: str) -> Verdict:
     question = f"Do patients keep their ranks within a site, {state}?"
-    words, medians = [], []
+    words, judged = [], []
     for site, stability in found.ranks[state].items():
         if np.isnan(stability.median):
             words.append(f"{site}: {found.features.count(site)} patients, {MIN_PATIENTS} needed")
@@ -161,22 +161,30 @@ def _ranks(found: FeatureComparison, state: str) -> Verdict:
         if state == AFTER and (found.harmonized.states[AFTER] == found.features.before)[found.features.sites == site].all():
             words.append(f"{site}: not standardized")
             continue
-        medians.append((stability.median, found.features.count(site)))
+        judged.append(stability)
         share = int((rho >= SAME_RANKS).sum())
         interval = f"[{stability.interval.low:.2f}, {stability.interval.high:.2f}]"
         words.append(
             f"{site}: median {stability.median:.3f} {interval}, {share} of {len(rho)} features at {SAME_RANKS} or more"
         )
     sentence = f"Spearman's rho of features with those before. {'; '.join(words)}."
-    if not medians:
+    if not judged:
         return Verdict(question, Status("neutral", "not known"), sentence)
-    if min(median for median, _ in medians) < SAME_RANKS:
-        why = " Features of noise change their order with any kernel: patients scanned with both would show how much must."
+    kinds = {ranks_kind(stability) for stability in judged}
+    if kinds == {"stay"}:
+        return Verdict(question, Status("good", "they do"), sentence)
+    why = " Features of noise change their order with any kernel: patients scanned with both would show how much must."
+    if "change" in kinds:
         return Verdict(question, Status("caution", "not all"), sentence + why)
-    few = min(count for _, count in medians) < 10
-    return Verdict(
-        question, Status("good", "they do"), sentence + (" With fewer than 10 patients ranks are coarse." if few else "")
-    )
+    return Verdict(question, Status("neutral", "cannot be told"), f"{sentence} Patients are too few to say.{why}")
+
+
+def ranks_kind(stability: Stability) -> str:
+    """ "stay", "change", or "unknown" if the interval leaves both open."""
+    interval = stability.interval
+    if stability.median >= SAME_RANKS and interval.low >= LOW_RANKS:
+        return "stay"
+    return "change" if interval.high < SAME_RANKS else "unknown"
 
 
 def _covariate(found: FeatureComparison, name: str) -> Iterator[Verdict]:

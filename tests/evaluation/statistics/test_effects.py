@@ -9,6 +9,7 @@ from stan_ct.evaluation.statistics.effects import (
     median_stability,
     pooled_effect,
     rank_stability,
+    rho_interval,
     within_site_effect,
 )
 
@@ -47,13 +48,31 @@ def test_p_is_uniform_without_an_effect():
 
 
 def test_ranks_are_stable_under_any_rising_map_and_not_under_noise():
-    """Median 1 with an interval of a point; noise of the features' own spread takes it far below .95."""
+    """Median 1, and an interval that begins a little below; noise of the features' own spread takes it far below .95."""
     values = RNG.normal(size=(20, 9))
     median, interval = median_stability(values, np.exp(values) * 5)
-    assert (median, interval.low, interval.high) == (pytest.approx(1), pytest.approx(1), pytest.approx(1))
+    assert (median, interval.high) == (pytest.approx(1), pytest.approx(1))
+    assert 0.99 < interval.low < 1
     median, interval = median_stability(values, values + RNG.normal(size=(20, 9)))
     assert 0.4 < median < 0.9
     assert interval.low < median < interval.high < 0.95
+
+
+@pytest.mark.parametrize("n", [8, 25])
+def test_the_interval_of_rho_covers_the_truth(n):
+    """95 % of cohorts of normal features with rho = .9, each with an interval of its own; 300 of them."""
+    rng, r = np.random.default_rng(5), 2 * np.sin(np.pi * 0.9 / 6)  # Pearson's r of normal variables with this rho
+    before = rng.normal(size=(n, 300))
+    after = r * before + np.sqrt(1 - r**2) * rng.normal(size=(n, 300))
+    intervals = [rho_interval(float(rho), n) for rho in rank_stability(before, after)]
+    assert np.mean([interval.low <= 0.9 <= interval.high for interval in intervals]) == pytest.approx(0.95, abs=0.04)
+
+
+def test_few_patients_in_the_same_order_have_a_wide_interval():
+    """Of four, even where none changed places; of more it narrows."""
+    lows = [rho_interval(1.0, n).low for n in (4, 8, 25)]
+    assert lows == sorted(lows)
+    assert (lows[0] < 0, 0.8 < lows[1] < 0.99, lows[2] > 0.99) == (True, True, True)
 
 
 def test_three_patients_have_no_ranks_to_speak_of():

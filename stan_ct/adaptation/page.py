@@ -17,6 +17,7 @@ from stan_ct.report.sections import FigureSection, Provenance, Report
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from stan_ct.adaptation.training import Trial
     from stan_ct.ct.fingerprint import Fingerprint
 
 DOSES = (0.8, 1.25)
@@ -36,6 +37,23 @@ def verdict(kernel: str, target: str, fitted: AdaptedFilter) -> str:
     if more := fitted.missing_patients:
         return f"{known}, from {of}. For {100 * SURE:.0f} %, {more} more patient{'' if more == 1 else 's'} a side are needed."
     return f"{known}, from {of}. These are enough."
+
+
+def worth(trial: Trial) -> str:
+    """What training was worth, and whether G is part of the model."""
+    train, validation = trial.patches
+    if not trial.before:
+        few = f"{train} patches could train it and {validation} validate it, too few"
+        return f"G was not trained: {few}; the filters stand alone."
+    before, after = (100 * float(np.mean(values)) for values in (trial.before, trial.after))
+    compared = (
+        f"mean features of {validation} validation patches differ from those of like target patches by {before:.1f} % after "
+        f"the filters and by {after:.1f} % after G; in {100 * trial.share:.0f} % of resamplings of {trial.units} patients or "
+        "slices by less after G"
+    )
+    if trial.kept:
+        return f"G is part of the model: {compared}."
+    return f"G was trained and is not part of the model, which is the filters alone: {compared}; kept from 95 %."
 
 
 def cautions(config: ModelConfig, filters: Mapping[str, AdaptedFilter]) -> list[str]:
@@ -70,7 +88,11 @@ def _range(ends: tuple[float, float]) -> str:
 
 
 def adaptation_report(
-    config: ModelConfig, filters: Mapping[str, AdaptedFilter], left_out: Sequence[str] = (), command: str = ""
+    config: ModelConfig,
+    filters: Mapping[str, AdaptedFilter],
+    left_out: Sequence[str] = (),
+    command: str = "",
+    trial: Trial | None = None,
 ) -> Report:
     """The report; equal models give equal bytes.
 
@@ -79,12 +101,15 @@ def adaptation_report(
         filters: Source kernel -> its filter.
         left_out: Patients that could not be measured.
         command: Command line.
+        trial: What training was worth, if there was any.
     """
     said: list[Notice] = []
     for kernel, fitted in filters.items():
         level = "caution" if fitted.missing_patients else "good"
         said.append(Notice(level, verdict(kernel, config.target_kernel, fitted)))  # type: ignore[arg-type]
     said += [Notice("caution", text) for text in cautions(config, filters)]
+    if trial:
+        said.append(Notice("good" if trial.kept else "caution", worth(trial)))
     if left_out:
         said.append(Notice("caution", f"Left out, since no slice could be measured: {'; '.join(left_out)}."))
     groups = [Group("What the scans allow", tuple(said))]

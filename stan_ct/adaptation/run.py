@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
@@ -22,6 +24,9 @@ from stan_ct.parallel import Workers
 from stan_ct.patches.training_slices import TrainingSlices, uid_hash
 from stan_ct.report.files import write_report
 
+if TYPE_CHECKING:
+    from stan_ct.adaptation.training import Matched, Trial
+
 REPORT = "report"
 """Folder of the report in the model folder."""
 
@@ -35,12 +40,14 @@ class Adaptation:
         config: What it holds.
         filters: Source kernel -> its filter, with its interval.
         left_out: Patients without a slice that could be measured, by kernel and name.
+        trial: What training was worth; None without.
     """
 
     folder: Path
     config: ModelConfig
     filters: dict[str, AdaptedFilter]
     left_out: tuple[str, ...] = ()
+    trial: Trial | None = None
 
     @property
     def missing_patients(self) -> int:
@@ -103,21 +110,47 @@ def adapt_with(settings: AdaptSettings, workers: int = 1, command: str = "") -> 
         sources, standard = dict(zip(groups, measured, strict=False)), measured[-1]
         _require(sources | {target: standard})
         filters = {kernel: _fit(pool, kernel, side, standard) for kernel, side in sources.items()}
-    config = _config(settings, sources, target, standard, filters)
+        config = _config(settings, sources, target, standard, filters)
+        folder = Path(settings.output_dir)
+        scratch = folder.with_name(f"{folder.name}.training")
+        matched = _match(pool, config, sources, standard, scratch) if settings.minutes else None
+    trial = generator = None
+    if matched:
+        from stan_ct.adaptation.training import train_on_top
+
+        trial, config, generator = train_on_top(config, matched, scratch, settings.minutes)
+        config = replace(config, training=config.training | {"minutes": settings.minutes, "trial": asdict(trial)})
     left_out = _left_out([*groups.values(), found["target_dir"][target]], measured)
-    folder = Path(settings.output_dir)
-    result = Adaptation(folder, config, filters, left_out)
-    save_model(folder, config, slices=_seen([*sources.values(), standard]))
-    report = adaptation_report(config, filters, left_out, command)
-    write_report(report, folder / REPORT)
-    return result
+    save_model(folder, config, generator, storage="float16", slices=_seen([*sources.values(), standard]))
+    write_report(adaptation_report(config, filters, left_out, command, trial), folder / REPORT)
+    if trial:
+        shutil.rmtree(scratch)
+    return Adaptation(folder, config, filters, left_out, trial)
+
+
+def _match(pool: Workers, config: ModelConfig, sources: dict[str, _Side], standard: _Side, scratch: Path) -> Matched:
+    """Patches for training, in the folder of an earlier run of the same model or in a new one."""
+    from stan_ct.adaptation.training import write_matched
+
+    digest = hashlib.sha256(config.to_json().encode()).hexdigest()
+    marker = scratch / "model.sha256"
+    if scratch.exists() and not (marker.exists() and marker.read_text() == digest):
+        shutil.rmtree(scratch)
+    scratch.mkdir(parents=True, exist_ok=True)
+    marker.write_text(digest)
+
+    def run(function: Any, tasks: Sequence[tuple]) -> list:
+        return pool.map(function, tasks, [sum(map(len, patient.chosen)) for patient, *_ in tasks], "cut patches")
+
+    patients = {kernel: side.patients for kernel, side in sources.items()}
+    return write_matched(scratch / "records", config, patients, standard.patients, run)
 
 
 def check_settings(settings: AdaptSettings) -> None:
     """Refuses what cannot be done before anything is read.
 
     Raises:
-        AdaptationError: If a side or the output is missing, or training is asked for.
+        AdaptationError: If a side or the output is missing.
     """
     given = [f"--{side}" for side, trees in settings.sides.items() if trees]
     lacking = [f"--{side}" for side, trees in settings.sides.items() if not trees]
@@ -126,10 +159,6 @@ def check_settings(settings: AdaptSettings) -> None:
         raise AdaptationError(f"a model needs scans of both sides, and {has}: add {' and '.join(lacking)}")
     if not settings.output_dir:
         raise AdaptationError("--output_dir is missing: the folder of the model")
-    if settings.minutes:
-        raise AdaptationError(
-            f"--minutes={settings.minutes:g}: training without pairs is not part of this version; --minutes=0 fits the filters"
-        )
 
 
 def _find(side: str, trees: tuple[str, ...], slices: int) -> dict[str, list[Patient]]:

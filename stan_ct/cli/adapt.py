@@ -7,7 +7,11 @@ Fits, for each kernel in SITE_A, a filter that gives its scans the texture of th
 holds the protocols that it was made for, and refuses others; MODEL/report/report.html shows the filters with their intervals
 and says how many more patients would make them surer. With one side alone it says what that side holds and what could be done.
 
-Exit codes: 0 done, 1 bad usage or scans that cannot be used, 130 stopped with Ctrl-C.
+With --minutes=30 a generator is trained on top: D compares its output with target patches of other patients, matched by tissue
+and noise. It becomes part of the model if it wins on patients that did not train, else the filters stand alone; the report says
+which. A run that was stopped goes on.
+
+Exit codes: 0 done, 1 bad usage or scans that cannot be used, 130 stopped with Ctrl-C, 143 stopped with SIGTERM.
 """
 
 from __future__ import annotations
@@ -40,12 +44,19 @@ def command() -> Command:
 
 def run(command: Command) -> int:
     """Makes the model, and returns the exit code."""
-    from stan_ct.adaptation.page import cautions, verdict
+    from stan_ct.adaptation.page import cautions, verdict, worth
     from stan_ct.adaptation.run import REPORT, adapt_with
     from stan_ct.adaptation.settings import AdaptSettings
+    from stan_ct.allocation import keep_freed_memory
+    from stan_ct.quiet import quiet_start
+    from stan_ct.training.stopping import Stopped
 
+    settings = settings_from_flags(AdaptSettings, command.values)
+    if settings.minutes:
+        keep_freed_memory()
+        with quiet_start():
+            import stan_ct.training.trainer  # noqa: F401 - TensorFlow, which talks while it loads
     try:
-        settings = settings_from_flags(AdaptSettings, command.values)
         if bool(settings.source_dir) != bool(settings.target_dir):
             return _one_side(settings)
         made = adapt_with(settings, command["workers"] or usable_cores(), command.command_line())
@@ -53,13 +64,16 @@ def run(command: Command) -> int:
         return fail("adapt", error)
     except BrokenProcessPool:
         return fail("adapt", "a worker was killed, for lack of memory perhaps: try fewer --workers")
-    except KeyboardInterrupt:
-        print("adapt: stopped; nothing was written", file=sys.stderr)
-        return 130
+    except (KeyboardInterrupt, Stopped) as stop:
+        words = "run the same command to go on with training" if settings.minutes else "nothing was written"
+        print(f"adapt: stopped; {words}", file=sys.stderr)
+        return 130 if isinstance(stop, KeyboardInterrupt) else 143
     config = made.config
     print(f"{settings.output_dir}: model {config.name!r}, {config.source_kernel} -> {config.target_kernel}")
     for kernel, fitted in made.filters.items():
         print(f"  {verdict(kernel, config.target_kernel, fitted)}")
+    if made.trial:
+        print(f"  {worth(made.trial)}")
     for text in cautions(config, made.filters):
         warn("adapt", text)
     if made.left_out:

@@ -95,9 +95,13 @@ class LossSettings:
         squared_weight: Weight of the mean squared difference (ours).
         local_mean_weight: Weight of the L1 loss of means over squares of 16 pixels, which holds the HU of tissues where D, or
             the texture loss, sees fine detail alone (ours).
+        low_pass_weight: Weight of the L1 loss of means over squares of 4 pixels, which holds anatomy where D, without pairs,
+            judges texture alone (ours).
+        unpaired: Whether source and target patches show different patients: losses other than D's and the texture loss then
+            hold G's output to G's input, not to the target (ours).
         mask_losses: Whether losses ignore air outside the field of view and pixels above 900 HU (ours).
-        adversarial_ratio: If above 0, the norm of the gradient of L_adv(G) at G's output relative to that of L1; the weight
-            follows from it step by step, and `adversarial_weight` is not used (ours).
+        adversarial_ratio: If above 0, the norm of the gradient of L_adv(G) at G's output relative to that of L1, or without
+            pairs to 1 a pixel; the weight follows from it step by step, and `adversarial_weight` is not used (ours).
         adversarial: `wgan` (Eqs. 1, 4), `cross_entropy` (GANai), or `relativistic`: Eqs. 1 and 4 for pairs of patches of the
             same place, inside a softplus (ours).
         critic_output: Whether the critic value f is the `logit` difference or the `probability`.
@@ -123,6 +127,8 @@ class LossSettings:
     texture_weight: float = option(0.15, help="Weight of the loss on relative errors of texture features.", minimum=0)
     squared_weight: float = option(0.0, help="Weight of the mean squared difference.", minimum=0)
     local_mean_weight: float = option(0.0, help="Weight of the L1 loss of means over squares of 16 pixels.", minimum=0)
+    low_pass_weight: float = option(0.0, help="Weight of the L1 loss of means over squares of 4 pixels.", minimum=0)
+    unpaired: bool = option(False, help="Sources and targets are of different patients: losses hold G to its input.")
     mask_losses: bool = option(True, help="Losses ignore air outside the field of view and pixels above 900 HU.")
     adversarial: Adversarial = option("cross_entropy", help="Eqs. 1 and 4 (wgan), GANai's, or the paired loss.")
     critic_output: CriticOutput = option("logit", help="Critic value of the wgan loss: logit difference or P(real).")

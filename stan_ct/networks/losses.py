@@ -13,10 +13,10 @@ from stan_ct.networks.texture_loss import texture_loss
 
 AIR_POOLING = 7
 """Side, px, of the moving average by which air outside the field of view is told from noisy air inside it."""
-ADDED = ("texture", "local_mean", "squared")
+ADDED = ("texture", "local_mean", "low_pass", "squared")
 """Terms of G's loss that the paper does not have; `NAME_weight` of the settings is their weight."""
-LOCAL_MEAN = 16
-"""Side of the squares whose means `local_mean_loss` compares, px."""
+LOCAL_MEAN, LOW_PASS = 16, 4
+"""Sides of the squares whose means the terms `local_mean` and `low_pass` compare, px."""
 CLIP_VALUE = 0.01
 """Bound of the discriminator's weights where they are clipped, as in the cited WGAN."""
 
@@ -120,17 +120,28 @@ def mean_squared(a: Tensor, b: Tensor) -> Tensor:
     return ops.mean(ops.square(ops.cast(a, "float32") - ops.cast(b, "float32")))
 
 
-def local_mean_loss(target: Tensor, synthesized: Tensor) -> Tensor:
-    """mean |m(x) - m(G(x'))|, with m the means over squares of `LOCAL_MEAN` pixels."""
-    return mean_absolute(*(ops.average_pool(ops.cast(x, "float32"), LOCAL_MEAN) for x in (target, synthesized)))
+def local_mean_loss(expected: Tensor, synthesized: Tensor, side: int = LOCAL_MEAN) -> Tensor:
+    """mean |m(x) - m(G(x'))|, with m the means over squares of `side` pixels."""
+    return mean_absolute(*(ops.average_pool(ops.cast(x, "float32"), side) for x in (expected, synthesized)))
 
 
-def added_terms(target: Tensor, synthesized: Tensor, settings: LossSettings, hu_window: HUWindow) -> dict[str, Tensor]:
-    """Terms of G's loss that the paper does not have: texture, local mean and squared loss, those with a weight."""
+def added_terms(
+    target: Tensor, expected: Tensor, synthesized: Tensor, settings: LossSettings, hu_window: HUWindow
+) -> dict[str, Tensor]:
+    """Terms of G's loss that the paper does not have, those with a weight.
+
+    Args:
+        target: Target patches, (B, H, W, 1) in [-1, 1], by whose texture G's is judged.
+        expected: What pixels and local means are compared with, same shape: the target, or without pairs G's input.
+        synthesized: G's output, same shape.
+        settings: Weights.
+        hu_window: HU <-> [-1, 1].
+    """
     makers = {
         "texture": lambda: texture_loss(target, synthesized, hu_window),
-        "local_mean": lambda: local_mean_loss(target, synthesized),
-        "squared": lambda: mean_squared(target, synthesized),
+        "local_mean": lambda: local_mean_loss(expected, synthesized),
+        "low_pass": lambda: local_mean_loss(expected, synthesized, LOW_PASS),
+        "squared": lambda: mean_squared(expected, synthesized),
     }
     return {name: make() for name, make in makers.items() if getattr(settings, f"{name}_weight")}
 

@@ -209,11 +209,12 @@ class Competition(keras.Model):
             (shown,) = self._shifted(optimizer, synthesized)
             logits = [self.judge(d, shown_source, shown)[1] for d in range(len(self.discriminators))]
             pairs = list(zip(target_logits, logits, strict=True))
+            expected = source[..., :1] if losses.unpaired else target
             terms = {
                 "adversarial_g": mean_of(adversarial_loss_g(each, losses, of_target) for of_target, each in pairs),
-                "latent": self._latent_loss(network, target, synthesized),
-                "l1": mean_absolute(target, synthesized),
-                **added_terms(target, synthesized, losses, self.hu_window),
+                "latent": self._latent_loss(network, expected, synthesized),
+                "l1": mean_absolute(expected, synthesized),
+                **added_terms(target, expected, synthesized, losses, self.hu_window),
             }
             if losses.adversarial_ratio and logits:
                 with tape.stop_recording():
@@ -270,12 +271,17 @@ class Competition(keras.Model):
 def _balanced_weight(tape: tf.GradientTape, output: tf.Tensor, terms: Logs, losses: LossSettings) -> tf.Tensor:
     """Weight at which the gradient of L_adv(G) at G's output has `adversarial_ratio` times the norm of that of L1.
 
-    It is a number to the gradient of G: as an adaptive weight it follows D's scale, which a fixed one cannot.
+    It is a number to the gradient of G: as an adaptive weight it follows D's scale, which a fixed one cannot. Without pairs L1
+    holds G to its input, where a G that starts as the identity has no gradient: the norm that L1 has elsewhere stands for it.
 
     Reference: Esser, Rombach, Ommer: Taming transformers for high-resolution image synthesis, CVPR 2021, Eq. 7.
     """
-    l1, adversarial = (tf.norm(tape.gradient(terms[name], output)) for name in ("l1", "adversarial_g"))
-    return tf.stop_gradient(losses.adversarial_ratio * losses.l1_weight * l1 / (adversarial + 1e-12))
+    adversarial = tf.norm(tape.gradient(terms["adversarial_g"], output))
+    if losses.unpaired:
+        norm = tf.math.rsqrt(tf.cast(tf.size(output), tf.float32))
+    else:
+        norm = losses.l1_weight * tf.norm(tape.gradient(terms["l1"], output))
+    return tf.stop_gradient(losses.adversarial_ratio * norm / (adversarial + 1e-12))
 
 
 def _optimizers(

@@ -20,6 +20,7 @@ TERMS = (
     "l1",
     "squared",
     "local_mean",
+    "low_pass",
     "texture",
 )
 PANELS = ((-1350.0, 150.0), (-160.0, 240.0))

@@ -18,6 +18,8 @@ LOWEST_BAND = 3
 
 
 QUALITY = ("hu_rmse", "spectrum_error", "tissue_bias")
+SPECTRUM = ("spectrum_error",)
+"""Of them, what can be compared with targets of other patients."""
 
 
 class Quality:
@@ -25,10 +27,11 @@ class Quality:
 
     Args:
         target: (N, 256, 256) HU.
+        names: What is measured.
     """
 
-    def __init__(self, target: np.ndarray) -> None:
-        self._target, self._mask = target, soft_tissue_mask(target)
+    def __init__(self, target: np.ndarray, names: tuple[str, ...] = QUALITY) -> None:
+        self._target, self._mask, self._names = target, soft_tissue_mask(target), names
         self._spectrum = self._power(target)
         smooth = ndimage.uniform_filter(target, (0, SMOOTHING, SMOOTHING))
         masks = ((smooth >= low) & (smooth <= high) for low, high in TISSUES.values())
@@ -47,11 +50,12 @@ class Quality:
         difference = output - self._target
         squares = np.square(difference, dtype=np.float64)
         biases = [abs(float(np.mean(difference, where=mask, dtype=np.float64))) for mask in self._tissues]
-        return {
+        found = {
             "hu_rmse": float(np.sqrt(np.mean(squares, where=self._mask))) if self._mask.any() else 0.0,
             "spectrum_error": float(np.abs(self._power(output) - self._spectrum).sum() / self._spectrum.sum()),
             "tissue_bias": max(biases, default=0.0),
         }
+        return {name: found[name] for name in self._names}
 
     @staticmethod
     def _power(patches: np.ndarray) -> np.ndarray:

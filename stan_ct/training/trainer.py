@@ -81,7 +81,15 @@ def train(settings: TrainSettings, metric: Metric = absolute_error, flags: str =
         model = competition(settings, config)
     filtered = config.front_end is not None
     shown = (settings.losses.mask_losses, config.generator.adjacent_slices)
-    validation = Validation(settings.records_dir, settings.hu_window, settings.validation_patches, metric, filtered, *shown)
+    validation = Validation(
+        settings.records_dir,
+        settings.hu_window,
+        settings.validation_patches,
+        metric,
+        filtered,
+        *shown,
+        settings.losses.unpaired,
+    )
     config = replace(config, training=record(settings, index))
     run = _Run(settings, config, seen_slices(settings, index), strategy, model, validation)
     if run.chief:

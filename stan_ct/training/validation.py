@@ -15,7 +15,7 @@ from stan_ct.networks.generator import Generator
 from stan_ct.networks.losses import mask_to_target, mean_absolute, verdicts
 from stan_ct.patches.dataset import read_patches
 from stan_ct.training.competition import Competition
-from stan_ct.training.quality import Quality
+from stan_ct.training.quality import QUALITY, SPECTRUM, Quality
 
 QC_QUANTILE = 0.01
 """Quantile of P(real) over G's validation outputs from which the QC threshold is extrapolated."""
@@ -67,8 +67,11 @@ class Judgement:
         Quality is the mean over HU RMSE, spectrum and bias. HU RMSE above the baseline's counts `EXCESS` times more.
         """
         found = {"error": self.error, **self.quality}
-        relative = {name: (found[name] + more) / (self.baseline[name] + more) for name, more in TOLERANCE.items()}
-        relative["hu_rmse"] += EXCESS * max(relative["hu_rmse"] - 1, 0.0)
+        relative = {
+            name: (found[name] + more) / (self.baseline[name] + more) for name, more in TOLERANCE.items() if name in found
+        }
+        if "hu_rmse" in relative:
+            relative["hu_rmse"] += EXCESS * max(relative["hu_rmse"] - 1, 0.0)
         error = relative.pop("error")
         return float(error + np.mean(list(relative.values()))) / 2 if np.isfinite(self.error) else float("inf")
 
@@ -101,6 +104,7 @@ class Validation:
         filtered: Whether sources have passed the records' front end.
         mask_losses: Whether pixels that losses ignore are ignored here too.
         adjacent: Number of slices before and after the source's that come with it.
+        unpaired: Whether targets show other patients than sources, so that of quality the spectrum alone can be compared.
     Attributes:
         source: (N, 256, 256, 1 + 2 adjacent) float32 in [-1, 1].
         target: (N, 256, 256, 1).
@@ -117,6 +121,7 @@ class Validation:
         filtered: bool = False,
         mask_losses: bool = False,
         adjacent: int = 0,
+        unpaired: bool = False,
     ) -> None:
         batches = read_patches(folder, "validation", window, 64, filtered=filtered, adjacent=adjacent)
         pairs = [pair for batch in batches for pair in zip(*batch, strict=True)]
@@ -125,7 +130,7 @@ class Validation:
         self.source, self.target = (np.stack([pair[k] for pair in chosen]) for k in (0, 1))
         self.window, self._mask_losses = window, mask_losses
         self.hu = window.to_hu(self.source[..., 0]), window.to_hu(self.target[..., 0])
-        self._errors, self._quality = metric(self.hu[1]), Quality(self.hu[1])
+        self._errors, self._quality = metric(self.hu[1]), Quality(self.hu[1], SPECTRUM if unpaired else QUALITY)
         masked = mask_to_target(self.source, self.target, self.source[..., :1], window) if mask_losses else self.source
         shown = window.to_hu(np.asarray(masked)[..., 0])
         self.source_errors, source_quality = self._errors(shown), self._quality(shown)

@@ -115,7 +115,9 @@ class Versions:
         return config
 
     def _judge(self, judgement: Judgement) -> Judge | None:
-        """A judge that takes targets and these outputs for acceptable; None with too few validation patches."""
+        """A judge that takes targets and these outputs for acceptable; None without pairs or with too few patches."""
+        if self._settings.losses.unpaired:
+            return None
         source, target = self._validation.hu
         return Judge.fit(source, [target, judgement.outputs]) if len(source) >= MIN_PATCHES else None
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
-from bodies import PITCH, body, reconstruct
+from bodies import PITCH
+from patients_in_kernels import KERNELS, sharp, soft, write_patient
 from scipy import ndimage
 from synthetic import write_ct
 
@@ -17,45 +18,6 @@ from stan_ct.adaptation.scans import find_patients
 from stan_ct.adaptation.settings import AdaptationError
 from stan_ct.cli.main import main
 from stan_ct.reconstruction.loading import load_model
-
-
-def soft(f):
-    return np.exp(-((f / 4.0) ** 2))
-
-
-def softer(f):
-    return np.exp(-((f / 3.2) ** 2))
-
-
-def sharp(f):
-    return np.exp(-((f / 6.0) ** 2)) * (1 + 0.4 * (f / 4) ** 2 * np.exp(1 - (f / 4) ** 2))
-
-
-KERNELS = {"SOFT": soft, "SOFTER": softer, "SHARP": sharp}
-
-
-def write_patient(folder, kernel, seed, dose=1.0, called="", slices=3):
-    """A patient in a kernel; clipped at -1024 HU as scanners do."""
-    hu = np.stack([reconstruct(*body(100 * seed + z, dose), KERNELS[kernel]) for z in range(slices)])
-    stored = np.clip(np.rint(hu) + 1024, 0, 4095).astype(int)
-
-    def edit(header, _):
-        header.PatientID, header.StudyInstanceUID = f"P{seed}", f"1.2.3.{seed}"
-        header.FrameOfReferenceUID, header.Exposure = f"1.2.4.{seed}", str(int(100 / dose))
-
-    write_ct(folder / f"P{seed}-{kernel}", stored, kernel=called or kernel, spacing=(PITCH, PITCH), series=seed, edit=edit)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def sites(tmp_path_factory):
-    """A: two patients of SOFT and two of SOFTER; B: three others of SHARP, of less dose."""
-    root = tmp_path_factory.mktemp("sites")
-    for seed, kernel in ((1, "SOFT"), (2, "SOFT"), (3, "SOFTER"), (4, "SOFTER")):
-        write_patient(root / "A", kernel, seed)
-    for seed in (5, 6, 7):
-        write_patient(root / "B", "SHARP", seed, 1.4)
-    return root
 
 
 @pytest.fixture(scope="module")
@@ -141,7 +103,6 @@ def test_one_patient_a_side_is_said_to_be_one(sites, tmp_path):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"minutes": 30}, "--minutes=0 fits the filters"),
         ({"target_kernel": "B"}, "--target_dir holds no series of kernel B; it holds SHARP (3 patients)"),
         (
             {"source_kernels": ("B",)},

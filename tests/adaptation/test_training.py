@@ -1,0 +1,144 @@
+"""Training without pairs: who is compared with whom, who validates, and when a generator is kept."""
+
+import json
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from patients_in_kernels import write_patient
+from scipy import ndimage
+
+import stan_ct
+from stan_ct.adaptation.matching import MARGIN, TRAITS, Patches, cut_patches, held_back, match
+from stan_ct.adaptation.page import worth
+from stan_ct.adaptation.scans import find_patients
+from stan_ct.adaptation.training import Matched, judge, population_errors
+from stan_ct.ct.hounsfield import HUWindow
+from stan_ct.networks.config import LossSettings
+from stan_ct.networks.losses import added_terms
+
+SIDE = 256 + 2 * MARGIN
+
+
+def of(slices):
+    """Patches with these numbers of slices."""
+    slices = np.array(slices)
+    return Patches(np.zeros((len(slices), 1, 2, 2), np.int16), np.zeros((len(slices), TRAITS)), slices)
+
+
+def test_every_fourth_patient_validates_or_the_last_slices_of_one():
+    """Nobody trains and validates."""
+    assert [bool(m.all()) for m in held_back([of([0, 0, 1])] * 9)] == [i % 4 == 3 for i in range(9)]
+    assert [bool(m.any()) for m in held_back([of([0, 1])] * 3)] == [False, False, True]
+    (alone,) = held_back([of([0, 1, 2, 2, 3, 4, 5, 6, 7])])
+    assert alone.tolist() == [False] * 7 + [True, True]
+
+
+def test_like_is_matched_with_like():
+    """A patch of lung gets one of lung; another seed draws others, the same seed the same."""
+    rng = np.random.default_rng(0)
+    lung, tissue = np.eye(TRAITS)[[1, 4]]
+    targets = np.concatenate([lung + 0.01 * rng.normal(size=(9, TRAITS)), tissue + 0.01 * rng.normal(size=(9, TRAITS))])
+    sources = np.stack([lung, tissue] * 5)
+    chosen = match(sources, targets, 0)
+    assert ((chosen >= 9) == (np.arange(10) % 2 == 1)).all()
+    assert (match(sources, targets, 0) == chosen).all()
+    assert (match(sources, targets, 1) != chosen).any()
+
+
+def test_patches_are_those_of_the_slices(sites):
+    """Source and filtered source lie in the same place; the noisier patient has more noise in its traits."""
+    patient = find_patients([str(sites / "A")], 2)["SOFT"][0]
+    double = cut_patches(patient, lambda hu, spacing: 2 * hu, 0)
+    assert double.images.shape[1:] == (2, SIDE, SIDE)
+    source, filtered = np.moveaxis(double.images.astype(int), 1, 0)
+    inside = source > -900
+    assert np.abs(filtered - 2 * source)[inside].max() <= 1
+    noise = [
+        cut_patches(find_patients([str(sites / s)], 2)[k][0], None, 0).traits[:, -2].mean()
+        for s, k in (("A", "SOFT"), ("B", "SHARP"))
+    ]
+    assert noise[1] > noise[0] + 0.2
+
+
+@pytest.fixture(scope="module")
+def records():
+    """Noise of eight patients, whose filter leaves it 20 % too weak."""
+    rng = np.random.default_rng(0)
+    noise = ndimage.gaussian_filter(rng.normal(0, 60, (16, 2, SIDE, SIDE)), (0, 0, 1, 1))
+    images = np.stack([noise[:, 0] / 2, 0.8 * noise[:, 0], noise[:, 1]], axis=1)
+    return Matched((64, 16), np.rint(images).astype(np.int16), np.repeat(np.arange(8), 2))
+
+
+@pytest.mark.parametrize(
+    ("generator", "kept"),
+    [
+        (lambda x: 1.25 * x, True),
+        (lambda x: x, False),
+        (lambda x: 0.9 * x, False),
+        (lambda x: x + np.random.default_rng(1).normal(0, 0.1, x.shape), False),
+    ],
+    ids=["right", "identity", "weaker", "white noise"],
+)
+def test_a_generator_is_kept_if_it_wins(records, generator, kept):
+    """What brings the features nearer is kept; what does nothing, or the wrong thing, is not."""
+    window = HUWindow(-1000.0, 1000.0)
+    trial = judge(records, generator, window)
+    assert trial.kept == kept
+    assert (np.mean(trial.after) < np.mean(trial.before)) == kept
+    assert trial.units == 8
+    assert ("is part of the model" in worth(trial)) == kept
+
+
+def test_one_unit_cannot_tell(records):
+    """Of one patient and slice nobody can say whether a gain is chance."""
+    alone = Matched((64, 16), records.validation, np.zeros(16, int))
+    assert not judge(alone, lambda x: 1.25 * x, HUWindow(-1000.0, 1000.0)).kept
+
+
+def test_population_errors_compare_means():
+    """Patches in another order are the same population."""
+    patches = np.random.default_rng(0).normal(0, 50, (4, 32, 32)) * np.arange(1, 5)[:, None, None]
+    assert max(population_errors(patches)(patches[::-1]).values()) < 1e-12
+    assert population_errors(patches)(1.5 * patches)["contrast"] > 1
+
+
+def test_losses_without_pairs_hold_to_the_input():
+    """Low pass and squared loss compare with what is expected, whatever the target; the texture loss with the target."""
+    rng = np.random.default_rng(0)
+    target, expected, made = (rng.normal(0, 0.1, (1, 64, 64, 1)).astype("float32") for _ in range(3))
+    settings = LossSettings(low_pass_weight=1, squared_weight=1, texture_weight=1, unpaired=True)
+    terms = added_terms(target, expected, made, settings, HUWindow())
+    other = added_terms(2 * target, expected, made, settings, HUWindow())
+    assert {name for name in terms if float(terms[name]) != float(other[name])} == {"texture"}
+    same = added_terms(target, made, made, settings, HUWindow())
+    assert float(same["low_pass"]) == float(same["squared"]) == 0
+
+
+@pytest.fixture
+def unoptimized_graphs():
+    """Graphs run as they are traced: optimizing one takes longer than a test's few steps."""
+    before = tf.config.optimizer.get_experimental_options().get("disable_meta_optimizer", False)
+    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
+    yield
+    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": before})
+
+
+def test_adapt_trains_and_says_what_it_was_worth(tmp_path, monkeypatch, unoptimized_graphs):
+    """A model is written either way and the scratch folder goes; with too few patches nothing is trained, and it says so."""
+    for seed in range(2):
+        write_patient(tmp_path / "A", "SOFT", seed, slices=4)
+        write_patient(tmp_path / "B", "SHARP", 10 + seed, slices=4)
+    few = stan_ct.adapt(tmp_path / "A", tmp_path / "B", tmp_path / "few", minutes=0.01)
+    assert few.trial.patches == (4, 4)
+    assert not few.trial.kept
+    assert "4 patches could train it and 4 validate it, too few" in (tmp_path / "few" / "report" / "report.html").read_text()
+
+    monkeypatch.setattr("stan_ct.adaptation.training.FEWEST_PATCHES", 4)
+    made = stan_ct.adapt(tmp_path / "A", tmp_path / "B", tmp_path / "model", minutes=0.01)
+    assert len(made.trial.before) == len(made.trial.after) == 5
+    config = json.loads((tmp_path / "model" / "config.json").read_text())
+    assert config["training"]["minutes"] == 0.01
+    assert config["training"]["trial"]["patches"] == [4, 4]
+    assert config["method"] == ("unet" if made.trial.kept else "kernel_filter")
+    assert not (tmp_path / "model.training").exists()

@@ -7,7 +7,6 @@ fat, soft tissue and bone, the coarse structure and the pixel spacing; and in th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -28,6 +27,9 @@ PATCHES = 8
 """Patches of a slice, at most."""
 RULE = SamplingRule(min_soft_tissue=0.5)
 """Of which patches are taken: crops of limbs hold less soft tissue than slices of the chest."""
+VALIDATING = 5
+"""Patients of a side that validate, at least: features of like patches differ by 5 to 12 % from patient to patient, so that of
+fewer patients too many agree by chance."""
 NEAREST = 4
 """Number of target patches, of those most like a source patch, of which one is drawn."""
 EDGES = (-900.0, -500.0, -150.0, -20.0, 150.0)
@@ -44,12 +46,10 @@ class Patches:
     Attributes:
         images: (N, K, S, S) int16 HU: source and filtered source, or the target alone; S = 256 + 2 MARGIN.
         traits: (N, T) what patches are matched by.
-        slices: (N,) number of the slice of each patch, from 0.
     """
 
     images: np.ndarray
     traits: np.ndarray
-    slices: np.ndarray
 
 
 def cut_patches(patient: Patient, curve: RadialFilter | None, seed: int) -> Patches:
@@ -60,14 +60,14 @@ def cut_patches(patient: Patient, curve: RadialFilter | None, seed: int) -> Patc
         curve: Filter of a source; None for a target.
         seed: Seed of the patches' places.
     """
-    rng, images, traits, slices, number = np.random.default_rng(seed), [], [], [], 0
+    rng, images, traits = np.random.default_rng(seed), [], []
     for files, chosen in zip(patient.series, patient.chosen, strict=True):
         try:
             series = load_series(replace(files, instances=tuple(files.instances[z] for z in chosen)), workers=1)
         except Refused:
             continue
         for z in range(len(series.volume)):
-            given, number = series.slice(z), number + 1
+            given = series.slice(z)
             shown = [given.hu] if curve is None else [given.hu, curve(given.continued, given.pixel_spacing)]
             shown = [pad_to(image, PATCH_SIZE, PATCH_SIZE) for image in shown]
             soft = pad_to(series.soft_tissue(z), PATCH_SIZE, PATCH_SIZE)
@@ -75,11 +75,10 @@ def cut_patches(patient: Patient, curve: RadialFilter | None, seed: int) -> Patc
                 whole = np.concatenate([cut(image, patch, MARGIN) for image in shown])
                 images.append(np.clip(np.rint(whole), -32768, 32767).astype(np.int16))
                 traits.append(_traits(whole[-1][MARGIN:-MARGIN, MARGIN:-MARGIN], given.pixel_spacing))
-                slices.append(number - 1)
     if not images:
         side, kinds = PATCH_SIZE + 2 * MARGIN, 1 if curve is None else 2
-        return Patches(np.zeros((0, kinds, side, side), np.int16), np.zeros((0, TRAITS)), np.zeros(0, int))
-    return Patches(np.stack(images), np.stack(traits), np.array(slices))
+        return Patches(np.zeros((0, kinds, side, side), np.int16), np.zeros((0, TRAITS)))
+    return Patches(np.stack(images), np.stack(traits))
 
 
 def _traits(hu: np.ndarray, spacing: Spacing) -> np.ndarray:
@@ -109,16 +108,13 @@ def match(sources: np.ndarray, targets: np.ndarray, seed: int) -> np.ndarray:
     return nearest[np.arange(len(sources)), drawn]
 
 
-def held_back(patients: Sequence[Patches]) -> list[np.ndarray]:
-    """Which patches of each patient validate, (N,) bool: those of every fourth patient, or of one patient's last slices.
+def held_back(number: int) -> np.ndarray:
+    """Which patients of a side validate, (number,) bool: a quarter of them, or `VALIDATING` if that is more.
 
     Args:
-        patients: Patients of one side.
+        number: Number of patients, at least twice `VALIDATING`.
     """
-    number = len(patients)
-    if number == 1:
-        slices = patients[0].slices
-        first = slices.max(initial=0) + 1 - max(1, (slices.max(initial=0) + 1) // 4)
-        return [slices >= first]
-    chosen = {i for i in range(number) if i % 4 == 3} or {number - 1}
-    return [np.full(len(each.slices), i in chosen) for i, each in enumerate(patients)]
+    count = max(VALIDATING, number // 4)
+    chosen = np.zeros(number, bool)
+    chosen[((np.arange(count) + 0.5) * number / count).astype(int)] = True
+    return chosen

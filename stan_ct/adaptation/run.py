@@ -7,15 +7,17 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tqdm import tqdm
 
 from stan_ct import __version__
 from stan_ct.adaptation.fit import AdaptedFilter, adapt_filter
+from stan_ct.adaptation.matching import VALIDATING
 from stan_ct.adaptation.page import adaptation_report
 from stan_ct.adaptation.scans import Measured, Patient, find_patients, measure
 from stan_ct.adaptation.settings import AdaptationError, AdaptSettings
+from stan_ct.adaptation.training import Matched, Trial, train_on_top, untrained, write_matched
 from stan_ct.ct.filters import FrontEnd
 from stan_ct.ct.fingerprint import Fingerprint
 from stan_ct.models.config import ModelConfig
@@ -23,9 +25,6 @@ from stan_ct.models.folder import save_model
 from stan_ct.parallel import Workers
 from stan_ct.patches.training_slices import TrainingSlices, uid_hash
 from stan_ct.report.files import write_report
-
-if TYPE_CHECKING:
-    from stan_ct.adaptation.training import Matched, Trial
 
 REPORT = "report"
 """Folder of the report in the model folder."""
@@ -113,25 +112,23 @@ def adapt_with(settings: AdaptSettings, workers: int = 1, command: str = "") -> 
         config = _config(settings, sources, target, standard, filters)
         folder = Path(settings.output_dir)
         scratch = folder.with_name(f"{folder.name}.training")
-        matched = _match(pool, config, sources, standard, scratch) if settings.minutes else None
-    trial = generator = None
+        fewest = min(len(side.patients) for side in (*sources.values(), standard))
+        enough = settings.minutes and fewest >= 2 * VALIDATING
+        matched = _match(pool, config, sources, standard, scratch) if enough else None
+    trial, generator = untrained(fewest) if settings.minutes else None, None
     if matched:
-        from stan_ct.adaptation.training import train_on_top
-
         trial, config, generator = train_on_top(config, matched, scratch, settings.minutes)
         config = replace(config, training=config.training | {"minutes": settings.minutes, "trial": asdict(trial)})
     left_out = _left_out([*groups.values(), found["target_dir"][target]], measured)
     save_model(folder, config, generator, storage="float16", slices=_seen([*sources.values(), standard]))
     write_report(adaptation_report(config, filters, left_out, command, trial), folder / REPORT)
-    if trial:
+    if matched:
         shutil.rmtree(scratch)
     return Adaptation(folder, config, filters, left_out, trial)
 
 
 def _match(pool: Workers, config: ModelConfig, sources: dict[str, _Side], standard: _Side, scratch: Path) -> Matched:
     """Patches for training, in the folder of an earlier run of the same model or in a new one."""
-    from stan_ct.adaptation.training import write_matched
-
     digest = hashlib.sha256(config.to_json().encode()).hexdigest()
     marker = scratch / "model.sha256"
     if scratch.exists() and not (marker.exists() and marker.read_text() == digest):

@@ -31,10 +31,8 @@ from stan_ct.patches.tfrecord import write_records
 from stan_ct.training.phases import PhaseRules
 from stan_ct.training.settings import TrainSettings
 
-FEWEST_PATCHES = 16
-"""Patches that train, and that validate, at least."""
 RESAMPLES = 2000
-"""Bootstrap samples of the validation patients, or of their slices."""
+"""Bootstrap samples of the validation patients."""
 SURE = 0.95
 """Share of the samples in which G must win to be kept."""
 
@@ -51,10 +49,10 @@ class Trial:
     Attributes:
         kept: Whether G is part of the model.
         before: Relative differences of the mean features from those of matched target patches, after the filters alone:
-            dissimilarity, contrast, homogeneity, energy, correlation; empty if there were too few patches to train.
+            dissimilarity, contrast, homogeneity, energy, correlation; empty if nothing was trained.
         after: The same of G.
         share: Share of the bootstrap samples in which G's mean difference is the smaller one.
-        units: Number of patients, or of slices of one patient, that were resampled.
+        patients: Number of validation patients, or of the fewest patients of a kernel if nothing was trained.
         patches: Numbers of training and validation patches.
     """
 
@@ -62,8 +60,13 @@ class Trial:
     before: tuple[float, ...]
     after: tuple[float, ...]
     share: float
-    units: int
-    patches: tuple[int, int]
+    patients: int
+    patches: tuple[int, int] = (0, 0)
+
+
+def untrained(patients: int) -> Trial:
+    """That nothing was trained, with the number of patients of the kernel that has the fewest."""
+    return Trial(False, (), (), 0.0, patients)
 
 
 @dataclass(frozen=True)
@@ -73,7 +76,7 @@ class Matched:
     Attributes:
         patches: Numbers of training and validation patches.
         validation: Validation records, (N, 3, S, S) int16 HU: source, filtered, target.
-        units: (N,) number of the patient, or slice, of each of them.
+        units: (N,) number of the patient of each of them.
     """
 
     patches: tuple[int, int]
@@ -132,8 +135,8 @@ def train_on_top(
     """
     from stan_ct.training.trainer import train
 
-    if min(records.patches) < FEWEST_PATCHES:
-        return Trial(False, (), (), 0.0, 0, records.patches), config, None
+    if not min(records.patches):
+        return untrained(0), config, None
     trained = train(settings_for(folder / "records", folder / "model", config.name, minutes), population_errors)
     generator = trained.build_generator()
     load_weights(folder / "model", "generator", generator)
@@ -184,7 +187,7 @@ def judge(records: Matched, generator: Callable, window: HUWindow) -> Trial:
     before, after = (
         tuple(relative_error(of[name].mean(0), of["target"].mean(0)).round(4).tolist()) for name in ("before", "after")
     )
-    kept = len(units) > 1 and share >= SURE and sum(after) < sum(before)
+    kept = share >= SURE and sum(after) < sum(before)
     return Trial(kept, before, after, share, len(units), records.patches)
 
 
@@ -209,16 +212,17 @@ def write_matched(
     for kernel, patients in sources.items():
         curve = front_end.filters[kernel]
         cuts = _split(run(cut_patches, [(patient, curve, 1000 + seed) for seed, patient in enumerate(patients)]))
-        for part, cut in cuts.items():
-            if not (len(cut.images) and len(others[part].images)):
+        for part, (cut, patient) in cuts.items():
+            other = others[part][0]
+            if not (len(cut.images) and len(other.images)):
                 continue
-            partner = others[part].images[match(cut.traits, others[part].traits, number)]
+            partner = other.images[match(cut.traits, other.traits, number)]
             images = np.concatenate([cut.images, partner], axis=1)
             shard = f"{part}-{number:03}.tfrecord"
             counts[part] += write_records(folder / shard, images)
             if part == "validation":
                 kept.append(images)
-                units.append(cut.slices + 10**6 * number)
+                units.append(patient + 10**6 * number)
             digest = hashlib.sha256(images.tobytes()).hexdigest()  # tells these records from others when a run goes on
             source, target = {"kernel": kernel, "series_uid": digest}, {"kernel": config.target_kernel}
             pairs.append({"source": source, "target": target, "split": part, "shard": shard, "patches": len(images)})
@@ -229,20 +233,13 @@ def write_matched(
     return Matched((counts["train"], counts["validation"]), validation, np.concatenate(units) if units else np.zeros(0, int))
 
 
-def _split(patients: Sequence[Patches]) -> dict[str, Patches]:
-    """Patches that train and that validate, whose `slices` number what is resampled: patients, or slices of one."""
-    held = held_back(patients)
-    alone = sum(bool(mask.any()) for mask in held) == 1
-    found = {}
-    for part in ("train", "validation"):
-        masks = [mask if part == "validation" else ~mask for mask in held]
-        units = [each.slices if alone else np.full(len(each.slices), i) for i, each in enumerate(patients)]
-        found[part] = Patches(
-            *(
-                np.concatenate([values[mask] for values, mask in zip(arrays, masks, strict=True)])
-                for arrays in ([each.images for each in patients], [each.traits for each in patients], units)
-            )
-        )
+def _split(patients: Sequence[Patches]) -> dict[str, tuple[Patches, np.ndarray]]:
+    """Patches that train and that validate, with the number of the patient of each."""
+    held, found = held_back(len(patients)), {}
+    for part, chosen in (("train", ~held), ("validation", held)):
+        members = [each for each, taken in zip(patients, chosen, strict=True) if taken]
+        cut = [np.concatenate([getattr(each, name) for each in members]) for name in ("images", "traits")]
+        found[part] = Patches(*cut), np.repeat(np.flatnonzero(chosen), [len(each.traits) for each in members])
     return found
 
 

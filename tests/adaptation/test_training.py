@@ -9,7 +9,7 @@ from patients_in_kernels import write_patient
 from scipy import ndimage
 
 import stan_ct
-from stan_ct.adaptation.matching import MARGIN, TRAITS, Patches, cut_patches, held_back, match
+from stan_ct.adaptation.matching import MARGIN, TRAITS, cut_patches, held_back, match
 from stan_ct.adaptation.page import worth
 from stan_ct.adaptation.scans import find_patients
 from stan_ct.adaptation.training import Matched, judge, population_errors
@@ -20,18 +20,14 @@ from stan_ct.networks.losses import added_terms
 SIDE = 256 + 2 * MARGIN
 
 
-def of(slices):
-    """Patches with these numbers of slices."""
-    slices = np.array(slices)
-    return Patches(np.zeros((len(slices), 1, 2, 2), np.int16), np.zeros((len(slices), TRAITS)), slices)
-
-
-def test_every_fourth_patient_validates_or_the_last_slices_of_one():
-    """Nobody trains and validates."""
-    assert [bool(m.all()) for m in held_back([of([0, 0, 1])] * 9)] == [i % 4 == 3 for i in range(9)]
-    assert [bool(m.any()) for m in held_back([of([0, 1])] * 3)] == [False, False, True]
-    (alone,) = held_back([of([0, 1, 2, 2, 3, 4, 5, 6, 7])])
-    assert alone.tolist() == [False] * 7 + [True, True]
+@pytest.mark.parametrize(("number", "validate"), [(10, 5), (11, 5), (20, 5), (24, 6), (40, 10)])
+def test_a_quarter_of_the_patients_validates_and_five_at_least(number, validate):
+    """They are spread, and as many or more train."""
+    held = held_back(number)
+    assert held.sum() == validate
+    assert (~held).sum() >= validate
+    assert held[: number // 2].any()
+    assert held[number // 2 :].any()
 
 
 def test_like_is_matched_with_like():
@@ -86,14 +82,8 @@ def test_a_generator_is_kept_if_it_wins(records, generator, kept):
     trial = judge(records, generator, window)
     assert trial.kept == kept
     assert (np.mean(trial.after) < np.mean(trial.before)) == kept
-    assert trial.units == 8
+    assert trial.patients == 8
     assert ("is part of the model" in worth(trial)) == kept
-
-
-def test_one_unit_cannot_tell(records):
-    """Of one patient and slice nobody can say whether a gain is chance."""
-    alone = Matched((64, 16), records.validation, np.zeros(16, int))
-    assert not judge(alone, lambda x: 1.25 * x, HUWindow(-1000.0, 1000.0)).kept
 
 
 def test_population_errors_compare_means():
@@ -125,20 +115,21 @@ def unoptimized_graphs():
 
 
 def test_adapt_trains_and_says_what_it_was_worth(tmp_path, monkeypatch, unoptimized_graphs):
-    """A model is written either way and the scratch folder goes; with too few patches nothing is trained, and it says so."""
+    """A model is written either way and the scratch folder goes; with too few patients nothing is trained, and it says so."""
     for seed in range(2):
-        write_patient(tmp_path / "A", "SOFT", seed, slices=4)
-        write_patient(tmp_path / "B", "SHARP", 10 + seed, slices=4)
-    few = stan_ct.adapt(tmp_path / "A", tmp_path / "B", tmp_path / "few", minutes=0.01)
-    assert few.trial.patches == (4, 4)
-    assert not few.trial.kept
-    assert "4 patches could train it and 4 validate it, too few" in (tmp_path / "few" / "report" / "report.html").read_text()
+        write_patient(tmp_path / "A", "SOFT", seed)
+        write_patient(tmp_path / "B", "SHARP", 10 + seed)
+    few = stan_ct.adapt(tmp_path / "A", tmp_path / "B", tmp_path / "few", minutes=30)
+    assert (few.trial.kept, few.trial.patients) == (False, 2)
+    assert "it takes 10 patients of each kernel" in (tmp_path / "few" / "report" / "report.html").read_text()
+    assert few.config.method == "kernel_filter"
 
-    monkeypatch.setattr("stan_ct.adaptation.training.FEWEST_PATCHES", 4)
+    monkeypatch.setattr("stan_ct.adaptation.matching.VALIDATING", 1)
+    monkeypatch.setattr("stan_ct.adaptation.run.VALIDATING", 1)
     made = stan_ct.adapt(tmp_path / "A", tmp_path / "B", tmp_path / "model", minutes=0.01)
     assert len(made.trial.before) == len(made.trial.after) == 5
     config = json.loads((tmp_path / "model" / "config.json").read_text())
     assert config["training"]["minutes"] == 0.01
-    assert config["training"]["trial"]["patches"] == [4, 4]
+    assert config["training"]["trial"]["patches"] == [3, 3]
     assert config["method"] == ("unet" if made.trial.kept else "kernel_filter")
     assert not (tmp_path / "model.training").exists()

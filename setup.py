@@ -7,6 +7,8 @@ from setuptools import find_packages, setup
 HERE = Path(__file__).parent
 COMBAT = ["neuroCombat==0.2.12", "pandas>=2.2,<4"]  # a reference in tests; it does not say that it needs pandas
 MASKS = ["highdicom>=0.28,<0.29", "nibabel>=5.3,<6"]
+ONNX = ["onnx>=1.20,<2", "onnxruntime>=1.23,<2"]
+OPENVINO = ["onnx>=1.20,<2", "openvino>=2025.3,<2027"]
 VERSION = next(
     line.split('"')[1] for line in (HERE / "stan_ct/__init__.py").read_text().splitlines() if line.startswith("__version__")
 )
@@ -57,6 +59,8 @@ setup(
     ],
     extras_require={
         "dev": [
+            *ONNX,
+            *OPENVINO,
             "pytest>=8.3,<10",
             "pytest-xdist>=3.8,<4",
             "hypothesis>=6.115,<7",
@@ -65,6 +69,9 @@ setup(
             *COMBAT,
             *MASKS,
         ],
+        # Engines that run exported models without TensorFlow, and `stan-ct export`; MIT and Apache-2.0.
+        "onnx": ONNX,
+        "openvino": OPENVINO,
         # Regions of interest as DICOM SEG and NIfTI; both MIT.
         "masks": MASKS,
         # Texture of regions beyond co-occurrence; EUPL-1.2 (copyleft), so no dependency, and not in dev.

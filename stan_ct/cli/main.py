@@ -21,6 +21,7 @@ COMMANDS = {
     "simulate": "simulate paired CT, or re-filter real series to other kernels",
     "fit-kernel": "fit a site's own kernel to a pair of series",
     "adapt": "make a model of your own scans of two sites, without pairs",
+    "export": "write a model's networks for other engines than TensorFlow",
     "fit-judge": "fit the judge of check 2 to a model that has none",
     "presets": "list the presets that ship",
 }

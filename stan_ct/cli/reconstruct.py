@@ -60,6 +60,14 @@ def command() -> Command:
         flags.DEFINE_bool(
             "allow_out_of_protocol", False, "Go on with series that no model was made for, and mark them.", flag_values=of
         )
+        engines = ["auto", "tensorflow", "onnxruntime", "openvino"]
+        flags.DEFINE_enum(
+            "engine",
+            "auto",
+            engines,
+            "What computes the networks: TensorFlow, or, sooner, an engine of exported models (stan-ct export).",
+            flag_values=of,
+        )
         choices = ["auto", "float32", "bfloat16"]
         flags.DEFINE_enum("precision", "auto", choices, "Number type of the networks' hidden layers.", flag_values=of)
     with made.group("Switches of the paper (Table 2); without one, the method's own") as of:
@@ -106,6 +114,7 @@ def run(command: Command) -> int:
         slice_thickness=command["slice_thickness"],
         fusion=command["fusion"],
         switches={name: command[name] for name in SWITCHES},
+        engine=command["engine"],
         precision=command["precision"],
         allow_out_of_protocol=command["allow_out_of_protocol"],
         flat=command["flat"],

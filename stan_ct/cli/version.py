@@ -13,7 +13,7 @@ from stan_ct.parallel import usable_cores
 
 PACKAGES = (
     *("tensorflow", "keras", "numpy", "scipy", "scikit-image", "opencv-python-headless", "pydicom", "python-gdcm", "pyjpegls"),
-    *("pylibjpeg-openjpeg", "pylibjpeg-rle", "highdicom", "nibabel", "scikit-learn", "mirp"),
+    *("pylibjpeg-openjpeg", "pylibjpeg-rle", "onnx", "onnxruntime", "openvino", "highdicom", "nibabel", "scikit-learn", "mirp"),
 )
 
 

@@ -10,6 +10,8 @@ from pathlib import Path
 from stan_ct.errors import StanCTError
 
 CONFIG, JUDGE, SUMS, SLICES = "config.json", "judge.npz", "SHA256SUMS", "training_slices.txt"
+EXPORT = GRAPH, RECORD = "networks.onnx", "networks.json"
+"""Exported networks, which other files than a model's own make again, and what is known of them."""
 FILES = (CONFIG, "generator.npz", "discriminator.npz", JUDGE)
 """Files that determine what a model makes; others in its folder do not count."""
 

@@ -21,6 +21,7 @@ from stan_ct.arrays import DamagedArrays, read_arrays
 from stan_ct.files import write_together
 from stan_ct.models.checksums import (
     CONFIG,
+    EXPORT,
     FILES,
     JUDGE,
     SHIPPED,
@@ -141,24 +142,19 @@ def save_model(
         files[SLICES] = slices.to_text().encode()
     files[CONFIG] = config.to_json().encode()
     write_together(folder, files | {SUMS: sums_text(files)})
-    for name in {*FILES, SLICES} - set(files):  # of the model that the folder held
+    for name in {*FILES, SLICES, *EXPORT} - set(files):  # of the model that the folder held
         (folder / name).unlink(missing_ok=True)
 
 
 def write_judge(folder: Path, destination: Path, config: ModelConfig, judge: Judge) -> None:
-    """Writes a model with another judge, by which its patches are judged from then on.
-
-    Args:
-        folder: Model folder.
-        destination: Folder of the model with the judge; may be the same one.
-        config: Configuration of the model.
-        judge: The judge.
-    """
+    """Writes a model with another judge, by which its patches are judged from then on; `destination` may be its `folder`."""
     from stan_ct.models.judge import THRESHOLD
 
     files = {name: (folder / name).read_bytes() for name in FILES if (folder / name).is_file()}
     files |= {JUDGE: _archive(judge.arrays()), CONFIG: replace(config, qc_threshold=THRESHOLD).to_json().encode()}
     write_together(destination, files | {SUMS: sums_text(files)})
+    for name in EXPORT:  # of the model without this judge
+        (destination / name).unlink(missing_ok=True)
 
 
 def _archive(arrays: Mapping[str, np.ndarray]) -> bytes:

@@ -8,9 +8,7 @@ import keras
 from keras import layers, ops
 
 from stan_ct.networks.config import Initialization, Normalization, Upsampling
-from stan_ct.networks.shapes import KERNEL_SIZE
-
-LEAK = 0.2
+from stan_ct.networks.shapes import GROUPS, KERNEL_SIZE, LEAK, NORMALIZATION_EPSILON
 
 
 def initializer(kind: Initialization) -> keras.initializers.Initializer:
@@ -31,9 +29,9 @@ def normalization_layer(kind: Normalization, dtype: str) -> keras.Layer | None:
     if kind == "none":
         return None
     if kind == "batch":
-        return layers.BatchNormalization(dtype=dtype)
+        return layers.BatchNormalization(epsilon=NORMALIZATION_EPSILON, dtype=dtype)
     if kind == "group":
-        return layers.GroupNormalization(groups=8, dtype=dtype)
+        return layers.GroupNormalization(groups=GROUPS, epsilon=NORMALIZATION_EPSILON, dtype=dtype)
     raise ValueError(f"normalization must be none, batch or group, not {kind!r}")
 
 

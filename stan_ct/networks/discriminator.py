@@ -9,12 +9,7 @@ from keras import layers, ops
 
 from stan_ct.networks.blocks import HiddenLayer, initializer
 from stan_ct.networks.config import DiscriminatorConfig, Initialization
-from stan_ct.networks.shapes import HIDDEN_FILTERS, KERNEL_SIZE
-
-HIDDEN_STRIDES = (2, 2, 2, 1, 1)
-
-DETAIL_SIZE, DETAIL_GAIN = 3, 30.0
-"""Side of the moving average, px, that `high_pass` subtracts from a patch, and the factor by which the rest is amplified."""
+from stan_ct.networks.shapes import DETAIL_GAIN, DETAIL_SIZE, HIDDEN_FILTERS, HIDDEN_STRIDES, KERNEL_SIZE
 
 
 class Discriminator(keras.Model):

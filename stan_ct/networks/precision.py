@@ -13,14 +13,23 @@ def compute_dtype(precision: Precision) -> str:
 
     The output layers, and everything in HU, are float32 in any case; float16 needs loss scaling in training.
     """
-    if precision == "auto":
-        precision = _fast_type()
+    precision = resolved_precision(precision)
     return precision if precision == "float32" else f"mixed_{precision}"
+
+
+def resolved_precision(precision: Precision) -> Precision:
+    """The number type itself where it is `auto`, the one that TensorFlow computes fast on this machine."""
+    return _fast_type() if precision == "auto" else precision
+
+
+def may_have_gpu() -> bool:
+    """Whether the machine has a device for which TensorFlow should be asked."""
+    return any(Path("/dev", name).exists() for name in ("nvidia0", "nvidiactl", "dxg"))
 
 
 def _fast_type() -> Precision:
     """bfloat16 on an NVIDIA GPU of compute capability 8 or later or a CPU with AMX or AVX-512 bfloat16, float16 on one of 7."""
-    if any(Path("/dev", name).exists() for name in ("nvidia0", "nvidiactl", "dxg")):  # else TensorFlow would find none, slowly
+    if may_have_gpu():  # else TensorFlow would find none, slowly
         import tensorflow as tf
 
         gpus = tf.config.list_physical_devices("GPU")

@@ -1,4 +1,4 @@
-"""Shapes of the networks' weights, in the order in which Keras lists them; plain Python, to check files without Keras."""
+"""Numbers of the networks, and the shapes of their weights in Keras's order; plain Python, to check files without Keras."""
 
 from __future__ import annotations
 
@@ -13,6 +13,14 @@ ENCODER_FILTERS = (1, 2, 4, 8, 8, 8, 8)
 BOTTLENECK_FILTERS = 8
 HIDDEN_FILTERS = (1, 2, 4, 8, 8)
 """Filters of the discriminator's five hidden layers, in units of `base_filters`."""
+HIDDEN_STRIDES = (2, 2, 2, 1, 1)
+"""Strides of these layers."""
+DETAIL_SIZE, DETAIL_GAIN = 3, 30.0
+"""Side of the moving average, px, that `high_pass` subtracts from a patch, and the factor by which the rest is amplified."""
+LEAK = 0.2
+"""Slope of the hidden layers' activation below 0."""
+GROUPS, NORMALIZATION_EPSILON = 8, 1e-3
+"""Number of groups of `group` normalization, and what normalization layers add to a variance."""
 
 VECTORS = {"none": 0, "batch": 4, "group": 2}
 """Normalization -> number of its weights: scale and offset, and for `batch` moving mean and variance."""

@@ -8,12 +8,13 @@ from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from threading import Lock
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
 from stan_ct.baselines.loading import load_baseline
 from stan_ct.ct.protocol import same_thickness
+from stan_ct.engines.engine import EngineName, choose_engine
 from stan_ct.errors import UsageError
 from stan_ct.models.config import ModelConfig
 from stan_ct.models.folder import (
@@ -26,7 +27,7 @@ from stan_ct.models.folder import (
     read_training_slices,
     shipped_names,
 )
-from stan_ct.networks.precision import Precision, compute_dtype
+from stan_ct.networks.precision import Precision, resolved_precision
 from stan_ct.reconstruction.guard import Guard
 from stan_ct.reconstruction.qualification import Explaining, Synthesizer
 from stan_ct.reconstruction.selection import ModelSet
@@ -35,11 +36,12 @@ from stan_ct.reconstruction.standardize import Model, ModelIdentity
 
 
 class LazySynthesizer:
-    """Synthesizer of a model folder that is loaded when it is first used, a network with TensorFlow, a baseline without.
+    """Synthesizer of a model folder that is loaded when it is first used, a network with its engine, a baseline without.
 
     Args:
         folder: Model folder.
-        precision: Number type of the networks' hidden layers.
+        engine: What computes the networks.
+        precision: Number type of their hidden layers.
         loading: Context in which it is loaded.
         adjacent_slices: Number of slices before and after each that it is given too.
         single_thread: Whether a network keeps to one thread of its own, since slices are under way in several.
@@ -48,12 +50,13 @@ class LazySynthesizer:
     def __init__(
         self,
         folder: Path,
+        engine: EngineName,
         precision: Precision,
         loading: Callable[[], AbstractContextManager],
         adjacent_slices: int = 0,
         single_thread: bool = False,
     ) -> None:
-        self._folder, self._precision, self._loading = folder, precision, loading
+        self._folder, self._engine, self._precision, self._loading = folder, engine, precision, loading
         self.adjacent_slices, self._single_thread = adjacent_slices, single_thread
         self._lock = Lock()
 
@@ -69,7 +72,7 @@ class LazySynthesizer:
         with self._loading():
             from stan_ct.reconstruction.synthesis import load_synthesizer
 
-            return load_synthesizer(self._folder, self._precision, self._single_thread)
+            return load_synthesizer(self._folder, self._precision, self._single_thread, self._engine)
 
     def prepare(self, hu: np.ndarray, pixel_spacing: tuple[float, float], kernel: str = "") -> np.ndarray:
         """Whole-slice step, see :class:`Synthesizer`."""
@@ -88,6 +91,7 @@ class LazySynthesizer:
 def load_model(
     name: Path | str = "default",
     *,
+    engine: EngineName = "auto",
     precision: Precision = "auto",
     fusion: FusionMethod = "stan_ct",
     loading: Callable[[], AbstractContextManager] = nullcontext,
@@ -95,20 +99,22 @@ def load_model(
     slices_at_once: int = 1,
     **switches: Any,
 ) -> Model:
-    """Loads a model. Its networks, and TensorFlow, are loaded when the first slice needs them; baselines need neither.
+    """Loads a model. Its networks, and their engine, are loaded when the first slice needs them; baselines need neither.
 
     Args:
         name: Model folder, as `train.py` writes it, or the name of a model that ships: `default`, `philips_b_l`, `thin`.
+        engine: What computes the networks: `tensorflow`, the reference; `onnxruntime` or `openvino`, which an exported model
+            needs, and which start without TensorFlow; `auto` takes one of these, if it is installed and can.
         precision: Number type of the networks' hidden layers: `auto`, `float32`, `bfloat16`; HU are float32 in any case.
         fusion: Row of the paper's Table 2: `stan_ct`, `realfake`, `overlap`, `straightforward`.
-        loading: Context in which TensorFlow and the networks are loaded, such as one that silences standard error.
+        loading: Context in which the engine and the networks are loaded, such as one that silences standard error.
         slice_thickness: Thickness of the model's slices, mm, if slices are to be written between those of the source too, as
             far apart; 0: slices stay where they are.
         slices_at_once: Number of slices under way at a time. With more than one, TensorFlow uses one thread for each, and so
             does whatever else of this process uses it, if it has not started yet.
         switches: Fields of :class:`~stan_ct.reconstruction.settings.PipelineSettings`; None leaves the method's own.
     Raises:
-        UsageError: If there is no such model, or switches exclude each other.
+        UsageError: If there is no such model, its engine cannot compute it, or switches exclude each other.
         InvalidModel: If a file of its folder is damaged, is not what was written, or is of a later version.
     """
     try:
@@ -116,17 +122,31 @@ def load_model(
         config = check_model(folder)
         chosen = {"qc_threshold": config.qc_threshold, **{k: v for k, v in switches.items() if v is not None}}
         settings = method_settings(fusion, **chosen)
-        with loading():  # looks for GPUs, which takes TensorFlow where there may be one
-            resolved = cast(Precision, compute_dtype(precision).removeprefix("mixed_"))
         identity, seen = _identity(config, folder), read_training_slices(folder)
+        computed_by: EngineName | None = None
+        with loading():  # looks for GPUs, which takes TensorFlow where there may be one
+            if config.method in NETWORKS:
+                computed_by, resolved = choose_engine(engine, precision, folder, identity.sha256)
+            else:
+                resolved = resolved_precision(precision)
     except InvalidModel:
         raise
     except (FileNotFoundError, ValueError) as error:
         raise UsageError(str(error)) from error
     adjacent_slices = config.generator.adjacent_slices if config.method in NETWORKS else 0
-    synthesizer = LazySynthesizer(folder, resolved, loading, adjacent_slices, slices_at_once > 1)
+    synthesizer = LazySynthesizer(folder, computed_by or "tensorflow", resolved, loading, adjacent_slices, slices_at_once > 1)
     guard = Guard(config.sources, config.standard, by_thickness=config.target_thickness > 0)
-    model = Model(identity, synthesizer, settings, resolved, guard, str(name), seen, slices_at_once=slices_at_once)
+    model = Model(
+        identity,
+        synthesizer,
+        settings,
+        resolved,
+        guard,
+        str(name),
+        seen,
+        slices_at_once=slices_at_once,
+        engine=computed_by or "",
+    )
     return _with_slices_between([model], slice_thickness)[0] if slice_thickness else model
 
 

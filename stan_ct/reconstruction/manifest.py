@@ -22,9 +22,9 @@ from stan_ct.reconstruction.checks import Finding
 from stan_ct.reconstruction.lattice import Lattice
 from stan_ct.reconstruction.qualification import RejectedPatch
 from stan_ct.reconstruction.selection import ModelSet
-from stan_ct.reconstruction.standardize import Standardized
+from stan_ct.reconstruction.standardize import Model, Standardized
 
-PACKAGES = ("numpy", "scipy", "pydicom", "opencv-python-headless", "scikit-image", "tensorflow", "keras")
+PACKAGES = ("numpy", "scipy", "pydicom", "opencv-python-headless", "scikit-image")
 
 
 def run_entry(models: ModelSet, command: str, created: str) -> dict:
@@ -35,11 +35,23 @@ def run_entry(models: ModelSet, command: str, created: str) -> dict:
         "stan_ct": __version__,
         "created": created,
         "command": command,
-        "models": [{**asdict(m.identity), "qc_threshold": m.settings.qc_threshold} for m in models.models],
+        "models": [_model_entry(model) for model in models.models],
         "settings": {**settings, "precision": models.models[0].precision},
-        "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
+        "versions": {"python": platform.python_version(), **{name: version(name) for name in (*PACKAGES, *_engines(models))}},
         "platform": f"{sys.platform} {platform.machine()}",
     }
+
+
+def _model_entry(model: Model) -> dict:
+    """A model with what computes its networks; null for a baseline."""
+    made = {"engine": model.engine or None, "precision": model.precision, "qc_threshold": model.settings.qc_threshold}
+    return asdict(model.identity) | made
+
+
+def _engines(models: ModelSet) -> list[str]:
+    """Packages of the engines in use, by name."""
+    found = {model.engine for model in models.models} - {""}
+    return sorted(found | {"keras"} if "tensorflow" in found else found)
 
 
 def source_entry(files: SeriesFiles) -> dict:

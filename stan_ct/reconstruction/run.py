@@ -15,6 +15,7 @@ from stan_ct.dicom.find import Inventory, find_series
 from stan_ct.dicom.identity import creation_time
 from stan_ct.dicom.refusal import Refused
 from stan_ct.dicom.series import SeriesFiles
+from stan_ct.engines.engine import EngineName
 from stan_ct.errors import UsageError
 from stan_ct.networks.precision import Precision
 from stan_ct.parallel import usable_cores
@@ -46,7 +47,8 @@ class ReconstructSettings:
             too; 0: slices stay where they are.
         fusion: Method, a row of the paper's Table 2.
         switches: Overrides of the method's settings; None leaves the method's own.
-        precision: Number type of the networks' hidden layers.
+        engine: What computes the networks.
+        precision: Number type of their hidden layers.
         allow_out_of_protocol: Whether to go on with series that no model was made for.
         flat: Whether series lie side by side in the output, rather than as in the input.
         overwrite: Whether to replace series that were made with other settings.
@@ -62,6 +64,7 @@ class ReconstructSettings:
     slice_thickness: float = 0.0
     fusion: FusionMethod = "stan_ct"
     switches: dict[str, Any] = field(default_factory=dict)
+    engine: EngineName = "auto"
     precision: Precision = "auto"
     allow_out_of_protocol: bool = False
     flat: bool = False
@@ -79,7 +82,7 @@ def reconstruct(settings: ReconstructSettings) -> int:
     Raises:
         UsageError: If the input does not exist, the output cannot be used, or there is no such model.
     """
-    options = {"precision": settings.precision, "fusion": settings.fusion, **settings.switches}
+    options = {"engine": settings.engine, "precision": settings.precision, "fusion": settings.fusion, **settings.switches}
     cores = usable_cores()
     if cores > 1:
         cv2.setNumThreads(1)  # slices are under way on all cores

@@ -80,6 +80,7 @@ class Model:
         seen: Slices that it was trained on.
         slices_between: Whether slices between those of the source are written too, as far apart as the model makes them thick.
         slices_at_once: Number of slices under way at a time, in as many threads; the result does not depend on it.
+        engine: What computes the networks; empty for a baseline.
     """
 
     identity: ModelIdentity
@@ -91,11 +92,14 @@ class Model:
     seen: TrainingSlices = field(default_factory=TrainingSlices)
     slices_between: bool = False
     slices_at_once: int = 1
+    engine: str = ""
 
     @property
     def key(self) -> str:
         """Everything that, with the source, determines the output; with the source's UIDs it determines the new UIDs."""
         parts = {"stan_ct": __version__, "model": self.identity.sha256, "precision": self.precision, **asdict(self.settings)}
+        if self.engine not in ("", "tensorflow"):
+            parts["engine"] = self.engine
         if self.slices_between:
             parts["slices_between"] = True
         return json.dumps(parts, sort_keys=True)

@@ -79,8 +79,8 @@ def test_a_single_thread_takes_few_patches_at_once(tmp_path):
     sizes, found = [], []
     for alone in (True, False):
         synthesizer = load_synthesizer(tmp_path, "float32", single_thread=alone)
-        run = synthesizer._run
-        synthesizer._run = lambda gray, run=run: sizes.append(len(gray)) or run(gray)
+        run = synthesizer.engine._run
+        synthesizer.engine._run = lambda gray, run=run: sizes.append(len(gray)) or run(gray)
         found.append(synthesizer(patches))
     assert sizes == [2, 2, 1, 5]
     for one, all_ in zip(*found, strict=True):

@@ -1,0 +1,1 @@
+"""What computes the networks at inference: TensorFlow, which is the reference, ONNX Runtime or OpenVINO."""

@@ -1,0 +1,48 @@
+"""Exported networks in OpenVINO."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from threading import local
+
+import numpy as np
+import openvino
+
+from stan_ct.engines.engine import BATCH_PIXELS, BATCH_PIXELS_OF_A_THREAD
+from stan_ct.models.checksums import InvalidModel
+from stan_ct.parallel import usable_cores
+
+
+class OpenVINONetworks:
+    """See :class:`stan_ct.engines.engine.Engine`.
+
+    Args:
+        graph: Exported networks.
+        single_thread: Whether it keeps to one thread for each that calls it, rather than to all cores for one.
+    Raises:
+        InvalidModel: If OpenVINO cannot load the graph.
+    """
+
+    def __init__(self, graph: Path, single_thread: bool = False) -> None:
+        self.batch_pixels = BATCH_PIXELS_OF_A_THREAD if single_thread else BATCH_PIXELS
+        cores = usable_cores()
+        settings = {
+            "INFERENCE_PRECISION_HINT": "f32",  # bfloat16, its own choice on some processors, rounds HU to 8 bits
+            "INFERENCE_NUM_THREADS": cores,
+            "NUM_STREAMS": cores if single_thread else 1,
+        }
+        try:
+            self._compiled = openvino.Core().compile_model(graph, "CPU", settings)
+        except RuntimeError as error:
+            raise InvalidModel(
+                f"OpenVINO cannot load {graph}: {' '.join(str(error).split())}. Export the model again"
+            ) from error
+        self._own = local()
+
+    def __call__(self, gray: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(N, H, W, C) -> (N, H, W, 1), and P(real), (N,)."""
+        if not hasattr(self._own, "request"):
+            self._own.request = self._compiled.create_infer_request()  # of this thread alone
+        results = self._own.request.infer({"gray": gray})
+        synthesized, *judged = (results[output].copy() for output in self._compiled.outputs)
+        return synthesized, judged[0] if judged else np.ones(len(gray), np.float32)

@@ -1,16 +1,23 @@
-r"""Filters from scans of different patients beside the paired filter, on slices or patients that neither fitted.
+"""Filters from scans of different patients beside what pairs and features give, on slices or patients that none was fitted to.
 
 python benchmarks/unpaired.py philips CT/pair_philips_5mm
 python benchmarks/unpaired.py simulated PATIENTS --numbers 1,2,5,10 --source BR40 --target BL64
 python benchmarks/unpaired.py toshiba CT/pair_toshiba_phantom
 python benchmarks/unpaired.py limbs CT/unpaired_ge_limb
+python benchmarks/unpaired.py sites PATIENTS
+python benchmarks/unpaired.py null PATIENTS
 
 `philips`: source slices of one half of the chest, target slices of the other, both ways round; every second slice reports.
 `simulated`: source patients are the first of PATIENTS/train, target patients those that follow, and both ways round; those of
-PATIENTS/test report. `toshiba`: source neck, target chest, and both ways round; the other level reports. `limbs`: no pairs;
-distances of each patient's spectra from those of both kernels, and effect sizes (Cohen's d) of texture features of soft tissue
-against the target's, before and after. The others print errors of dissimilarity, contrast, homogeneity, energy and correlation
-(Eq. 8) on soft-tissue patches of rounded and clipped slices, and HU RMSE over soft tissue.
+PATIENTS/test report. `toshiba`: source neck, target chest, and both ways round; the other level reports. These print errors of
+dissimilarity, contrast, homogeneity, energy and correlation (Eq. 8) on soft-tissue patches of rounded and clipped slices, and
+HU RMSE over soft tissue. ComBat is fitted to features of patches of the scans that `adapt` had, and applied to those that
+report.
+
+The others compare cohorts as `stan-ct sites` does: distance of features, classifiers, and ranks of patients within a site.
+`limbs`: tumours of patients scanned with SOFT or STANDARD. `sites`: the first half of PATIENTS/train in the source kernel, the
+other half in the target kernel, the first standardized to the other; and ranks beside those that the target kernel gives the
+same patients. `null`: random halves of PATIENTS/train in the source kernel.
 """
 
 from __future__ import annotations
@@ -23,23 +30,25 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from unpaired_sites import limbs, null, simulated_sites
 
 from stan_ct.adaptation.run import adapt
 from stan_ct.ct.blend import fit_curves
 from stan_ct.ct.field_of_view import outside_field_of_view
 from stan_ct.ct.filters import RadialFilter, Spacing, fit_radial_filter
-from stan_ct.dicom.characteristics import series_characteristics
 from stan_ct.dicom.find import find_series
 from stan_ct.dicom.series import Series, SeriesFiles, load_series
-from stan_ct.features.errors import texture_errors
-from stan_ct.features.texture import texture_features
+from stan_ct.evaluation.statistics.combat import Combat
+from stan_ct.features.errors import relative_error
+from stan_ct.features.glcm import Discretization, features
 from stan_ct.parallel import usable_cores
 from stan_ct.patches.cutting import continued
 from stan_ct.patches.fusion import pad_to
 from stan_ct.patches.sampling import PATCH_SIZE, SamplingRule, grid_patches
+from stan_ct.reconstruction.loading import load_model
 
-REPORTED, FITTED = 24, 24
-"""Largest number of slices of a series that report, and of pairs to which the paired filter is fitted."""
+MEASURED, FITTED = 8, 24
+"""Largest number of slices of a patient that report, or that ComBat is fitted to; and of pairs for the paired filter."""
 
 
 @dataclass(frozen=True)
@@ -67,25 +76,70 @@ class Report:
         for pair in pairs:
             for z in range(len(pair.source.volume)):
                 mask = pad_to(pair.source.soft_tissue(z), PATCH_SIZE, PATCH_SIZE)
-                windows = [patch.window for patch in grid_patches(mask.shape)]
-                windows = [w for w in windows if mask[w].mean() >= SamplingRule().min_soft_tissue]
+                windows = soft_windows(mask)
                 target = pad_to(pair.target.volume[z], PATCH_SIZE, PATCH_SIZE)
                 self._slices.append((one(pair.source, z), pair.spacing, windows))
                 targets += [target[w] for w in windows]
                 masks += [mask[w] for w in windows]
-        self._target, self._mask = np.stack(targets), np.stack(masks)
-        self._errors = texture_errors(self._target)
+        self._pairs, self._target, self._mask = pairs, np.stack(targets), np.stack(masks)
+        self._features = patch_features(self._target)
 
     def row(self, name: str, curve: RadialFilter | None) -> None:
         """Prints a row of the table; None for the source."""
-        patches = []
-        for source, spacing, windows in self._slices:
-            hu = pad_to(source.volume[0] if curve is None else filtered(source, spacing, curve), PATCH_SIZE, PATCH_SIZE)
-            patches += [hu[window] for window in windows]
-        output = np.stack(patches).astype(np.float32)
-        errors = list(self._errors(output).values())
+        self._print(name, self._patches(curve))
+
+    def model_row(self, name: str) -> None:
+        """Prints the row of a model that ships, or of a model folder."""
+        model = load_model(name)
+        slices = [hu for pair in self._pairs for hu in model.standardize(pair.source).volume]
+        self._print(f"model {name}, {len(slices)} slices", self._cut(slices))
+
+    def combat_row(self, name: str, sources: Sequence[Series], targets: Sequence[Series]) -> None:
+        """Prints the row of ComBat, fitted to patches of some scans of either side; no image changes."""
+        sides = [np.concatenate([patch_features(soft_patches(series)) for series in side]) for side in (sources, targets)]
+        fitted = Combat.fit(np.concatenate(sides), np.repeat([0, 1], [*map(len, sides)]))
+        both = [patch_features(self._patches(None)), self._features]
+        source, target = (fitted.apply(values, np.full(len(values), side)) for side, values in enumerate(both))
+        print(f"| ComBat of features, {name} | {_errors(source, target)} | no image |", flush=True)
+
+    def _patches(self, curve: RadialFilter | None) -> np.ndarray:
+        return self._cut([s.volume[0] if curve is None else filtered(s, spacing, curve) for s, spacing, _ in self._slices])
+
+    def _cut(self, slices: Sequence[np.ndarray]) -> np.ndarray:
+        """The patches of all slices, (N, P, P) HU."""
+        padded = [pad_to(hu, PATCH_SIZE, PATCH_SIZE) for hu in slices]
+        windows = [windows for _, _, windows in self._slices]
+        return np.stack([hu[w] for hu, of in zip(padded, windows, strict=True) for w in of]).astype(np.float32)
+
+    def _print(self, name: str, output: np.ndarray) -> None:
         rmse = np.sqrt(np.mean(np.square(output - self._target, dtype=np.float64), where=self._mask))
-        print(f"| {name} | {' '.join(f'{e:.3f}'.removeprefix('0') for e in errors)} | {rmse:.2f} |", flush=True)
+        print(f"| {name} | {_errors(patch_features(output), self._features)} | {rmse:.2f} |", flush=True)
+
+
+def patch_features(patches: np.ndarray) -> np.ndarray:
+    """The five features of patches, (N, 5)."""
+    levels = Discretization.fixed_number(256)
+    return np.stack([features(patch, levels) for patch in patches])
+
+
+def _errors(output: np.ndarray, target: np.ndarray) -> str:
+    """Mean errors (Eq. 8) of features, (N, 5) both."""
+    return " ".join(f"{e:.3f}".removeprefix("0") for e in np.nanmean(relative_error(output, target), axis=0))
+
+
+def soft_windows(mask: np.ndarray) -> list[tuple[slice, slice]]:
+    """Windows of the patches of a slice that hold enough soft tissue."""
+    windows = [patch.window for patch in grid_patches(mask.shape)]
+    return [w for w in windows if mask[w].mean() >= SamplingRule().min_soft_tissue]
+
+
+def soft_patches(series: Series) -> np.ndarray:
+    """Patches of soft tissue of a series, (N, P, P) HU."""
+    found = []
+    for z, hu in enumerate(series.volume):
+        padded = pad_to(hu, PATCH_SIZE, PATCH_SIZE)
+        found += [padded[w] for w in soft_windows(pad_to(series.soft_tissue(z), PATCH_SIZE, PATCH_SIZE))]
+    return np.stack(found)
 
 
 def one(series: Series, z: int) -> Series:
@@ -130,12 +184,14 @@ def paired_rows(report: Report, pairs: Sequence[Pairs]) -> None:
     report.row("paired filter, fitted with clipping", fit_curves(fit, 1.0).blend((1.0,)))
 
 
-def unpaired_row(report: Report, name: str, sources: Sequence[Path], targets: Sequence[Path], scratch: Path) -> None:
-    """Row of the model that `stan-ct adapt` makes."""
+def unpaired_rows(report: Report, name: str, sources: Sequence[Path], targets: Sequence[Path], scratch: Path) -> None:
+    """Rows of the model that `stan-ct adapt` makes, and of ComBat."""
     made = adapt([*map(str, sources)], [*map(str, targets)], scratch, workers=usable_cores())
     (fitted,) = made.filters.values()
     sure = f"{100 * fitted.uncertainty:.1f} %, dose {fitted.dose:.2f}"
     report.row(f"**adapt**, {name} ({sure})", fitted.filter)
+    some = [[chosen(f, spread(len(f.instances), MEASURED)) for f in map(of_one, side)] for side in (sources, targets)]
+    report.combat_row(name, *some)
 
 
 def of_one(folder: Path) -> SeriesFiles:
@@ -151,13 +207,16 @@ def philips(folder: Path, scratch: Path) -> None:
     fits, reports = range(0, count, 2), range(1, count, 2)
     report = Report([Pairs(chosen(source, reports), chosen(target, reports))])
     paired_rows(report, [Pairs(chosen(source, fits), chosen(target, fits))])
+    seen = load_model("philips_b_l").seen
+    unseen = [z for z in reports if seen.of(source.instances[z]) == "study"]
+    Report([Pairs(chosen(source, unseen), chosen(target, unseen))]).model_row("philips_b_l")
     halves = {"lower": [z for z in fits if z < count // 2], "upper": [z for z in fits if z >= count // 2]}
     for one_half, other in (("lower", "upper"), ("upper", "lower")):
         there = [
             copy(files, halves[half], scratch / f"{one_half}{kernel}")
             for files, half, kernel in ((source, one_half, "B"), (target, other, "L"))
         ]
-        unpaired_row(report, f"source {one_half}, target {other} half", there[:1], there[1:], scratch / f"{one_half}-model")
+        unpaired_rows(report, f"source {one_half}, target {other} half", there[:1], there[1:], scratch / f"{one_half}-model")
 
 
 def simulated(folder: Path, scratch: Path, kernels: tuple[str, str], numbers: Sequence[int]) -> None:
@@ -171,14 +230,16 @@ def simulated(folder: Path, scratch: Path, kernels: tuple[str, str], numbers: Se
         series = [[of_one(path) for path in each] for each in both]
         return [Pairs(*(chosen(f, spread(len(f.instances), number)) for f in each)) for each in series]
 
-    train, report = of("train"), Report(pairs(of("test"), 8))
+    train, report = of("train"), Report(pairs(of("test"), MEASURED))
     paired_rows(report, pairs(train[:6], 4))
+    if kernels[1] == "BL64":
+        report.model_row("default")
     for number in numbers:
         first, second = train[:number], train[number : 2 * number]
         for a, b, label in ((first, second, "first"), (second, first, "next")):
             sources, targets = [source for source, _ in a], [target for _, target in b]
             name = f"{number} + {number} patients, source the {label}"
-            unpaired_row(report, name, sources, targets, scratch / f"{number}-{label}")
+            unpaired_rows(report, name, sources, targets, scratch / f"{number}-{label}")
 
 
 def toshiba(folder: Path, scratch: Path) -> None:
@@ -189,58 +250,26 @@ def toshiba(folder: Path, scratch: Path) -> None:
         both = {level: [chosen(files, range(len(files.instances))) for files in map(of_one, levels[level])] for level in levels}
         report = Report([Pairs(*both[target])])
         paired_rows(report, [Pairs(*both[source])])
-        unpaired_row(report, "two slices a side", levels[source][:1], levels[target][1:], scratch / source)
-
-
-def limbs(folder: Path, scratch: Path) -> None:
-    """Two kernels of different patients, without pairs: noise, and features of central soft tissue, before and after."""
-    made = adapt(folder / "SOFT", folder / "STANDARD", scratch / "model", workers=usable_cores())
-    (fitted,) = made.filters.values()
-    print(f"uncertainty {100 * fitted.uncertainty:.1f} %, dose {fitted.dose:.2f}, missing patients {made.missing_patients}")
-    tissue: dict[str, list[dict[str, float]]] = {"SOFT": [], "SOFT, adapted": [], "STANDARD": []}
-    for kernel in ("SOFT", "STANDARD"):
-        for patient in sorted((folder / kernel).iterdir()):
-            files = of_one(patient / "image")
-            series = chosen(files, spread(len(files.instances), 6))
-            tissue[kernel].append(features(series.volume))
-            shape, sides = series_characteristics(series).shape, (*made.config.sources, made.config.standard)
-            distances = ", ".join(f"{side.shape_distance(shape):.2f} from {side.kernel}" for side in sides)
-            print(f"{kernel} {patient.name}: {distances}")
-            if kernel == "SOFT":
-                after = [filtered(one(series, z), files.pixel_spacing, fitted.filter) for z in range(len(series.volume))]
-                tissue["SOFT, adapted"].append(features(np.stack(after), series.volume))
-    standard = tissue.pop("STANDARD")
-    for name in standard[0]:
-        cells = []
-        for patients in tissue.values():
-            a, b = (np.array([values[name] for values in side]) for side in (patients, standard))
-            cells.append(f"{(a.mean() - b.mean()) / np.sqrt((a.var(ddof=1) + b.var(ddof=1)) / 2):+.2f}")
-        print(f"| {name} | {' | '.join(cells)} |")
-
-
-def features(volume: np.ndarray, source: np.ndarray | None = None) -> dict[str, float]:
-    """Texture features of soft tissue, HU 0 to 100 after smoothing of the source."""
-    from scipy import ndimage
-
-    smooth = ndimage.gaussian_filter(volume if source is None else source, (0, 2, 2))
-    mask = ndimage.binary_erosion((smooth > 0) & (smooth < 100), np.ones((1, 5, 5)))
-    return texture_features(volume.astype(np.float64), mask=mask)
+        unpaired_rows(report, "two slices a side", levels[source][:1], levels[target][1:], scratch / source)
 
 
 def main() -> None:
     """Prints the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", choices=("philips", "simulated", "toshiba", "limbs"))
+    parser.add_argument("data", choices=("philips", "simulated", "toshiba", "limbs", "sites", "null"))
     parser.add_argument("folder", type=Path)
     parser.add_argument("--source", default="BR40")
     parser.add_argument("--target", default="BL64")
     parser.add_argument("--numbers", default="1,2,5,10", help="patients a side")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
+        folder, kernels = Path(scratch), (args.source, args.target)
         if args.data == "simulated":
-            simulated(args.folder, Path(scratch), (args.source, args.target), [*map(int, args.numbers.split(","))])
+            simulated(args.folder, folder, kernels, [*map(int, args.numbers.split(","))])
+        elif args.data in ("sites", "null"):
+            {"sites": simulated_sites, "null": null}[args.data](args.folder, folder, kernels)
         else:
-            {"philips": philips, "toshiba": toshiba, "limbs": limbs}[args.data](args.folder, Path(scratch))
+            {"philips": philips, "toshiba": toshiba, "limbs": limbs}[args.data](args.folder, folder)
 
 
 if __name__ == "__main__":

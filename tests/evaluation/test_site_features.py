@@ -8,6 +8,7 @@ from stan_ct.errors import NotComparable
 from stan_ct.evaluation.sites.comparison import Stability
 from stan_ct.evaluation.sites.features import AFTER, BEFORE, BOTH, COMBAT, SiteFeatures, confounding, harmonize
 from stan_ct.evaluation.sites.run import compare_site_features
+from stan_ct.evaluation.sites.tables import rank_by_feature_table
 from stan_ct.evaluation.sites.verdicts import few_deals, kind, ranks_kind
 from stan_ct.evaluation.statistics.agreement import Interval
 from stan_ct.evaluation.statistics.separation import Separation, tell_sites
@@ -147,6 +148,22 @@ def test_limits_of_the_verdict(auc, low, high, p, expected):
 def test_limits_of_ranks(median, low, high, expected):
     """Ranks stay from .95 on if the interval begins at .8; they change if it ends below .95."""
     assert ranks_kind(Stability(np.array([median]), median, Interval(low, high))) == expected
+
+
+def test_the_feature_that_loses_its_ranks_is_named():
+    """One of eight is turned round at A: the verdict names it, and the table has its rho; B was not standardized."""
+    after = np.where((SITES == "A")[:, None], PURE * 2, PURE)
+    after[:N, 5] = -PURE[:N, 5]
+    found = compare_site_features(PURE, SITES, np.arange(2 * N), after, repeats=1, permutations=2)
+    words, sentence = sentences(found)[f"Do patients keep their ranks within a site, {AFTER}?"]
+    assert words == "they do"
+    assert "7 of 8 features at 0.95 or more, the least -1.00 (feature 6); B: not standardized" in sentence
+    table = rank_by_feature_table(found.features)
+    assert table.columns == ("A",)
+    assert [cells[0].mean for cells in table.rows.values()] == pytest.approx([1, 1, 1, 1, 1, -1, 1, 1])
+    assert (
+        rank_by_feature_table(compare_site_features(PURE, SITES, np.arange(2 * N), repeats=1, permutations=2).features) is None
+    )
 
 
 def test_ranks_of_four_patients_cannot_be_told():

@@ -206,6 +206,12 @@ def _ranks(features: SiteFeatures, values: np.ndarray) -> dict[str, Stability]:
     return found
 
 
+def standardized_site(found: FeatureComparison, site: str) -> bool:
+    """Whether the features of a site are others after standardization than before."""
+    here, states = found.features.sites == site, found.harmonized.states
+    return AFTER in states and bool((states[AFTER] != states[BEFORE])[here].any())
+
+
 def _effects(features: SiteFeatures, states: Mapping[str, np.ndarray], name: str) -> dict[str, Effect]:
     """Effects of a covariate in every state; empty if too few are known, or it does not vary within a site."""
     covariate = features.covariates[name]

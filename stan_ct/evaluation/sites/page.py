@@ -147,7 +147,8 @@ def _biology(found: FeatureComparison) -> list[Section]:
     ranks, covariates = tables.rank_table(found), tables.covariate_table(found)
     if ranks:
         caption = "Spearman's rho of each feature with that before, over the patients of a site: a mark per feature."
-        result += [ranks, FigureSection("Ranks by feature", caption, rank_figure(found))]
+        by_feature = tables.rank_by_feature_table(found)
+        result += [ranks, FigureSection("Ranks by feature", caption, rank_figure(found)), *([by_feature] if by_feature else [])]
     result += [covariates] if covariates else []
     for name in found.effects:
         caption = (

@@ -11,8 +11,8 @@ import numpy as np
 
 from stan_ct.ct.tissues import TISSUES
 from stan_ct.evaluation.sites.cohort import Cohort
-from stan_ct.evaluation.sites.comparison import CLASSIFIERS, Distance, FeatureComparison, SitePair
-from stan_ct.evaluation.sites.features import BEFORE
+from stan_ct.evaluation.sites.comparison import CLASSIFIERS, Distance, FeatureComparison, SitePair, standardized_site
+from stan_ct.evaluation.sites.features import AFTER, BEFORE
 from stan_ct.evaluation.sites.images import ImageComparison, Mean
 from stan_ct.evaluation.sites.measure import FREQUENCIES
 from stan_ct.evaluation.sites.verdicts import SAME_RANKS, SIGNIFICANT, rms
@@ -143,6 +143,17 @@ def rank_table(found: FeatureComparison) -> Table | None:
     )
     columns = ("median", "least", f"share ≥ {SAME_RANKS}")
     return Table("Ranks within sites", caption, columns, rows, "neither", key="ranks_within_sites") if rows else None
+
+
+def rank_by_feature_table(found: FeatureComparison) -> Table | None:
+    """How far patients keep their ranks in each feature, at the sites that were standardized; None without."""
+    sites = {site: s for site, s in found.ranks.get(AFTER, {}).items() if standardized_site(found, site)}
+    rows = {
+        name: tuple(_cell(float(stability.rho[f])) for stability in sites.values())
+        for f, name in enumerate(found.features.names)
+    }
+    caption = f"Spearman's rho of each feature {AFTER} with that before, over the patients of a site."
+    return Table("Rank of each feature", caption, tuple(sites), rows, "neither", decimals=2, key="ranks") if sites else None
 
 
 def covariate_table(found: FeatureComparison) -> Table | None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stan_ct.evaluation.sites.comparison import CLASSIFIERS, FeatureComparison, SitePair, Stability
+from stan_ct.evaluation.sites.comparison import CLASSIFIERS, FeatureComparison, SitePair, Stability, standardized_site
 from stan_ct.evaluation.sites.features import AFTER, BEFORE, BOTH, COMBAT
 from stan_ct.evaluation.sites.images import ImageComparison
 from stan_ct.evaluation.statistics.distance import ByChance
@@ -158,14 +158,15 @@ def _ranks(found: FeatureComparison, state: str) -> Verdict:
             words.append(f"{site}: {found.features.count(site)} patients, {MIN_PATIENTS} needed")
             continue
         rho = stability.rho[np.isfinite(stability.rho)]
-        if state == AFTER and (found.harmonized.states[AFTER] == found.features.before)[found.features.sites == site].all():
+        if state == AFTER and not standardized_site(found, site):
             words.append(f"{site}: not standardized")
             continue
         judged.append(stability)
-        share = int((rho >= SAME_RANKS).sum())
+        share, least = int((rho >= SAME_RANKS).sum()), found.features.names[int(np.nanargmin(stability.rho))]
         interval = f"[{stability.interval.low:.2f}, {stability.interval.high:.2f}]"
         words.append(
-            f"{site}: median {stability.median:.3f} {interval}, {share} of {len(rho)} features at {SAME_RANKS} or more"
+            f"{site}: median {stability.median:.3f} {interval}, {share} of {len(rho)} features at {SAME_RANKS} or more, the "
+            f"least {rho.min():.2f} ({least})"
         )
     sentence = f"Spearman's rho of features with those before. {'; '.join(words)}."
     if not judged:

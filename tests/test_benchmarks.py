@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from scipy import ndimage
 from synthetic import write_ct
 
@@ -95,3 +96,21 @@ def test_edges(tmp_path, monkeypatch, capsys):
     uniform, *_, edge = re.findall(r"([+-]\d+\.\d)% of", capsys.readouterr().out)
     assert -78 < float(uniform) < -72  # a quarter of the squares
     assert 15 < float(edge) < 23  # 1.21 times, less what noise had there
+
+
+def test_scans_pictures(tmp_path, monkeypatch, capsys):
+    """Figures of a page, one below the other on white; a folder that holds no page is named."""
+    script = runpy.run_path(str(ROOT / "benchmarks/scans_pictures.py"))
+    figures = {"figure_noise_spectra.png": (550, 100), "figure_classifiers.png": (2200, 200), "figure_distance.png": (1100, 50)}
+    for name, size in figures.items():
+        Image.new("RGBA", size, (0, 0, 255, 255 if size[0] > 600 else 0)).save(tmp_path / name)
+    monkeypatch.setitem(script["main"].__globals__, "DOCS", tmp_path)
+    monkeypatch.setattr(sys, "argv", ["scans_pictures.py", "sites", str(tmp_path)])
+    script["main"]()
+    picture = Image.open(tmp_path / "sites.png").convert("RGB")
+    assert picture.size == (1100, 100 + 100 + 50)
+    assert [picture.getpixel((550, y)) for y in (50, 150, 225)] == [(255, 255, 255), (0, 0, 255), (0, 0, 255)]
+    assert "sites.png: " in capsys.readouterr().out
+    monkeypatch.setattr(sys, "argv", ["scans_pictures.py", "adapt", str(tmp_path)])
+    with pytest.raises(SystemExit, match=r"0 figures report/figure_filter_\*.png, expected 1"):
+        script["main"]()

@@ -18,6 +18,9 @@ from stan_ct.report.blocks import Level, Status
 CANNOT, WIDE = 0.6, 0.8
 """A classifier cannot tell the sites if its AUC is at most `CANNOT` and its interval holds 0.5 and ends below `WIDE`."""
 
+HALF_WIDTH = 0.15
+"""Half width of an interval around an AUC of 0.5 that tells enough."""
+
 SAME_RANKS, LOW_RANKS = 0.95, 0.8
 """Ranks stay if Spearman's rho is at least `SAME_RANKS` and its interval begins at `LOW_RANKS` or above."""
 
@@ -139,7 +142,8 @@ def _separation(found: FeatureComparison, pair: SitePair, state: str) -> Verdict
         return Verdict(question, Status("caution", "it can"), sentence)
     if kinds == ["cannot"] * len(kinds):
         return Verdict(question, Status("good", "it cannot"), sentence)
-    more = f" Too few to say that it cannot: that takes about {patients_needed(excess)} patients at each site."
+    needed = patients_needed(excess, HALF_WIDTH)
+    more = f" This leaves both open: to know an AUC of 0.5 to +- {HALF_WIDTH} takes about {needed} patients at each site."
     return Verdict(question, Status("neutral", "cannot be told"), sentence + more)
 
 

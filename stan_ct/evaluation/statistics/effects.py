@@ -107,7 +107,7 @@ def rho_interval(rho: float, n: int, confidence: float = 0.95) -> Interval:
     Reference: Bonett & Wright, Psychometrika 65 (2000) 23-28.
     Example:
         >>> [(round(i.low, 2), round(i.high, 2)) for i in (rho_interval(1.0, 4), rho_interval(0.95, 25))]
-        [(-0.73, 1.0), (0.87, 0.98)]
+        [(-0.69, 1.0), (0.87, 0.98)]
     """
     most = 1 - 6 / (n * (n**2 - 1))
     within = float(np.clip(rho, -most, most))

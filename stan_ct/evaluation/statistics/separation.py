@@ -214,11 +214,11 @@ def auc_interval(auc: float, m: int, n: int, excess: float = 1.0, confidence: fl
     return float(low), float(high)
 
 
-def patients_needed(excess: float = 1.0, half_width: float = 0.15) -> int:
+def patients_needed(excess: float, half_width: float) -> int:
     """Patients at each of two equal sites for an interval of +- `half_width` around an AUC of 0.5.
 
     Example:
-        >>> patients_needed()
+        >>> patients_needed(1.0, 0.15)
         29
     """
     z = stats.norm.ppf(0.975)

@@ -99,7 +99,7 @@ def test_the_variance_at_a_half_is_mann_whitney_s():
     for auc in (0.5, 0.7, 0.95):
         for end in auc_interval(auc, 20, 30, excess=1.7):
             assert abs(auc - end) == pytest.approx(z * np.sqrt(1.7 * auc_variance(end, 20, 30)), rel=1e-6)
-    assert patients_needed(2.0) > patients_needed() == 29
+    assert patients_needed(2.0, 0.15) > patients_needed(1.0, 0.15) == 29
 
 
 @pytest.mark.parametrize(

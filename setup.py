@@ -6,6 +6,7 @@ from setuptools import find_packages, setup
 
 HERE = Path(__file__).parent
 COMBAT = ["neuroCombat==0.2.12", "pandas>=2.2,<4"]  # a reference in tests; it does not say that it needs pandas
+NODE = ["pynetdicom>=3.0.4,<3.1", "prometheus-client>=0.21,<1", "requests>=2.32,<3"]
 MASKS = ["highdicom>=0.28,<0.29", "nibabel>=5.3,<6"]
 ONNX = ["onnx>=1.20,<2", "onnxruntime>=1.23,<2"]
 OPENVINO = ["onnx>=1.20,<2", "openvino>=2025.3,<2027"]
@@ -25,6 +26,7 @@ setup(
         "stan_ct": [
             "models/*/*",
             "report/templates/*.j2",
+            "node/templates/*.j2",
             "evaluation/readers/page.html",
             "cli/presets/*.flags",
             "cli/presets/*/*.flags",
@@ -68,12 +70,15 @@ setup(
             "mypy>=1.13,<3",
             *COMBAT,
             *MASKS,
+            *NODE,
         ],
         # Engines that run exported models without TensorFlow, and `stan-ct export`; MIT and Apache-2.0.
         "onnx": ONNX,
         "openvino": OPENVINO,
         # Regions of interest as DICOM SEG and NIfTI; both MIT.
         "masks": MASKS,
+        # The PACS node; MIT and Apache-2.0.
+        "node": NODE,
         # Texture of regions beyond co-occurrence; EUPL-1.2 (copyleft), so no dependency, and not in dev.
         "mirp": ["mirp>=2.7,<3", *MASKS],
         # A wheel that brings CUDA along.

@@ -15,7 +15,7 @@ STAGES = (
     ("training", "baselines"),
     ("adaptation",),
     ("reconstruction",),
-    ("evaluation",),
+    ("evaluation", "node"),
     ("cli", "__init__"),
     ("__main__",),
 )

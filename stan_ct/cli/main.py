@@ -23,6 +23,7 @@ COMMANDS = {
     "adapt": "make a model of your own scans of two sites, without pairs",
     "export": "write a model's networks for other engines than TensorFlow",
     "fit-judge": "fit the judge of check 2 to a model that has none",
+    "node": "a PACS node: series in by C-STORE, standardized, back by C-STORE or STOW-RS",
     "presets": "list the presets that ship",
 }
 """Name -> what it does, the commonest first."""

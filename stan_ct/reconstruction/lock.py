@@ -23,10 +23,14 @@ class OutputError(UsageError):
 
 
 @contextmanager
-def locked(output_dir: Path) -> Iterator[None]:
+def locked(output_dir: Path, flag: str = "output_dir") -> Iterator[None]:
     """Context in which no other run uses the output directory.
 
     The operating system releases the lock of a process that ends, however it ends, so the lock of a dead run is taken over.
+
+    Args:
+        output_dir: The directory; made if it is missing.
+        flag: The flag that names it.
 
     Raises:
         OutputError: If another run holds it; the message names the process.
@@ -38,9 +42,7 @@ def locked(output_dir: Path) -> Iterator[None]:
     try:
         lock.acquire(blocking=False)
     except Timeout as error:
-        raise OutputError(
-            f"{output_dir} is in use by {_describe(holder)}: wait for it, or choose another --output_dir"
-        ) from error
+        raise OutputError(f"{output_dir} is in use by {_describe(holder)}: wait for it, or choose another --{flag}") from error
     try:
         started = datetime.now().astimezone().isoformat(timespec="seconds")
         holder.write_text(json.dumps({"process": os.getpid(), "host": socket.gethostname(), "started": started}))

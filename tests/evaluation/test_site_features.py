@@ -8,7 +8,7 @@ from stan_ct.errors import NotComparable
 from stan_ct.evaluation.sites.comparison import Stability
 from stan_ct.evaluation.sites.features import AFTER, BEFORE, BOTH, COMBAT, SiteFeatures, confounding, harmonize
 from stan_ct.evaluation.sites.run import compare_site_features
-from stan_ct.evaluation.sites.tables import rank_by_feature_table
+from stan_ct.evaluation.sites.tables import rank_by_feature_table, rank_table
 from stan_ct.evaluation.sites.verdicts import few_deals, kind, ranks_kind
 from stan_ct.evaluation.statistics.agreement import Interval
 from stan_ct.evaluation.statistics.separation import Separation, tell_sites
@@ -158,6 +158,7 @@ def test_the_feature_that_loses_its_ranks_is_named():
     words, sentence = sentences(found)[f"Do patients keep their ranks within a site, {AFTER}?"]
     assert words == "they do"
     assert "7 of 8 features at 0.95 or more, the least -1.00 (feature 6); B: not standardized" in sentence
+    assert not any(f"B, {AFTER}" in row for row in rank_table(found.features).rows)
     table = rank_by_feature_table(found.features)
     assert table.columns == ("A",)
     assert [cells[0].mean for cells in table.rows.values()] == pytest.approx([1, 1, 1, 1, 1, -1, 1, 1])

@@ -8,8 +8,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
 from stan_ct.ct.tissues import TISSUES
-from stan_ct.evaluation.sites.comparison import FeatureComparison, SitePair
-from stan_ct.evaluation.sites.features import BEFORE
+from stan_ct.evaluation.sites.comparison import FeatureComparison, SitePair, standardized_site
+from stan_ct.evaluation.sites.features import AFTER, BEFORE
 from stan_ct.evaluation.sites.images import ImageComparison
 from stan_ct.evaluation.sites.measure import FREQUENCIES
 from stan_ct.evaluation.statistics.separation import Separation
@@ -143,7 +143,12 @@ def effect_figure(found: FeatureComparison, name: str) -> Figure:
 @matplotlib.rc_context(STYLE)
 def rank_figure(found: FeatureComparison) -> Figure:
     """Spearman's rho of each feature with that before: one line per site and state, a mark per feature."""
-    rows = [(site, state, s.rho) for state, sites in found.ranks.items() for site, s in sites.items()]
+    rows = [
+        (site, state, s.rho)
+        for state, sites in found.ranks.items()
+        for site, s in sites.items()
+        if state != AFTER or standardized_site(found, site)
+    ]
     figure = Figure(figsize=(7.5, 1.0 + 0.38 * len(rows)), layout="constrained")
     ax = figure.subplots()
     order = list(found.features.site_names)

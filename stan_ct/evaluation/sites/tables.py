@@ -133,6 +133,8 @@ def rank_table(found: FeatureComparison) -> Table | None:
     rows = {}
     for state, sites in found.ranks.items():
         for site, stability in sites.items():
+            if state == AFTER and not standardized_site(found, site):
+                continue
             rho = stability.rho[np.isfinite(stability.rho)]
             least = float(rho.min()) if len(rho) else np.nan
             share = float(np.mean(rho >= SAME_RANKS)) if len(rho) else np.nan

@@ -168,9 +168,9 @@ def _ranks(found: FeatureComparison, state: str) -> Verdict:
         judged.append(stability)
         share, least = int((rho >= SAME_RANKS).sum()), found.features.names[int(np.nanargmin(stability.rho))]
         interval = f"[{stability.interval.low:.2f}, {stability.interval.high:.2f}]"
+        named = f", the least {rho.min():.2f} ({least})" if share < len(rho) else ""
         words.append(
-            f"{site}: median {stability.median:.3f} {interval}, {share} of {len(rho)} features at {SAME_RANKS} or more, the "
-            f"least {rho.min():.2f} ({least})"
+            f"{site}: median {stability.median:.3f} {interval}, {share} of {len(rho)} features at {SAME_RANKS} or more{named}"
         )
     sentence = f"Spearman's rho of features with those before. {'; '.join(words)}."
     if not judged:

@@ -10,6 +10,7 @@ NODE = ["pynetdicom>=3.0.4,<3.1", "prometheus-client>=0.21,<1", "requests>=2.32,
 MASKS = ["highdicom>=0.28,<0.29", "nibabel>=5.3,<6"]
 ONNX = ["onnx>=1.20,<2", "onnxruntime>=1.23,<2"]
 OPENVINO = ["onnx>=1.20,<2", "openvino>=2025.3,<2027"]
+CLUSTER = ["dask>=2025.1,<2027", "distributed>=2025.1,<2027", "dask-jobqueue>=0.9,<1"]
 VERSION = next(
     line.split('"')[1] for line in (HERE / "stan_ct/__init__.py").read_text().splitlines() if line.startswith("__version__")
 )
@@ -69,6 +70,7 @@ setup(
             "ruff>=0.8,<1",
             "mypy>=1.13,<3",
             *COMBAT,
+            *CLUSTER,
             *MASKS,
             *NODE,
         ],
@@ -79,6 +81,8 @@ setup(
         "masks": MASKS,
         # The PACS node; MIT and Apache-2.0.
         "node": NODE,
+        # Workers of a Dask cluster, as jobs of SLURM too; all BSD.
+        "cluster": CLUSTER,
         # Texture of regions beyond co-occurrence; EUPL-1.2 (copyleft), so no dependency, and not in dev.
         "mirp": ["mirp>=2.7,<3", *MASKS],
         # A wheel that brings CUDA along.

@@ -6,6 +6,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 STAGES = (
     ("errors",),
+    ("cluster",),
     ("arrays", "files", "parallel", "quiet", "options", "allocation"),
     ("ct", "report"),
     ("dicom", "features"),

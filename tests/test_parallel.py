@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from stan_ct.parallel import Workers, end_with_parent, report, threaded, usable_cores
+from stan_ct.parallel import WorkerDied, Workers, end_with_parent, report, threaded, usable_cores
 
 ROOT = Path(__file__).parents[1]
 AT_WORK = r"""
@@ -66,6 +66,38 @@ def test_an_error_in_a_task_reaches_the_caller(count):
     """The first error ends the work."""
     with pytest.raises(ValueError, match="no slice"), Workers(count) as pool:
         pool.map(raise_error, [("no slice",), ("no slice",)], [1, 1], "fail")
+
+
+def die_at_first(folder, number, deaths):
+    """A task that ends its process the first times that it is called, with a line for each call."""
+    with open(folder / str(number), "a+") as file:
+        file.write("x")
+        file.flush()
+        file.seek(0)
+        if len(file.read()) <= deaths:
+            os._exit(1)
+    return number
+
+
+def test_a_task_whose_worker_dies_is_tried_again(tmp_path):
+    """Workers that die at two of eight tasks are replaced; every task has its result, few are done again."""
+    tasks = [(tmp_path, number, {1: 1, 5: 2}.get(number, 0)) for number in range(8)]
+    with Workers(2) as pool:
+        assert sorted(pool.as_completed(die_at_first, tasks)) == [(number, number) for number in range(8)]
+    calls = {path.name: path.stat().st_size for path in tmp_path.iterdir()}
+    assert calls["1"] >= 2
+    assert calls["5"] == 3
+    assert sum(calls.values()) <= 8 + 3 + 2 * 3  # what was under way beside them is done again
+
+
+def test_a_task_that_always_ends_its_worker_is_given_up(tmp_path):
+    """The others are finished; without a result to give instead, it is an error that says so."""
+    tasks = [(tmp_path, number, 99 if number == 1 else 0) for number in range(4)]
+    with Workers(2) as pool:
+        found = dict(pool.as_completed(die_at_first, tasks, given_up=lambda number: f"no {number}"))
+    assert found == {0: 0, 1: "no 1", 2: 2, 3: 3}
+    with pytest.raises(WorkerDied, match="died 3 times at task 0"), Workers(2) as pool:
+        list(pool.as_completed(die_at_first, [(tmp_path, number, 999) for number in (7, 8)]))
 
 
 def test_only_a_worker_ends_with_its_parent():

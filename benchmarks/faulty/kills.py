@@ -134,7 +134,7 @@ def _kill_often(name: str, start: _Start, output: Path, number: int, faults: lis
 def measure_cohort(work: Path, number: int, faults: list[str]) -> str:
     """A cohort of many series, some of them bad, killed several times and run again."""
     source, output = work / "in", work / "out"
-    _write_cohort(source, number)
+    write_cohort(source, number)
     seconds, expected = _undisturbed(source, work / "alone", (), faults, code=2)
     whole = []
     for _ in range(KILLS):
@@ -195,7 +195,7 @@ def _kept(said: str) -> int:
     return int(found[1]) if found else 0
 
 
-def _write_cohort(source: Path, number: int) -> None:
+def write_cohort(source: Path, number: int) -> None:
     """Series, four of them bad: cut short, undecodable, without a rescale, with an empty file."""
     fates = {number * (2 * i + 1) // (2 * len(BAD)): fate for i, fate in enumerate(BAD)}
 

@@ -59,9 +59,9 @@ def check_clean(output: Path, faults: list[str]) -> None:
         faults.append(f"left behind: {left or 'the name of the holder'}")
 
 
-def rows(output: Path) -> list[dict[str, str]]:
-    """The lines of `series.csv`."""
-    with (output / "series.csv").open(newline="") as file:
+def rows(output: Path, name: str = "series.csv") -> list[dict[str, str]]:
+    """The lines of a table."""
+    with (output / name).open(newline="") as file:
         return list(csv.DictReader(file))
 
 

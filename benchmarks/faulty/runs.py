@@ -62,6 +62,10 @@ class Child:
         """Sends a signal."""
         os.kill(self.pid, number)
 
+    def has_ended(self) -> bool:
+        """Whether the process has ended; its end is still to be waited for."""
+        return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+
     def wait(self, faults: list[str]) -> tuple[int, str]:
         """Waits for the end: exit code (minus the signal's number) and what was said; tracebacks and orphans are faults."""
         status = os.waitpid(self.pid, 0)[1]
@@ -104,7 +108,7 @@ def timed(start: Callable[[], Child], faults: list[str]) -> tuple[float, int, st
 def processes_left(group: int) -> list[str]:
     """Processes of a group that are still alive a moment later."""
     for _ in range(20):
-        if not (found := _processes(group)):
+        if not (found := processes_of(group)):
             return []
         time.sleep(0.1)
     for pid in found:
@@ -112,7 +116,8 @@ def processes_left(group: int) -> list[str]:
     return found
 
 
-def _processes(group: int) -> list[str]:
+def processes_of(group: int) -> list[str]:
+    """Processes of a group that are alive."""
     found = []
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:

@@ -7,12 +7,14 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
+from stan_ct.cli.cluster_flags import define_cluster_flags, scheduler_of
 from stan_ct.cli.command import Command, fail
 from stan_ct.cli.streams import prepare_streams, release_streams
 from stan_ct.errors import StanCTError
 
 COMMANDS = {
     "reconstruct": "standardize CT series: a DICOM tree in, the same series in the standard protocol out",
+    "merge": "bring the shards of a run together: one manifest, one report",
     "evaluate": "report on standardized CT: errors of texture features, concordance, HU, regions",
     "sites": "how far scans of several sites differ, before and after: one page, with verdicts",
     "models": "list the models that ship",
@@ -27,6 +29,9 @@ COMMANDS = {
     "presets": "list the presets that ship",
 }
 """Name -> what it does, the commonest first."""
+
+ON_CLUSTERS = {"reconstruct", "adapt", "make-patches", "simulate", "evaluate", "sites"}
+"""Commands whose workers may be those of a Dask cluster."""
 
 STOPPED, TERMINATED = 130, 143
 """Exit codes after Ctrl-C and SIGTERM."""
@@ -64,12 +69,19 @@ def _main(arguments: list[str]) -> int:
         return fail("stan-ct", f"there is no command {name!r}{f'; did you mean {near[0]}?' if near else ''} (stan-ct --help)")
     module = import_module(f"stan_ct.cli.{name.replace('-', '_')}")
     command: Command = module.command()
+    if name in ON_CLUSTERS:
+        define_cluster_flags(command)
     if any(argument in ("-h", "--help", "-help", "--helpfull") for argument in rest):
         print(command.usage())
         return 0
     try:
         command.parse(rest)
-        return module.run(command)
+        if name not in ON_CLUSTERS:
+            return module.run(command)
+        from stan_ct.parallel import on_cluster
+
+        with on_cluster(scheduler_of(command)):
+            return module.run(command)
     except StanCTError as error:
         return fail(name, error)
 

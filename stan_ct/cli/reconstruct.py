@@ -1,7 +1,8 @@
 """Standardizes CT series: a DICOM series, a study or any tree of files in, the same series in the standard protocol out.
 
 OUTPUT_DIR gets series/ (one derived DICOM series per source series, in the folders of the input), series.csv (a line per
-source series), manifest.json (provenance) and report.html (a page for people, with report_files/). Source files are only read.
+source series), failures.csv (those that were refused or failed), log.jsonl (what was done when), manifest.json (provenance)
+and report.html (a page for people, with report_files/). Source files are only read.
 A series that no model was made for, by its headers or its noise, is refused; one that has the standard protocol is left alone.
 Running the same command again keeps what is finished and completes the rest. Research use only, not for diagnosis.
 
@@ -20,6 +21,7 @@ from typing import NoReturn
 from absl import flags
 
 from stan_ct.cli.command import Command
+from stan_ct.errors import UsageError
 
 SWITCHES = ("patch_layout", "fusion_weights", "hu_rescale", "mask", "on_unqualified", "qc_threshold", "seed")
 STOPPED, TERMINATED = 130, 143
@@ -29,7 +31,13 @@ def command() -> Command:
     """The command and its flags."""
     made = Command("reconstruct", __doc__ or "", ("input_dir", "output_dir"))
     with made.group("What and where") as of:
-        flags.DEFINE_string("input_dir", None, "Series, study or any tree of files.", required=True, flag_values=of)
+        flags.DEFINE_string(
+            "input_dir",
+            None,
+            "Series, study or any tree of files; a .zip archive; or a DICOMDIR, for its folder.",
+            required=True,
+            flag_values=of,
+        )
         flags.DEFINE_string(
             "output_dir", None, "Directory for the output; by default beside the input, INPUT_standardized.", flag_values=of
         )
@@ -38,6 +46,29 @@ def command() -> Command:
         flags.DEFINE_bool("flat", False, "Series side by side, rather than in the folders of the input.", flag_values=of)
         flags.DEFINE_bool(
             "show_identifiers", False, "Name source files and Patient IDs in manifest, report and table.", flag_values=of
+        )
+    with made.group("Which series") as of:
+        flags.DEFINE_multi_string(
+            "include",
+            [],
+            "Only series that meet all conditions on header fields that are joined by commas, such as "
+            "ConvolutionKernel~^B,KVP>=100,KVP<=120 (=, !=, <, >, <=, >=, ~ regular expression; keyword or (gggg,eeee)); given "
+            "several times: that meet all of one of them.",
+            flag_values=of,
+        )
+        flags.DEFINE_multi_string("exclude", [], "The same, of series to leave out.", flag_values=of)
+        flags.DEFINE_bool("newest", False, "Of series that were reconstructed or sent anew, only the newest.", flag_values=of)
+        flags.DEFINE_integer("limit", 0, "Number of series at most; 0: all.", 0, flag_values=of)
+    with made.group("Many series") as of:
+        flags.DEFINE_integer(
+            "workers", 1, "Processes that standardize series, among which the cores are shared out.", 1, flag_values=of
+        )
+        flags.DEFINE_string(
+            "shard",
+            "",
+            "I/N, such as 3/8: standardize every N-th series from the I-th on; jobs with other I may run beside it into the "
+            "same output directory. stan-ct merge OUTPUT_DIR then writes manifest and report.",
+            flag_values=of,
         )
     with made.group("Model") as of:
         flags.DEFINE_list(
@@ -103,7 +134,9 @@ def command() -> Command:
 
 def run(command: Command) -> int:
     """Standardizes, and returns the exit code."""
-    from stan_ct.reconstruction.run import ReconstructSettings, reconstruct
+    from stan_ct.reconstruction.choosing import Choice
+    from stan_ct.reconstruction.preparation import ReconstructSettings
+    from stan_ct.reconstruction.run import reconstruct
 
     input_dir = Path(command["input_dir"])
     settings = ReconstructSettings(
@@ -122,6 +155,9 @@ def run(command: Command) -> int:
         show_identifiers=command["show_identifiers"],
         dry_run=command["dry_run"],
         command=command.command_line(),
+        workers=command["workers"],
+        choice=Choice(command["include"], command["exclude"], command["newest"], command["limit"]),
+        shard=check_shard(command["shard"]),
     )
     former = signal.signal(signal.SIGTERM, _terminate)
     try:
@@ -134,10 +170,23 @@ def run(command: Command) -> int:
         signal.signal(signal.SIGTERM, former)
 
 
+def check_shard(text: str) -> str:
+    """A shard as it was given.
+
+    Raises:
+        UsageError: If it is none.
+    """
+    first, _, count = text.partition("/")
+    if text and not (first.isdecimal() and count.isdecimal() and 1 <= int(first) <= int(count)):
+        raise UsageError(f"--shard expects I/N with 1 <= I <= N, such as 3/8, not {text!r}")
+    return text and f"{int(first)}/{int(count)}"
+
+
 def beside(input_dir: Path) -> Path:
     """The output directory beside the input's name."""
     absolute = input_dir.resolve()
-    return absolute.with_name(f"{absolute.name}_standardized")
+    name = absolute.stem if absolute.suffix.lower() == ".zip" else absolute.name
+    return absolute.with_name(f"{name}_standardized")
 
 
 class Terminated(BaseException):

@@ -32,7 +32,7 @@ def examined(
     size = MANY if workers > 1 else CHUNK
     with ExitStack() as stack:
         known = stack.enter_context(HeaderIndex(None if accept_standardized else index))
-        pool = stack.enter_context(Workers(workers))
+        pool = stack.enter_context(Workers(workers, here=True))
         for start in range(0, len(paths), size):
             block = paths[start : start + size]
             stamps = [stamp_of(path) if index else None for path in block]

@@ -164,22 +164,29 @@ def _files(root: str, exclude: set[Path], closed: Callable[[OSError], None]) -> 
         visited.add(real)
         try:
             with os.scandir(folder) as entries:
-                names = sorted((entry.name, os.path.isdir(entry.path)) for entry in entries)
+                names = sorted((entry.name, *_kind(entry)) for entry in entries)
         except OSError as error:
             closed(error)
             return
         if not os.access(folder, os.X_OK):
             closed(PermissionError(folder))
             return
-        for name, is_folder in names:
+        for name, is_folder, is_file in names:
             path = os.path.join(folder, name)
-            if is_folder:
-                if name != ".incomplete":
-                    yield from walk(path)
-            elif os.path.isfile(path):
+            if is_folder and name != ".incomplete":
+                yield from walk(path)
+            elif is_file:
                 yield path
 
     yield from walk(root)
+
+
+def _kind(entry: os.DirEntry) -> tuple[bool, bool]:
+    """Whether an entry is a folder, and whether it is a file; links count as what they lead to."""
+    try:
+        return entry.is_dir(), entry.is_file()
+    except OSError:  # a link that leads to itself
+        return False, False
 
 
 def _without_copies(instances: list[Instance], inventory: Inventory) -> list[Instance]:

@@ -127,8 +127,11 @@ def field_values(header: Header, field: str) -> list[str]:
     """Values of a field as text without padding; none where it is absent, empty, or does not parse."""
     with tolerant():
         try:
-            element = header.get(Tag(_tag(field) or 0))
-            value = None if element is None else element.value
+            if field.startswith("("):
+                element = header.get(Tag(_tag(field) or 0))
+                value = None if element is None else element.value
+            else:
+                value = header.get(field)
             texts = [_text(v) for v in (value if isinstance(value, list | tuple | MultiValue) else [value])]
         except Exception:  # pydicom raises whatever it meets in a damaged element
             return []

@@ -1,10 +1,11 @@
-"""The accounts of a run: `manifest.json`, `series.csv` and `report.html`, true of what has been written at every instant."""
+"""The accounts of a run: manifest, tables and report, true of what has been written at every instant."""
 
 from __future__ import annotations
 
 import csv
 import io
 import json
+import time
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -17,23 +18,28 @@ from stan_ct.dicom.grouping import patient_key
 from stan_ct.dicom.refusal import Refusal
 from stan_ct.dicom.series import SeriesFiles
 from stan_ct.files import write_together
-from stan_ct.reconstruction.manifest import printable, refusal_entry, run_entry, with_files
+from stan_ct.reconstruction.manifest import printable, refusal_entry, run_entry, with_files, without_paths
 from stan_ct.reconstruction.panels import FOLDER, Panel
 from stan_ct.reconstruction.report import has_pages, report_page
+from stan_ct.reconstruction.request import source_folder
 from stan_ct.reconstruction.selection import ModelSet
 from stan_ct.reconstruction.series_section import page_file, series_page, traffic_light
 from stan_ct.reconstruction.throttle import Throttle
 from stan_ct.reconstruction.wording import in_words
 
-MANIFEST, REPORT, TABLE = "manifest.json", "report.html", "series.csv"
+MANIFEST, REPORT, TABLE, FAILURES = "manifest.json", "report.html", "series.csv", "failures.csv"
 INTERVAL = 1.0
 """Least time between two versions of them, s."""
+SHARE = 20.0
+"""Least time between two versions, as a multiple of the time that writing one takes."""
 COLUMNS = (
     *("source_folder", "patient", "study_uid", "series_uid", "kernel", "slice_thickness", "slices", "model", "verdict"),
     *("reason", "output_folder", "findings", "seconds"),
     *("what_to_do", "earlier_output"),
 )
 """Columns of `series.csv`."""
+FAILURE_COLUMNS = ("source_folder", "series_uid", "slices", "verdict", "reason", "found", "what_to_do", "earlier_output")
+"""Columns of `failures.csv`: what was refused, failed or is not yet done."""
 
 
 @dataclass
@@ -102,30 +108,40 @@ class Accounts:
         created: datetime,
         show_identifiers: bool,
     ) -> None:
-        self.records: list[Record] = []
-        self._output_dir, self._inventory, self._show = output_dir, inventory, show_identifiers
+        self._output_dir, self._input_dir, self._inventory, self._show = output_dir, input_dir, inventory, show_identifiers
+        self._order = {files.name: number for number, files in enumerate(inventory.series)}
         self._head = run_entry(models, command if show_identifiers else "", created.isoformat())
-        self._entries: list[dict[str, Any]] = []
-        self._rows: list[dict[str, Any]] = []
+        self._accounted: dict[int, tuple[Record, dict[str, Any], dict[str, Any]]] = {}
         self._refused_rows = refused_rows(inventory.refusals, input_dir)
         patients = sorted({_patient(series) for series in inventory.series})
         self._patients = {patient: f"P{n:04d}" for n, patient in enumerate(patients, 1)}
         of_earlier_run = (output_dir / MANIFEST).exists()
-        self._throttle, self._behind, self._num_pages = Throttle(INTERVAL), of_earlier_run, 0
+        self._throttle, self._behind = Throttle(INTERVAL), of_earlier_run
+        self._with_page: set[int] = set()
 
-    def add(self, record: Record, source_folder: Path) -> None:
-        """Accounts for a series.
+    @property
+    def records(self) -> list[Record]:
+        """What became of the series so far, in the order of the inventory."""
+        return [self._accounted[number][0] for number in sorted(self._accounted)]
+
+    def add(self, record: Record) -> None:
+        """Accounts for a series, in whatever order they are finished.
 
         Args:
             record: What became of it.
-            source_folder: Folder of its slices relative to the input.
         """
-        self.records.append(record)
         entry = self._entry(record)
-        self._entries.append(entry)
-        self._rows.append(self._row(record, source_folder))
+        self._accounted[self._order[record.files.name]] = (record, entry, self._row(record, entry))
         self._behind = True
-        self.refresh()
+
+    def withdraw(self) -> None:
+        """Removes manifest, tables and report of earlier runs, which are no longer true once a series is replaced.
+
+        Raises:
+            OSError: If they cannot be removed.
+        """
+        for name in (MANIFEST, TABLE, FAILURES, REPORT):
+            (self._output_dir / name).unlink(missing_ok=True)
 
     def refresh(self) -> None:
         """Replaces manifest, table and report if they are behind, and a second old, or of an earlier run.
@@ -133,8 +149,10 @@ class Accounts:
         What cannot be written now does not stop the run: :meth:`write` tries again.
         """
         if self._behind and self._throttle.due():
+            began = time.monotonic()
             with suppress(OSError):
                 self.write()
+            self._throttle.seconds = max(INTERVAL, SHARE * (time.monotonic() - began))
 
     def write(self) -> None:
         """Replaces manifest, table and report.
@@ -142,23 +160,24 @@ class Accounts:
         Raises:
             OSError: If they cannot be written.
         """
-        done, series = len(self.records), self._inventory.series
+        records, accounted = self.records, [self._accounted[number] for number in sorted(self._accounted)]
+        entries, rows = [entry for _, entry, _ in accounted], [row for _, _, row in accounted]
+        pending = [files for number, files in enumerate(self._inventory.series) if number not in self._accounted]
         manifest = {
             **self._head,
             "skipped": dict(sorted(self._inventory.skipped.items())),
             "refusals": [refusal_entry(r, self._show) for r in self._inventory.refusals],
-            "series": self._entries,
-            "not_yet_done": [s.name for s in series[done:]],
+            "series": entries,
+            "not_yet_done": [files.name for files in pending],
         }
         self._write_pages()
-        table = io.StringIO(newline="")
-        writer = csv.DictWriter(table, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows([*self._rows, *self._refused_rows])
+        failures = [_failure(row, record) for row, record in zip(rows, records, strict=True) if record.refused]
+        failures += [*self._refused_rows, *(self._pending_row(files) for files in pending)]
         files = {
             MANIFEST: json.dumps(manifest, indent=1, allow_nan=False) + "\n",
-            TABLE: table.getvalue(),
-            REPORT: report_page(manifest, [r.panels for r in self.records]),
+            TABLE: _csv(COLUMNS, [*rows, *self._refused_rows]),
+            FAILURES: _csv(FAILURE_COLUMNS, failures),
+            REPORT: report_page(manifest, [record.panels for record in records]),
         }
         write_together(self._output_dir, files)
         self._behind = False
@@ -167,12 +186,12 @@ class Accounts:
         """Writes the pages of series that have one and lack it."""
         if not has_pages(len(self._inventory.series)):
             return
-        while self._num_pages < len(self.records):
-            record, entry = self.records[self._num_pages], self._entries[self._num_pages]
+        for number in sorted(self._accounted.keys() - self._with_page):
+            record, entry, _ = self._accounted[number]
             if record.status == "written":
                 html = series_page(self._head, entry, record.panels)
                 write_together(self._output_dir / FOLDER, {Path(page_file(entry)).name: html})
-            self._num_pages += 1
+            self._with_page.add(number)
 
     def _entry(self, record: Record) -> dict[str, Any]:
         """Entry of the manifest, with or without identifiers."""
@@ -188,11 +207,16 @@ class Accounts:
         root, *between, name = folder.split("/")
         return printable(Path(folder)) if self._show or not between else f"{root}/.../{name}"
 
-    def _row(self, record: Record, source_folder: Path) -> dict[str, Any]:
+    def _pending_row(self, files: SeriesFiles) -> dict[str, Any]:
+        where = printable(source_folder(files, self._input_dir))
+        about = {"source_folder": where, "series_uid": files.uid, "slices": len(files.instances)}
+        return about | {"verdict": "not yet done", "what_to_do": "Run the same command again."}
+
+    def _row(self, record: Record, shown: dict[str, Any]) -> dict[str, Any]:
         entry, files, refusal = record.entry, record.files, record.refusal
         reason = refusal.reason if refusal else "; ".join(entry.get("out_of_protocol", ()))
         return {
-            "source_folder": printable(source_folder),
+            "source_folder": printable(source_folder(files, self._input_dir)),
             "patient": files.patient if self._show else self._patients[_patient(files)],
             "study_uid": files.study_uid,
             "series_uid": files.uid,
@@ -200,14 +224,37 @@ class Accounts:
             "slice_thickness": entry["slice_thickness"],
             "slices": len(files.instances),
             "model": entry.get("model", ""),
-            "verdict": traffic_light(self._entries[-1]).words,
+            "verdict": traffic_light(shown).words,
             "reason": reason,
+            "found": shown["refusal"]["found"] if refusal else "",
             "output_folder": printable(Path(record.folder)) if record.folder else "",
             "findings": "; ".join(f"{name} x {count}" for name, count in entry.get("findings", {}).items()),
             "seconds": entry.get("seconds", ""),
             "what_to_do": refusal.advice if refusal else "",
             "earlier_output": printable(Path(record.earlier)) if record.earlier else "",
         }
+
+
+def _failure(row: dict[str, Any], record: Record) -> dict[str, Any]:
+    """Line of `failures.csv` for a series that was refused, or failed, or some of whose slices were."""
+    if record.refusal:
+        return row
+    slices = record.entry["refused_slices"]
+    reasons = {name: "; ".join(dict.fromkeys(each[name] for each in slices)) for name in ("reason", "found", "advice")}
+    return row | {
+        "reason": reasons["reason"],
+        "found": reasons["found"],
+        "what_to_do": reasons["advice"],
+        "slices": len(slices),
+    }
+
+
+def _csv(columns: Sequence[str], rows: Iterable[dict[str, Any]]) -> str:
+    table = io.StringIO(newline="")
+    writer = csv.DictWriter(table, columns, extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return table.getvalue()
 
 
 def _patient(files: SeriesFiles) -> str:
@@ -234,6 +281,7 @@ def refused_rows(refusals: Iterable[Refusal], input_dir: Path) -> list[dict[str,
             "slices": sum(len(refusal.paths) for refusal in group),
             "verdict": f"refused: {in_words(reason)}",
             "reason": reason,
+            "found": without_paths(group[0].found, group[0].paths),
             "what_to_do": group[0].advice,
         }
         for (folder, series_uid, reason), group in sorted(groups.items())

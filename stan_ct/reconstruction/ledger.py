@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from stan_ct.dicom.series import SeriesFiles
 from stan_ct.files import write_together
 from stan_ct.reconstruction.lock import STATE
 
-RECORDS = f"{STATE}/records"
+RECORDS, UNWRITTEN = f"{STATE}/records", f"{STATE}/unwritten"
 SLICE_FILE = re.compile(r"IM\d{4,}\.dcm")
 """Names of the files of a derived series; no other file in its folder is ours."""
 
@@ -54,6 +55,27 @@ class FinishedSeries:
         return set(paths) == set(self.sources) and all(file_digest(paths[uid]) == h for uid, h in self.sources.items())
 
 
+@dataclass(frozen=True)
+class Unwritten:
+    """A series that was not written.
+
+    Attributes:
+        key: What the run did that says so: models, switches, version.
+        status: `refused`, `failed` or `left_alone`.
+        reason: Why, a key of `ADVICE`; empty if it was left alone.
+        found: What came instead.
+        earlier: Folder of an output of an earlier run that stays.
+        entry: Entry of the manifest, without identifiers.
+    """
+
+    key: str
+    status: str
+    reason: str
+    found: str
+    earlier: str
+    entry: dict[str, Any]
+
+
 def is_slice_file(name: str) -> bool:
     """Whether a file in the folder of a derived series has the name of one of its slices."""
     return SLICE_FILE.fullmatch(name) is not None
@@ -67,6 +89,27 @@ def read_record(output_dir: Path, name: str) -> FinishedSeries | None:
         return FinishedSeries(**values) if digest == _digest(values) and _is_record(values) else None
     except (OSError, ValueError, TypeError, KeyError, RecursionError):
         return None
+
+
+def read_unwritten(output_dir: Path, name: str) -> Unwritten | None:
+    """Note of the series of this name, see :func:`note_unwritten`; None if there is none."""
+    try:
+        return Unwritten(**json.loads((output_dir / UNWRITTEN / f"{name}.json").read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError, RecursionError):
+        return None
+
+
+def note_unwritten(output_dir: Path, name: str, unwritten: Unwritten | None) -> None:
+    """Notes why a series was not written, or, with None, that it was: shards are brought together from their notes.
+
+    A note that cannot be written, as on a full disk, is left out: the series counts as not yet done.
+    """
+    path = output_dir / UNWRITTEN / f"{name}.json"
+    with suppress(OSError):
+        if unwritten is None:
+            path.unlink(missing_ok=True)
+        else:
+            write_together(path.parent, {path.name: json.dumps(asdict(unwritten), allow_nan=False) + "\n"})
 
 
 def read_records(output_dir: Path) -> dict[str, FinishedSeries]:

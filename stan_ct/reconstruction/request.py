@@ -28,6 +28,7 @@ class Run:
         flat: Whether series lie side by side, rather than as in the input.
         overwrite: Whether to replace series that were made with other settings.
         show_identifiers: Whether manifest, report and table name source files and Patient IDs.
+        archive: The archive from which the sources were unpacked, if they were.
     """
 
     input_dir: Path
@@ -38,6 +39,7 @@ class Run:
     flat: bool = False
     overwrite: bool = False
     show_identifiers: bool = False
+    archive: Path | None = None
 
     def folder_of(self, files: SeriesFiles) -> str:
         """Folder of a derived series relative to the output directory: `series`, the source's folder in the input, a name."""
@@ -46,7 +48,7 @@ class Run:
     @cached_property
     def input_id(self) -> str:
         """SHA-256 of the path of the input: tells outputs of this input from those of another one, and names nobody."""
-        return hashlib.sha256(os.fsencode(self.input_dir.resolve())).hexdigest()
+        return hashlib.sha256(os.fsencode((self.archive or self.input_dir).resolve())).hexdigest()
 
 
 def source_folder(files: SeriesFiles, input_dir: Path) -> Path:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import pydicom
@@ -15,8 +15,8 @@ from stan_ct.dicom.header import looks_like_dicom
 from stan_ct.dicom.identity import derived_series_uid, free_series_number
 from stan_ct.dicom.series import SeriesFiles
 from stan_ct.files import remove_partial
-from stan_ct.reconstruction.accounts import MANIFEST, REPORT, TABLE
-from stan_ct.reconstruction.ledger import RECORDS, FinishedSeries, is_slice_file, read_record, read_records
+from stan_ct.reconstruction.accounts import FAILURES, MANIFEST, REPORT, TABLE
+from stan_ct.reconstruction.ledger import RECORDS, UNWRITTEN, FinishedSeries, is_slice_file, read_record, read_records
 from stan_ct.reconstruction.lock import STATE, OutputError
 from stan_ct.reconstruction.panels import FOLDER
 from stan_ct.reconstruction.request import INCOMPLETE, REPLACED, SERIES, Run
@@ -117,17 +117,29 @@ def _has_uid(path: Path, files: SeriesFiles, run: Run) -> bool:
     return str(uid) in {derived_series_uid(files, model.key) for model in run.models.models}
 
 
-def recover(output_dir: Path) -> None:
-    """Clears what a killed run left: half-made series go, and one that was about to be replaced comes back."""
+def recover(output_dir: Path, names: Collection[str] | None = None) -> None:
+    """Clears what a killed run left: half-made series go, and one that was about to be replaced comes back.
+
+    Args:
+        output_dir: The output directory.
+        names: Names of the series of a shard, which alone are cleared; None for all.
+    """
     for replaced in sorted((output_dir / INCOMPLETE).glob(f"*{REPLACED}")):
+        if names is not None and replaced.name.removesuffix(REPLACED) not in names:
+            continue
         record = read_record(output_dir, replaced.name.removesuffix(REPLACED))
         if record is not None and not (output_dir / record.folder).exists():
             (output_dir / record.folder).parent.mkdir(parents=True, exist_ok=True)
             replaced.rename(output_dir / record.folder)
+    if names is not None:
+        for name in names:
+            for ending in ("", REPLACED):
+                shutil.rmtree(output_dir / INCOMPLETE / f"{name}{ending}", ignore_errors=True)
+        return
     shutil.rmtree(output_dir / INCOMPLETE, ignore_errors=True)
-    for folder in (output_dir / RECORDS, output_dir / FOLDER):
+    for folder in (output_dir / RECORDS, output_dir / UNWRITTEN, output_dir / FOLDER):
         remove_partial(folder)
-    for name in (MANIFEST, TABLE, REPORT):
+    for name in (MANIFEST, TABLE, REPORT, FAILURES):
         for partial in output_dir.glob(f"{name}.*.partial"):
             partial.unlink()
 

@@ -2,103 +2,59 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-import cv2
 from tqdm import tqdm
 
+from stan_ct.dicom.archive import folder_of_medium, is_archive, unpacked
 from stan_ct.dicom.characteristics import read_characteristics
 from stan_ct.dicom.find import Inventory, find_series
 from stan_ct.dicom.identity import creation_time
 from stan_ct.dicom.refusal import Refused
 from stan_ct.dicom.series import SeriesFiles
-from stan_ct.engines.engine import EngineName
 from stan_ct.errors import UsageError
-from stan_ct.networks.precision import Precision
-from stan_ct.parallel import usable_cores
-from stan_ct.quiet import quiet_start
+from stan_ct.parallel import Workers, usable_cores
 from stan_ct.reconstruction.accounts import REPORT
-from stan_ct.reconstruction.cohort import standardize_cohort
-from stan_ct.reconstruction.loading import load_models
-from stan_ct.reconstruction.lock import STATE
+from stan_ct.reconstruction.cohort import series_of_shard, standardize_cohort
+from stan_ct.reconstruction.lock import STATE, OutputError
 from stan_ct.reconstruction.manifest import printable
+from stan_ct.reconstruction.preparation import ReconstructSettings, prepare_run
 from stan_ct.reconstruction.request import Run
 from stan_ct.reconstruction.rerun import INDEX, check_output, check_place, finished_series, remove_index
-from stan_ct.reconstruction.settings import FusionMethod
+from stan_ct.reconstruction.shards import merge_shards, read_request, save_request
+from stan_ct.reconstruction.workers import in_workers
 
 ALL_GOOD, SOME_REFUSED, NOTHING = 0, 2, 3
 """Exit codes."""
 
 
-@dataclass(frozen=True)
-class ReconstructSettings:
-    """A request to standardize every CT series below a directory.
-
-    Attributes:
-        input_dir: Series, study, any tree; or one file.
-        output_dir: Directory for series, manifest, table and report; not searched for sources.
-        models: Names or folders of models; "auto" stands for all that ship. Each series is standardized with the first that
-            was made for its protocol.
-        target: Kernel of the standard protocol, to choose among models; empty for any.
-        slice_thickness: Thickness of the slices to make, mm, if the missing ones between those of the source are to be written
-            too; 0: slices stay where they are.
-        fusion: Method, a row of the paper's Table 2.
-        switches: Overrides of the method's settings; None leaves the method's own.
-        engine: What computes the networks.
-        precision: Number type of their hidden layers.
-        allow_out_of_protocol: Whether to go on with series that no model was made for.
-        flat: Whether series lie side by side in the output, rather than as in the input.
-        overwrite: Whether to replace series that were made with other settings.
-        show_identifiers: Whether manifest, report and table name source files and Patient IDs.
-        dry_run: Whether to list only what would be done.
-        command: Command line, for the manifest.
-    """
-
-    input_dir: Path
-    output_dir: Path
-    models: Sequence[str] = ("auto",)
-    target: str = ""
-    slice_thickness: float = 0.0
-    fusion: FusionMethod = "stan_ct"
-    switches: dict[str, Any] = field(default_factory=dict)
-    engine: EngineName = "auto"
-    precision: Precision = "auto"
-    allow_out_of_protocol: bool = False
-    flat: bool = False
-    overwrite: bool = False
-    show_identifiers: bool = False
-    dry_run: bool = False
-    command: str = ""
-
-
 def reconstruct(settings: ReconstructSettings) -> int:
-    """Standardizes every CT series below a directory.
+    """Standardizes every CT series below a directory, in a .zip archive, or on a medium whose DICOMDIR is given.
 
     Returns:
         Exit code: 0 all good, 2 some series or slices were refused or failed, 3 no series was standardized.
     Raises:
         UsageError: If the input does not exist, the output cannot be used, or there is no such model.
     """
-    options = {"engine": settings.engine, "precision": settings.precision, "fusion": settings.fusion, **settings.switches}
-    cores = usable_cores()
-    if cores > 1:
-        cv2.setNumThreads(1)  # slices are under way on all cores
-    models = load_models(
-        settings.models, settings.target, settings.slice_thickness, loading=quiet_start, slices_at_once=cores, **options
-    )
-    run = Run(
-        settings.input_dir,
-        settings.output_dir,
-        models,
-        settings.command,
-        settings.allow_out_of_protocol,
-        settings.flat,
-        settings.overwrite,
-        settings.show_identifiers,
-    )
+    if not is_archive(settings.input_dir):
+        return _reconstruct(replace(settings, input_dir=folder_of_medium(settings.input_dir)))
+    if settings.shard:
+        raise UsageError("shards cannot share an archive: unpack it, and give all of them the folder")
+    if settings.output_dir.exists() and not settings.output_dir.is_dir():
+        raise OutputError(f"{settings.output_dir} is a file: choose a directory")
+    try:
+        with unpacked(settings.input_dir, settings.output_dir.resolve()) as folder:
+            return _reconstruct(replace(settings, input_dir=folder, archive=settings.input_dir))
+    except OSError as error:
+        raise UsageError(f"{settings.input_dir} could not be unpacked beside {settings.output_dir}: {error}") from error
+
+
+def _reconstruct(settings: ReconstructSettings) -> int:
+    settings.choice.of([])  # what is no condition is refused before anything is read
+    cores, workers = usable_cores(), settings.workers
+    run = prepare_run(settings, max(1, cores // workers))
     try:
         creation_time()
     except ValueError as error:  # SOURCE_DATE_EPOCH is no time
@@ -118,22 +74,55 @@ def reconstruct(settings: ReconstructSettings) -> int:
         remove_index(run.output_dir)
     try:
         _check(run, inventory, is_new)
-        print(f"{printable(run.input_dir)}: {len(inventory.series)} CT series, {inventory.slices} slices")
+        print(f"{printable(settings.archive or run.input_dir)}: {len(inventory.series)} CT series, {inventory.slices} slices")
         _print_skipped(inventory)
+        series = settings.choice.of(inventory.series)
+        if others := len(inventory.series) - len(series):
+            print(f"  not chosen: {others} series")
         if settings.dry_run:
-            return _rehearse(inventory, run)
+            return _rehearse(replace(inventory, series=series), run)
         if not (inventory.series or inventory.refusals):
             print("nothing was written: expected single-frame CT slices (DICOM) in this folder, or in folders below it")
             return NOTHING
-        outcome = standardize_cohort(inventory, run, _bar, tqdm.write)
+        if settings.shard:
+            save_request(settings)
+        if inventory.series and not series:
+            raise UsageError("no series is chosen: --dry_run without --include, --exclude and --limit lists them all")
+        of_shard = series_of_shard(series, settings.shard)
+        with Workers(min(workers, max(len(of_shard), 1))) as pool:
+            executor = in_workers(settings, run, pool) if pool.are_apart else None
+            outcome = standardize_cohort(inventory, run, _bar, tqdm.write, executor, settings.shard, series)
     except OSError as error:  # of one series it would concern that series alone
         reason = f"the output could not be written: {error}"
         raise UsageError(f"{reason}. Finished series are kept; free space, or choose another --output_dir") from error
     counts = [f"{outcome.count('written')} of {len(outcome.records)} series written"]
     counts += [f"{outcome.kept} of them kept from an earlier run"] if outcome.kept else []
     counts += [f"{outcome.count('left_alone')} left alone"] if outcome.count("left_alone") else []
+    if settings.shard:
+        print(f"{', '.join(counts)}, shard {settings.shard}. Manifest and report: stan-ct merge {printable(run.output_dir)}")
+        return outcome.exit_code if outcome.records else ALL_GOOD  # more shards than series
     print(f"{', '.join(counts)}. Report: {printable(run.output_dir / REPORT)}")
     return outcome.exit_code
+
+
+def merge(output_dir: Path) -> int:
+    """Brings the shards of a run together: manifest, tables and report of all series.
+
+    Returns:
+        Exit code, as of :func:`reconstruct`; 2 too if a series is not yet done.
+    Raises:
+        UsageError: If there are no shards, one is still at work, or the accounts cannot be written.
+    """
+    settings = read_request(output_dir)
+    try:
+        outcome, total = merge_shards(settings, lambda p: _bar(p, "reading headers", "file"))
+    except OSError as error:
+        raise UsageError(f"the output could not be written: {error}. Free space, and run the command again") from error
+    left = total - len(outcome.records)
+    print(f"{outcome.count('written')} of {total} series written. Report: {printable(output_dir / REPORT)}")
+    if left:
+        print(f"{left} series are not yet done: run their shards, or stan-ct reconstruct without --shard, which does the rest")
+    return SOME_REFUSED if left and outcome.exit_code == ALL_GOOD else outcome.exit_code
 
 
 def _check(run: Run, inventory: Inventory, is_new: bool) -> None:

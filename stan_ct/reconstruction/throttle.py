@@ -15,13 +15,13 @@ class Throttle:
     """
 
     def __init__(self, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
-        self._seconds, self._clock = seconds, clock
+        self.seconds, self._clock = seconds, clock
         self._last = -float("inf")
 
     def due(self) -> bool:
         """Whether enough time has passed since the last call that returned True; the first call does."""
         now = self._clock()
-        if now - self._last < self._seconds:
+        if now - self._last < self.seconds:
             return False
         self._last = now
         return True

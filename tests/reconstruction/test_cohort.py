@@ -26,7 +26,8 @@ from stan_ct.reconstruction import accounts, panels, report, standardize
 from stan_ct.reconstruction.cohort import OutputError, Run, check_output, standardize_cohort
 from stan_ct.reconstruction.selection import ModelSet
 
-CONTENT = [".stan_ct", "manifest.json", "report.html", "report_files", "series", "series.csv"]
+ACCOUNTS = ["failures.csv", "log.jsonl", "manifest.json", "report.html", "report_files", "series", "series.csv"]
+CONTENT = [".stan_ct", *ACCOUNTS]
 """Of an output directory."""
 
 FORMATS = {

@@ -19,7 +19,7 @@ from cohorts import files_of, run_cohort
 from synthesizers import Scripted
 from synthetic import random_stored, write_ct
 
-from stan_ct.reconstruction import accounts, cohort
+from stan_ct.reconstruction import accounts, cohort, one_series
 from stan_ct.reconstruction.ledger import RECORDS
 from stan_ct.reconstruction.lock import OutputError, locked
 from stan_ct.reconstruction.rerun import recover
@@ -215,17 +215,15 @@ def test_other_settings_need_overwrite_though_something_is_damaged(source, outpu
 
 def test_settings_are_compared_again_under_the_lock(source, tmp_path, monkeypatch):
     """A run with other settings that ends between this run's first look and its lock is not overwritten."""
-    from stan_ct.reconstruction import cohort
-
     original, others = cohort.recover, []
 
-    def late(output):
+    def late(output, *names):
         if not others:
             others.append(1)
             shutil.copytree(
                 tmp_path / "other", output, dirs_exist_ok=True, ignore=shutil.ignore_patterns("lock", "holder.json")
             )
-        original(output)
+        original(output, *names)
 
     run_cohort(source, tmp_path / "other", Scripted(25.0), patch_layout="random")
     monkeypatch.setattr(cohort, "recover", late)
@@ -310,7 +308,6 @@ def test_an_output_whose_source_went_away_stays(source, output):
 @pytest.mark.parametrize("moment", ["before the record", "before the first rename", "between the renames", "before the end"])
 def test_a_kill_at_any_step_of_replacing_a_series_loses_nothing(source, output, undisturbed, moment, monkeypatch):
     """At each step the former or the new series is whole, and a rerun gives the same bytes as an undisturbed run."""
-    from stan_ct.reconstruction import cohort
 
     class Killed(BaseException):
         pass
@@ -323,11 +320,11 @@ def test_a_kill_at_any_step_of_replacing_a_series_loses_nothing(source, output, 
     with monkeypatch.context() as patch:
         patch.setattr(cohort.shutil, "rmtree", lambda *a, **k: None)  # a killed process clears nothing
         if moment == "before the record":
-            patch.setattr(cohort, "write_record", kill)
+            patch.setattr(one_series, "write_record", kill)
         elif moment == "before the first rename":
-            patch.setattr(cohort, "replace_folder", kill)
+            patch.setattr(one_series, "replace_folder", kill)
         elif moment == "between the renames":
-            patch.setattr(cohort, "replace_folder", lambda complete, folder, former: kill(folder.rename(former)))
+            patch.setattr(one_series, "replace_folder", lambda complete, folder, former: kill(folder.rename(former)))
         else:
             add = cohort.Accounts.add
             patch.setattr(cohort.Accounts, "add", lambda self, *content: kill() if self.records else add(self, *content))
@@ -593,13 +590,13 @@ def test_manifest_report_and_table_do_not_lag_behind(tmp_path, monkeypatch):
 def test_the_manifest_is_true_while_a_series_is_replaced(source, output, monkeypatch):
     """What an earlier run said of a series is withdrawn before that series is touched."""
     told = []
-    original = cohort.replace_folder
+    original = one_series.replace_folder
 
     def look(*folders):
         told.append(json.loads((output / "manifest.json").read_text())["series"])
         original(*folders)
 
-    monkeypatch.setattr(cohort, "replace_folder", look)
+    monkeypatch.setattr(one_series, "replace_folder", look)
     run_cohort(source, output, Scripted(25.0), {"overwrite": True}, seed=1)
     assert told[0] == []
     assert all(entry["derived_series_uid"] for entry in json.loads((output / "manifest.json").read_text())["series"])

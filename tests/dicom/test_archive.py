@@ -1,0 +1,131 @@
+"""Archives are unpacked with care: nothing outside of the folder, no more than the disk holds, nothing left behind."""
+
+import os
+import stat
+import zipfile
+
+import pytest
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.uid import ExplicitVRLittleEndian, MediaStorageDirectoryStorage
+from synthetic import random_stored, write_ct
+
+from stan_ct.dicom import archive
+from stan_ct.dicom.archive import folder_of_medium, is_archive, unpacked
+from stan_ct.dicom.find import find_series
+from stan_ct.errors import UsageError
+
+
+def write_zip(path, members, **options):
+    """An archive of (name or ZipInfo, content)."""
+    with zipfile.ZipFile(path, "w", **options) as opened:
+        for name, content in members:
+            opened.writestr(name, content)
+    return path
+
+
+def link(name, target):
+    """A member that is a symbolic link."""
+    info = zipfile.ZipInfo(name)
+    info.create_system, info.external_attr = 3, (stat.S_IFLNK | 0o777) << 16
+    return info, target
+
+
+def test_what_was_packed_is_found_and_nothing_is_left(tmp_path):
+    """Slices in folders of an archive are found in a folder of the owner alone, which is gone in the end, as are old ones."""
+    paths = write_ct(tmp_path / "in", random_stored((3, 8, 6)))
+    packed = write_zip(tmp_path / "a.zip", [(f"x/y/{path.name}", path.read_bytes()) for path in paths])
+    assert is_archive(packed)
+    assert not is_archive(paths[0])
+    with unpacked(packed, tmp_path / "out") as folder:
+        assert folder.stat().st_mode & 0o777 == 0o700
+        assert [path.read_bytes() for path in sorted(folder.rglob("*.dcm"))] == [path.read_bytes() for path in paths]
+        assert find_series(folder).slices == 3
+        left = folder.with_name(folder.name.rpartition(".")[0] + ".999999999")  # of a process that is no more
+        left.mkdir()
+        with pytest.raises(OSError, match="exists"), unpacked(packed, tmp_path / "out"):
+            pass  # not while this process has one
+        assert not left.exists()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.zip", "in"]
+
+
+@pytest.mark.parametrize(
+    "member",
+    [
+        ("../evil.dcm", b"x"),
+        ("a/../../evil.dcm", b"x"),
+        ("/tmp/evil.dcm", b"x"),
+        ("..\\evil.dcm", b"x"),
+        ("C:evil.dcm", b"x"),
+        link("a", "/etc"),
+    ],
+)
+def test_members_outside_of_the_archive_are_refused(tmp_path, member):
+    """Paths that lead out of it, and links, are refused before anything is written."""
+    packed = write_zip(tmp_path / "a.zip", [("good.dcm", b"x"), member])
+    with pytest.raises(UsageError, match="is a link, or lies outside"), unpacked(packed, tmp_path / "out"):
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == ["a.zip"]
+    assert not (tmp_path.parent / "evil.dcm").exists()
+
+
+def test_a_file_twice_is_refused(tmp_path):
+    """Of two files of one name nobody knows which is meant."""
+    with pytest.warns(UserWarning, match="Duplicate name"):
+        packed = write_zip(tmp_path / "a.zip", [("a.dcm", b"x"), ("a.dcm", b"y")])
+    with pytest.raises(UsageError, match="a file twice"), unpacked(packed, tmp_path / "out"):
+        pass
+
+
+def test_bombs_are_refused(tmp_path, monkeypatch):
+    """What unpacks to far more than its size, to more than the disk holds, or to too many files, is refused; less is not."""
+    zeros = write_zip(tmp_path / "zeros.zip", [("a", bytes(10_000_000))], compression=zipfile.ZIP_DEFLATED)
+    with pytest.raises(UsageError, match="made to fill disks"), unpacked(zeros, tmp_path / "out"):
+        pass
+    plain = write_zip(tmp_path / "plain.zip", [("a", os.urandom(1000)), ("b", os.urandom(1000))])
+    monkeypatch.setattr(archive, "MOST_FILES", 1)
+    with pytest.raises(UsageError, match="2 files, more than 1"), unpacked(plain, tmp_path / "out"):
+        pass
+    monkeypatch.setattr(archive, "MOST_FILES", 2)
+    with unpacked(plain, tmp_path / "out") as folder:
+        assert len(list(folder.iterdir())) == 2
+    monkeypatch.setattr(
+        archive.shutil, "disk_usage", lambda folder: os.terminal_size((0, 0)) and type("Usage", (), {"free": 2222})
+    )
+    with pytest.raises(UsageError, match="2000 bytes, and 1999 are free"), unpacked(plain, tmp_path / "out"):
+        pass
+
+
+def test_an_archive_that_states_less_than_it_holds_is_stopped(tmp_path):
+    """Sizes in the directory of an archive may lie: what is unpacked counts."""
+    packed = write_zip(tmp_path / "a.zip", [("a", bytes(range(256)) * 400)])
+    data = packed.read_bytes()
+    packed.write_bytes(data.replace((256 * 400).to_bytes(4, "little"), (100).to_bytes(4, "little")))
+    with pytest.raises(UsageError), unpacked(packed, tmp_path / "out"):
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == ["a.zip"]
+
+
+@pytest.mark.parametrize("end", [20, 200, 0])
+def test_damaged_archives_are_named(tmp_path, end):
+    """An archive whose bytes are damaged is bad usage, with advice."""
+    packed = write_zip(tmp_path / "a.zip", [("a", os.urandom(500))])
+    data = bytearray(packed.read_bytes())
+    data[60 + end : 64 + end] = b"\0\0\0\0"
+    packed.write_bytes(data)
+    with pytest.raises(UsageError, match="cannot be unpacked"), unpacked(packed, tmp_path / "out"):
+        pass
+
+
+def test_a_dicomdir_stands_for_its_folder(tmp_path):
+    """The index of a medium is taken for its folder; a slice for itself."""
+    paths = write_ct(tmp_path / "in", random_stored((2, 8, 6)))
+    index = Dataset()
+    index.file_meta = FileMetaDataset()
+    index.file_meta.MediaStorageSOPClassUID, index.file_meta.MediaStorageSOPInstanceUID = MediaStorageDirectoryStorage, "1.2.3"
+    index.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    index.FileSetID, index.DirectoryRecordSequence = "CD", []
+    index.save_as(tmp_path / "in" / "DICOMDIR", enforce_file_format=True)
+    assert folder_of_medium(tmp_path / "in" / "DICOMDIR") == tmp_path / "in"
+    assert find_series(folder_of_medium(tmp_path / "in" / "DICOMDIR")).slices == 2
+    assert folder_of_medium(paths[0]) == paths[0]
+    assert folder_of_medium(tmp_path) == tmp_path

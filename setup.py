@@ -73,6 +73,7 @@ setup(
             *CLUSTER,
             *MASKS,
             *NODE,
+            "trustme>=1.2,<2",
         ],
         # Engines that run exported models without TensorFlow, and `stan-ct export`; MIT and Apache-2.0.
         "onnx": ONNX,

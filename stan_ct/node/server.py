@@ -121,3 +121,19 @@ def _limit(association: Association, settings: NodeSettings, tally: Tally) -> No
         return receive(number)
 
     connection.recv = limited
+    _abort_on_nonsense(association, tally)
+
+
+def _abort_on_nonsense(association: Association, tally: Tally) -> None:
+    """Aborts an association whose message cannot be decoded, where pynetdicom's thread would end with a traceback."""
+    messages: Any = association.dimse
+    receive, who = messages.receive_primitive, association.requestor.address
+
+    def checked(primitive: Any) -> None:
+        try:
+            receive(primitive)
+        except Exception:  # pydicom and pynetdicom raise whatever they meet
+            tally.refuse("connection", str(who), "message that cannot be decoded")
+            association.dul.event_queue.put("Evt19")  # invalid PDU: A-ABORT
+
+    messages.receive_primitive = checked

@@ -10,7 +10,7 @@ be in the PACS once, whole, with the bytes of an undisturbed run, or be named in
 are counted.
 
 --fuzz sends that many damaged conversations (random bytes, PDUs cut short, huge lengths, flipped bits, requests that do not
-wait) to a node; it must live, stay small, answer its next sender, and have stored nothing that is damaged.
+wait) to a node; it must live, stay small, raise nothing, and serve its next sender.
 
 Exit codes: 0 no fault, 1 there were some; each is printed.
 """

@@ -50,7 +50,7 @@ def measure_fuzz(work: Path, number: int, faults: list[str]) -> str:
     if code or "Traceback" in said:
         faults.append(f"the node ended with {code}: {said[-2000:]}")
     told = ", ".join(f"{count} x {name}" for name, count in sorted(ends.items()))
-    return f"{number} conversations ({told}): {stored:.0f} slices stored that stayed whole; the node grew by {grown:.0f} MB"
+    return f"{number} conversations ({told}): {stored:.0f} slices were taken; the node grew by {grown:.0f} MB"
 
 
 def _persist(path: Path, port: int) -> str:

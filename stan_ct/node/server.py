@@ -121,19 +121,22 @@ def _limit(association: Association, settings: NodeSettings, tally: Tally) -> No
         return receive(number)
 
     connection.recv = limited
-    _abort_on_nonsense(association, tally)
+    _end_on_nonsense(association, tally)
 
 
-def _abort_on_nonsense(association: Association, tally: Tally) -> None:
-    """Aborts an association whose message cannot be decoded, where pynetdicom's thread would end with a traceback."""
-    messages: Any = association.dimse
-    receive, who = messages.receive_primitive, association.requestor.address
+def _end_on_nonsense(association: Association, tally: Tally) -> None:
+    """Closes a connection whose messages cannot be decoded, or come out of turn, where pynetdicom's thread would raise."""
+    provider: Any = association.dul
+    act, who = provider.state_machine.do_action, association.requestor.address
 
-    def checked(primitive: Any) -> None:
+    def checked(event: str) -> None:
         try:
-            receive(primitive)
+            act(event)
         except Exception:  # pydicom and pynetdicom raise whatever they meet
-            tally.refuse("connection", str(who), "message that cannot be decoded")
-            association.dul.event_queue.put("Evt19")  # invalid PDU: A-ABORT
+            tally.refuse("connection", str(who), "message that cannot be decoded, or out of turn")
+            association.is_established = False
+            association._kill = provider._kill_thread = True
+            if provider.socket is not None:
+                provider.socket.close()
 
-    messages.receive_primitive = checked
+    provider.state_machine.do_action = checked

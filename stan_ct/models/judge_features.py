@@ -135,9 +135,9 @@ def _pattern(change: np.ndarray) -> np.ndarray:
     # Divided by its local size, lest edges of anatomy drown what is written on tissue.
     change = (change - change.mean()) / np.sqrt(box_mean(np.square(change), 16) + SMALLEST**2)
     change -= change.mean()
-    power = np.abs(fft.fft2(change)) ** 2
+    power = _power(change)
     found = [(power[bins].sum() + 1) / (power[beside].mean(1).sum() + 1) for bins, beside in _LATTICES]
-    power = np.abs(fft.fft2(change * _TAPER)) ** 2  # without the border of the patch, which is a cross in the spectrum
+    power = _power(change * _TAPER)  # without the border of the patch, which is a cross in the spectrum
     beside = box_mean(power, SURROUNDINGS) - power / SURROUNDINGS**2
     found.append((power / (beside + 1e-6 * power.mean() + 1e-12))[_FAST].max())
     for axis in (power, power.T):
@@ -177,8 +177,8 @@ def _blocks(image: np.ndarray) -> np.ndarray:
 
 def _largest_block(image: np.ndarray) -> np.ndarray:
     """Largest value of blocks of 4 px, (H / 4, W / 4)."""
-    number = len(image) // 4
-    return image.reshape(number, 4, -1).max(1).reshape(number, number, 4).max(2)
+    rows = np.maximum.reduce([image[i::4] for i in range(4)])
+    return np.maximum.reduce([rows[:, i::4] for i in range(4)])
 
 
 def _squares(blocks: np.ndarray, join: np.ufunc = np.add) -> list[np.ndarray]:
@@ -196,6 +196,16 @@ def _squares(blocks: np.ndarray, join: np.ufunc = np.add) -> list[np.ndarray]:
 
 def _transform(image: np.ndarray) -> np.ndarray:
     return fft.rfft2((image - image.mean()) * _TAPER)
+
+
+def _power(image: np.ndarray) -> np.ndarray:
+    """Power spectrum, (`PATCH_SIZE`, `PATCH_SIZE`); the half that mirrors the other is copied."""
+    half = fft.rfft2(image)
+    power = np.empty(image.shape, image.dtype)
+    known = half.shape[1]
+    power[:, :known] = np.square(half.real) + np.square(half.imag)
+    power[0, known:], power[1:, known:] = power[0, known - 2 : 0 : -1], power[:0:-1, known - 2 : 0 : -1]
+    return power
 
 
 def _by_band(values: np.ndarray) -> np.ndarray:

@@ -72,7 +72,8 @@ def summary_name(number: int) -> str:
 def _terms(place: Place) -> np.ndarray:
     """(places, `TERMS`)."""
     noise, edge = place.noise / 4 - 1, place.edge / 4 - 1  # about -1 to 2
-    powers = (np.ones_like(noise), noise, edge, noise * noise, noise * edge, edge * edge, noise**3, edge**3)
+    squares = noise * noise, noise * edge, edge * edge
+    powers = (np.ones_like(noise), noise, edge, *squares, squares[0] * noise, squares[2] * edge)
     return np.stack(powers, -1)
 
 

@@ -35,11 +35,10 @@ def patch_layout(mask: np.ndarray, settings: PipelineSettings, rng: np.random.Ge
         settings: Switches; `patch_layout` and `rule` matter here.
         rng: Random numbers of the layout `random`.
     Returns:
-        Patches with at least one pixel of the mask; they may extend beyond a slice smaller than its padded size.
+        Patches with at least one pixel of the mask; they may extend beyond a slice smaller than its padded size. Those of the
+        layout `slice` are the places at which what was made of the whole slice is judged: they lie as those of `grid`.
     """
     mask = pad_to(mask, *padded_size((mask.shape[0], mask.shape[1]), settings.patch_layout))
-    if settings.patch_layout == "slice":
-        return [Patch(0, 0, *mask.shape)]
     if settings.patch_layout == "random":
         return random_patches(mask, rng, settings.rule)
     stride = PATCH_SIZE if settings.patch_layout == "tiles" else PATCH_SIZE // 2

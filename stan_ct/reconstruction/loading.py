@@ -28,8 +28,9 @@ from stan_ct.models.folder import (
     shipped_names,
 )
 from stan_ct.networks.precision import Precision, resolved_precision
+from stan_ct.patches.sampling import Patch
 from stan_ct.reconstruction.guard import Guard
-from stan_ct.reconstruction.qualification import Explaining, Synthesizer
+from stan_ct.reconstruction.qualification import Explaining, Synthesizer, synthesize_whole
 from stan_ct.reconstruction.selection import ModelSet
 from stan_ct.reconstruction.settings import FusionMethod, method_settings
 from stan_ct.reconstruction.standardize import Model, ModelIdentity
@@ -81,6 +82,10 @@ class LazySynthesizer:
     def __call__(self, patches: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Synthesizes and judges patches, see :class:`Synthesizer`."""
         return self._loaded(patches)
+
+    def whole(self, image: np.ndarray, places: Sequence[Patch]) -> tuple[np.ndarray, np.ndarray]:
+        """Synthesizes a slice at once, see :class:`WholeSlice`."""
+        return synthesize_whole(self._loaded, image, places)
 
     def explain(self, patches: np.ndarray, outputs: np.ndarray) -> list[str]:
         """What is wrong with each output, see :class:`Explaining`; nothing where the model cannot say so."""

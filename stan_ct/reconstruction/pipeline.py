@@ -35,7 +35,7 @@ class SliceResult:
 
     Attributes:
         hu: (H, W) float32, HU.
-        patches: Number of patches synthesized.
+        patches: Number of patches synthesized; of a slice that was synthesized at once, its places count.
         qualified: Number of them that passed check 2 (all, where it does not run).
         uncovered: Share of soft-tissue pixels that no patch covers: they keep the source.
         unqualified: Share of soft-tissue pixels filled by rejected patches or the source.
@@ -106,10 +106,12 @@ def standardize_slice(
         trusted += [False] * (len(kept.patches) - len(trusted))
     # Step 3: fusion. Check 3: missing values and box artefacts.
     low = max(float(source[~outside].min()), AIR)
-    rescaled = rescale_hu(kept.made, settings.hu_rescale, low, float(source[~outside].max()))
-    fused, box = _fuse(prepared, framed_source, framed_mask, kept.patches, rescaled - kept.cut, trusted, settings)
-    if box:
-        findings.append(box)
+    if synthesized.whole is not None and not rejected.patches and settings.hu_rescale == "window":
+        fused = synthesized.whole  # no patch, no border
+    else:
+        rescaled = rescale_hu(kept.made, settings.hu_rescale, low, float(source[~outside].max()))
+        fused, box = _fuse(prepared, framed_source, framed_mask, kept.patches, rescaled - kept.cut, trusted, settings)
+        findings += [box] if box else []
     fused = fused[: source.shape[0], : source.shape[1]]
     missing = int((~np.isfinite(fused) & mask).sum())
     if missing:

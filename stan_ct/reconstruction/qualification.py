@@ -37,6 +37,14 @@ class Explaining(Protocol):
         """(N, h, w) HU of the source and what was made of them -> what is wrong with each, in words."""
 
 
+@runtime_checkable
+class WholeSlice(Protocol):
+    """What a synthesizer has that can judge places of a slice which it synthesizes at once."""
+
+    def whole(self, image: np.ndarray, places: Sequence[Patch]) -> tuple[np.ndarray, np.ndarray]:
+        """(h, w) float32 HU, or (h, w, C) with adjacent slices -> synthesized (h, w) HU, and P(real) of the places, (N,)."""
+
+
 @dataclass(frozen=True)
 class RejectedPatch:
     """A patch that check 2 rejected.
@@ -60,6 +68,7 @@ class Synthesized:
     cut: np.ndarray  # (N, h, w) HU, what the synthesizer was given
     made: np.ndarray  # (N, h, w) HU, what it made of them
     p_real: np.ndarray  # (N,)
+    whole: np.ndarray | None = None  # (H, W) HU, the slice of which they are places, where it was synthesized at once
 
     def __getitem__(self, keep: np.ndarray) -> Synthesized:
         return Synthesized([self.patches[i] for i in keep], self.cut[keep], self.made[keep], self.p_real[keep])
@@ -72,14 +81,31 @@ class Synthesized:
 def synthesize(
     seen: Sequence[np.ndarray], patches: list[Patch], synthesizer: Synthesizer, settings: PipelineSettings
 ) -> Synthesized:
-    """Step 2: cuts patches out of a slice, and of those before and after it, (H, W) HU each, and synthesizes them."""
-    size = None if settings.patch_layout == "slice" else PATCH_SIZE
+    """Step 2: synthesizes patches of a slice, seen with those before and after it, (H, W) HU each.
+
+    With the layout `slice` the slice is synthesized at once, and the patches are the places at which it is judged.
+    """
     if not patches:
         empty = np.empty((0, PATCH_SIZE, PATCH_SIZE), np.float32)
         return Synthesized([], empty, empty, np.empty(0, np.float32))
-    cut = extract(seen[0], patches, size)
-    given = np.stack([cut, *(extract(image, patches, size) for image in seen[1:])], -1) if len(seen) > 1 else cut
+    if settings.patch_layout != "slice":
+        return _cut_and_synthesize(seen, patches, synthesizer)
+    made, p_real = synthesize_whole(synthesizer, np.stack(seen, -1) if len(seen) > 1 else seen[0], patches)
+    return Synthesized(patches, *(extract(image, patches, None) for image in (seen[0], made)), p_real, made)
+
+
+def _cut_and_synthesize(seen: Sequence[np.ndarray], patches: list[Patch], synthesizer: Synthesizer) -> Synthesized:
+    cut = extract(seen[0], patches, PATCH_SIZE)
+    given = np.stack([cut, *(extract(image, patches, PATCH_SIZE) for image in seen[1:])], -1) if len(seen) > 1 else cut
     return Synthesized(patches, cut, *synthesizer(given))
+
+
+def synthesize_whole(synthesizer: Synthesizer, image: np.ndarray, places: Sequence[Patch]) -> tuple[np.ndarray, np.ndarray]:
+    """Synthesizes a slice at once, see :class:`WholeSlice`; where only the whole can be judged, each place has its P(real)."""
+    if isinstance(synthesizer, WholeSlice):
+        return synthesizer.whole(image, places)
+    made, p_real = synthesizer(image[None])
+    return made[0], np.repeat(p_real, len(places))
 
 
 def qualify(
@@ -90,7 +116,7 @@ def qualify(
     settings: PipelineSettings,
     rng: np.random.Generator,
 ) -> tuple[Synthesized, Synthesized, int]:
-    """Check 2: discards patches with P(real) below the threshold and samples their holes anew, a few times.
+    """Check 2: discards patches with P(real) below the threshold and samples their holes anew, a few times, patch by patch.
 
     Returns:
         Qualified patches, rejected patches, and how many were synthesized in all.
@@ -100,16 +126,16 @@ def qualify(
     kept, rejected = _split(synthesized, settings.qc_threshold)
     made = len(synthesized.patches)
     rule = settings.rule
-    if settings.patch_layout == "grid":  # resample at native scale too
+    if settings.patch_layout in ("grid", "slice"):  # resample at native scale too
         rule = replace(rule, sides=(PATCH_SIZE, PATCH_SIZE))
-    for _ in range(RESAMPLING_ROUNDS if settings.patch_layout != "slice" else 0):
+    for _ in range(RESAMPLING_ROUNDS):
         if not rejected.patches:
             break
         hole = mask & (coverage(mask.shape, kept.patches) == 0)
         new = random_patches(mask, rng, rule, present=kept.patches) if hole.any() else []
         if not new:
             break
-        good, bad = _split(synthesize(seen, new, synthesizer, settings), settings.qc_threshold)
+        good, bad = _split(_cut_and_synthesize(seen, new, synthesizer), settings.qc_threshold)
         kept, rejected, made = kept + good, rejected + bad, made + len(new)
     return kept, rejected, made
 

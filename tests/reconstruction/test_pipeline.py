@@ -10,6 +10,7 @@ from synthesizers import Scripted
 
 from stan_ct.ct.hounsfield import soft_tissue_mask
 from stan_ct.ct.source_slice import SourceSlice
+from stan_ct.patches.fusion import extract
 from stan_ct.patches.sampling import Patch
 from stan_ct.reconstruction.layout import patch_layout
 from stan_ct.reconstruction.pipeline import standardize_slice
@@ -141,6 +142,53 @@ def test_rejected_patches_leave_no_trace_where_others_cover():
     unqualified = [f for f in result.findings if f.name == "unqualified_patches"]
     assert [f.value for f in unqualified] == [round(result.unqualified, 4)]
     assert 0 < result.unqualified < 0.05, "the marked pixel's surroundings cannot be covered by a qualified patch"
+
+
+class Placed(Scripted):
+    """Judges places of a slice that it synthesizes at once."""
+
+    def whole(self, image: np.ndarray, places: list[Patch]) -> tuple[np.ndarray, np.ndarray]:
+        """What it makes of the slice, and P(real) of what lies at the places."""
+        made, _ = self(image[None])
+        judged = np.ones(len(places)) if self.p_real is None else self.p_real(extract(image, places, None))
+        return made[0], judged
+
+
+def test_a_slice_at_once_is_one_call_and_no_fusion():
+    """Nothing is rejected: the slice is what the synthesizer made of it; each place of the grid has its verdict."""
+    hu = slice_of((512, 512))
+    synthesizer = Placed(5.0)
+    result = run(hu, synthesizer, patch_layout="slice", mask="air")
+    assert [image.shape for image in synthesizer.seen] == [(1, 512, 512)]
+    assert (result.patches, result.qualified, result.findings) == (9, 9, ())
+    changed = soft_tissue_mask(hu)
+    np.testing.assert_array_equal(result.hu[changed], hu[changed] + 5)
+
+
+def test_patches_are_made_only_where_a_place_of_the_slice_is_rejected():
+    """A mark in the first place alone: what was made at once stays where other places hold, patches fill the hole."""
+    hu = np.full((512, 512), 40.0, np.float32)
+    hu[0, 0] = 100
+    bad = lambda patches: patches.max((1, 2)) == 100  # noqa: E731
+    whole = lambda p: p.shape[1] == 512  # noqa: E731
+    change = lambda p: np.where(bad(p) & (not whole(p)), 500.0, 5.0 if whole(p) else 7.0)[:, None, None]  # noqa: E731
+    synthesizer = Placed(change, lambda p: np.where(bad(p), 0.1, 0.9))
+    result = run(hu, synthesizer, patch_layout="slice", qc_threshold=0.5)
+    assert {image.shape[1:] for image in synthesizer.seen[1:]} == {(256, 256)}
+    np.testing.assert_allclose(result.hu[384:, 384:] - hu[384:, 384:], 5, atol=1e-3)
+    assert np.mean(np.abs(result.hu[:100, :100] - hu[:100, :100] - 7) < 1e-3) > 0.9, "the hole was filled by patches"
+    assert result.patches - result.qualified == len(result.rejected) > 0
+    assert result.rejected[0].patch == Patch(0, 0, 256, 256)
+
+
+def test_a_slice_that_is_rejected_as_a_whole_is_made_of_patches():
+    """A synthesizer that judges no places: what it says of the slice holds for each; patches of the right HU replace it."""
+    hu = np.full((512, 512), 40.0, np.float32)
+    whole = lambda p: p.shape[1] == 512  # noqa: E731
+    scripted = Scripted(lambda p: np.float32(9 if whole(p) else 3), lambda p: np.full(len(p), 0.1 if whole(p) else 0.9))
+    result = run(hu, scripted, patch_layout="slice", qc_threshold=0.5)
+    np.testing.assert_allclose(result.hu, hu + 3, atol=1e-3)
+    assert (result.unqualified, result.findings) == (0.0, ())
 
 
 class Explained(Scripted):
@@ -289,14 +337,15 @@ def test_the_papers_threshold_is_the_default():
 
 
 @pytest.mark.parametrize(
-    ("layout", "corners"), [("tiles", [(0, 0), (256, 0)]), ("grid", [(0, 0), (44, 0)]), ("slice", [(0, 0)])]
+    ("layout", "corners"),
+    [("tiles", [(0, 0), (256, 0)]), ("grid", [(0, 0), (44, 0)]), ("slice", [(0, 0), (128, 0), (256, 0)])],
 )
 def test_the_layout_of_a_slice(layout, corners):
-    """300 x 256 px: two tiles, the second extends beyond the slice; two patches at the borders; or the padded slice."""
+    """300 x 256 px: two tiles, the second extends beyond the slice; two patches at the borders; or places of what is padded."""
     chosen = PipelineSettings("straightforward", patch_layout=layout)
     patches = patch_layout(np.ones((300, 256), bool), chosen, np.random.default_rng(0))
     assert [(p.row, p.column) for p in patches] == corners
-    assert {(p.height, p.width) for p in patches} == {(512, 256) if layout == "slice" else (256, 256)}
+    assert {(p.height, p.width) for p in patches} == {(256, 256)}
 
 
 def test_patches_without_anything_to_standardize_are_not_laid_out():

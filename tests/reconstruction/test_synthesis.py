@@ -10,6 +10,7 @@ from stan_ct.models.config import ModelConfig
 from stan_ct.models.folder import save_model
 from stan_ct.models.judge import THRESHOLD, Judge
 from stan_ct.networks.config import DiscriminatorConfig, GeneratorConfig
+from stan_ct.patches.sampling import Patch
 from stan_ct.reconstruction.loading import load_model
 from stan_ct.reconstruction.synthesis import load_synthesizer
 
@@ -41,6 +42,28 @@ def test_the_judge_of_a_model_judges_its_patches(tmp_path):
         loaded = load_model(tmp_path, precision="float32").synthesizer
         assert loaded.explain(patches, made) == judge.explain(patches, made)
     assert all("too low" in reason for reason in loaded.explain(patches, made))
+
+
+@pytest.mark.parametrize("judged", [True, False])
+def test_a_slice_at_once_is_judged_place_by_place(tmp_path, judged):
+    """By a judge, as it judges patches; by a discriminator, which sees the slice as a whole, everywhere alike."""
+    rng = np.random.default_rng(0)
+    sources = rng.normal(0, 40, (60, 256, 256)) * rng.uniform(0.8, 1.2, (60, 1, 1))
+    judge = Judge.fit(sources, [sources])
+    image = rng.normal(0, 40, (512, 512)).astype(np.float32)
+    config = ModelConfig("identity", "stan_ct", "SOFT", "SHARP", True, generator=GeneratorConfig(base_filters=1))
+    config = replace(config, discriminator=DiscriminatorConfig(1))
+    save_model(tmp_path, config, config.build_generator(), config.build_discriminator(), judge=judge if judged else None)
+    synthesizer = load_model(tmp_path, precision="float32").synthesizer
+    places = [Patch(0, 0, 256, 256), Patch(128, 0, 256, 256), Patch(256, 256, 256, 256)]
+    made, p_real = synthesizer.whole(image, places)
+    np.testing.assert_allclose(made, image, atol=0.01)  # G starts as the identity
+    if judged:
+        cut = (np.stack([one[p.window] for p in places]) for one in (image, made))
+        np.testing.assert_array_equal(p_real, judge(*cut))
+        assert len(set(p_real.tolist())) == 3
+    else:
+        np.testing.assert_array_equal(p_real, np.repeat(synthesizer(image[None])[1], 3))
 
 
 def test_a_model_without_a_judge_explains_nothing(tmp_path):

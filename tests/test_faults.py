@@ -16,3 +16,14 @@ def test_faults(tmp_path):
     for name in ("files", "together", "kills", "cohort"):
         assert f"{name}: 0 faults" in done.stdout
     assert not list(tmp_path.iterdir())
+
+
+def test_cohort(tmp_path):
+    """`benchmarks/cohort.py` in small: two processes, a kill, and a cluster that loses a worker make the same bytes."""
+    command = [sys.executable, ROOT / "benchmarks/cohort.py", "--series=8", "--kills=1", "--rounds=1", f"--work_dir={tmp_path}"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "4 without fault, 4 named" in done.stdout
+    assert "dask: one of 2 workers killed" in done.stdout
+    assert "0 faults" in done.stdout
+    assert not list(tmp_path.iterdir())

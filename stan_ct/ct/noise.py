@@ -65,9 +65,10 @@ def uniform_regions(
     corners, structure = np.argwhere(inside) * step, windows[inside].std(axis=(1, 2))
     found: list[tuple[int, int]] = []
     for i in np.argsort(structure, kind="stable"):
+        if len(found) == number or structure[i] > MAX_RELATIVE_STRUCTURE * structure.min():
+            break
         row, column = map(int, corners[i])
-        apart = all(max(abs(row - r), abs(column - c)) >= size for r, c in found)
-        if len(found) < number and apart and structure[i] <= MAX_RELATIVE_STRUCTURE * structure.min():
+        if all(max(abs(row - r), abs(column - c)) >= size for r, c in found):
             found.append((row, column))
     return [(slice(row, row + size), slice(column, column + size)) for row, column in found]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, field, fields
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal
 
 from stan_ct.ct.hounsfield import HUWindow
@@ -89,16 +90,21 @@ class ModelConfig:
         Raises:
             ValueError: If it is neither, or no model can have such values.
         """
-        from stan_ct.ct.filters import FrontEnd
-        from stan_ct.ct.fingerprint import Fingerprint
+        return _parsed(text)
 
-        types = {"FrontEnd": FrontEnd, "Fingerprint": Fingerprint}
-        try:
-            config: ModelConfig = typed(cls, _upgraded(json.loads(text)), "the model", types)
-        except (AttributeError, TypeError, KeyError, ValueError, RecursionError) as error:
-            raise ValueError(f"not a model configuration of this version: {error}") from error
-        check_plausible(config)
-        return config
+
+@lru_cache(maxsize=8)  # a folder's is read for several purposes
+def _parsed(text: str) -> ModelConfig:
+    from stan_ct.ct.filters import FrontEnd
+    from stan_ct.ct.fingerprint import Fingerprint
+
+    types = {"FrontEnd": FrontEnd, "Fingerprint": Fingerprint}
+    try:
+        config: ModelConfig = typed(ModelConfig, _upgraded(json.loads(text)), "the model", types)
+    except (AttributeError, TypeError, KeyError, ValueError, RecursionError) as error:
+        raise ValueError(f"not a model configuration of this version: {error}") from error
+    check_plausible(config)
+    return config
 
 
 def _upgraded(values: dict[str, Any]) -> dict[str, Any]:

@@ -61,6 +61,8 @@ def _tuple(parts: tuple[Any, ...], value: Any, name: str, types: Mapping[str, An
     kinds = [parts[0]] * len(value) if parts[-1] is Ellipsis else parts
     if len(kinds) != len(value):
         raise TypeError(f"{name} has {len(value)} values, expected {len(kinds)}")
+    if set(kinds) == {float} and all(type(each) is float and abs(each) < LARGEST for each in value):
+        return tuple(value)  # curves are long
     return tuple(typed(kind, each, name, types) for kind, each in zip(kinds, value, strict=True))
 
 

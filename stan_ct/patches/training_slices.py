@@ -74,9 +74,9 @@ class TrainingSlices:
             ValueError: If a line is no such line.
         """
         found: dict[str, set[str]] = {field.name: set() for field in fields(cls)}
+        pattern = re.compile(rf"({'|'.join(found)}) ([0-9a-f]{{{DIGITS}}})")
         for number, line in enumerate(text.splitlines(), 1):
-            match = re.fullmatch(rf"({'|'.join(found)}) ([0-9a-f]{{{DIGITS}}})", line)
-            if not match:
+            if not (match := pattern.fullmatch(line)):
                 raise ValueError(f"line {number} is {line[:40]!r}, expected one of {', '.join(found)}, and {DIGITS} digits")
             found[match[1]].add(match[2])
         return cls(**{name: frozenset(values) for name, values in found.items()})

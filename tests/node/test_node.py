@@ -6,7 +6,9 @@ import http.client
 import json
 import os
 import random
+import shutil
 import signal
+import subprocess
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -25,6 +27,7 @@ from pydicom.uid import ImplicitVRLittleEndian, JPEGLSLossless
 from stan_ct.cli.main import main
 
 until = Watched.until
+CHROMIUM = shutil.which("chromium")
 
 
 def done(node: Watched) -> bool:
@@ -309,3 +312,18 @@ def test_kill_and_restart(start_process, archive, series):
     assert until(lambda: len(archive.received) == 12 and done(node), 60)
     assert {len(contents) for contents in archive.contents.values()} == {1}
     assert sum(archive.received.values()) <= 13
+
+
+@pytest.mark.skipif(not CHROMIUM, reason="Chromium is not installed (Debian: chromium)")
+def test_the_page_in_a_browser(start_node, series):
+    """A browser shows the series and who was refused, runs nothing that a stranger sent, and loads nothing else."""
+    node = start_node()
+    assert send(series(1), node.port) == []
+    assert associate(node.port, "<img src=x>").is_rejected
+    assert until(lambda: node.states()["standardized"] == 1, 60)
+    command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom", f"http://127.0.0.1:{node.http}/"]
+    shown = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout
+    assert "<title>STAN_CT: STAN-CT node</title>" in shown
+    assert '<td class="good">standardized</td>' in shown
+    assert "<td>&lt;img src=x&gt;</td>" in shown
+    assert "<img" not in shown

@@ -2,6 +2,7 @@
 
 python benchmarks/unpaired.py philips CT/pair_philips_5mm
 python benchmarks/unpaired.py simulated PATIENTS --numbers 1,2,5,10 --source BR40 --target BL64
+python benchmarks/unpaired.py simulated PATIENTS --numbers 10 --minutes 30
 python benchmarks/unpaired.py toshiba CT/pair_toshiba_phantom
 python benchmarks/unpaired.py limbs CT/unpaired_ge_limb
 python benchmarks/unpaired.py sites PATIENTS
@@ -32,6 +33,7 @@ from pathlib import Path
 import numpy as np
 from unpaired_sites import limbs, null, simulated_sites
 
+from stan_ct.adaptation.page import worth
 from stan_ct.adaptation.run import adapt
 from stan_ct.ct.blend import fit_curves
 from stan_ct.ct.field_of_view import outside_field_of_view
@@ -184,12 +186,18 @@ def paired_rows(report: Report, pairs: Sequence[Pairs]) -> None:
     report.row("paired filter, fitted with clipping", fit_curves(fit, 1.0).blend((1.0,)))
 
 
-def unpaired_rows(report: Report, name: str, sources: Sequence[Path], targets: Sequence[Path], scratch: Path) -> None:
-    """Rows of the model that `stan-ct adapt` makes, and of ComBat."""
-    made = adapt([*map(str, sources)], [*map(str, targets)], scratch, workers=usable_cores())
+def unpaired_rows(
+    report: Report, name: str, sources: Sequence[Path], targets: Sequence[Path], scratch: Path, minutes: float = 0
+) -> None:
+    """Rows of the filter that `stan-ct adapt` fits, of the model with a generator if one is kept, and of ComBat."""
+    made = adapt([*map(str, sources)], [*map(str, targets)], scratch, workers=usable_cores(), minutes=minutes)
     (fitted,) = made.filters.values()
     sure = f"{100 * fitted.uncertainty:.1f} %, dose {fitted.dose:.2f}"
     report.row(f"**adapt**, {name} ({sure})", fitted.filter)
+    if made.trial:
+        print(worth(made.trial), flush=True)
+        if made.trial.kept:
+            report.model_row(str(scratch))
     some = [[chosen(f, spread(len(f.instances), MEASURED)) for f in map(of_one, side)] for side in (sources, targets)]
     report.combat_row(name, *some)
 
@@ -219,7 +227,7 @@ def philips(folder: Path, scratch: Path) -> None:
         unpaired_rows(report, f"source {one_half}, target {other} half", there[:1], there[1:], scratch / f"{one_half}-model")
 
 
-def simulated(folder: Path, scratch: Path, kernels: tuple[str, str], numbers: Sequence[int]) -> None:
+def simulated(folder: Path, scratch: Path, kernels: tuple[str, str], numbers: Sequence[int], minutes: float) -> None:
     """Other patients of other doses."""
 
     def of(part: str) -> list[list[Path]]:
@@ -239,7 +247,7 @@ def simulated(folder: Path, scratch: Path, kernels: tuple[str, str], numbers: Se
         for a, b, label in ((first, second, "first"), (second, first, "next")):
             sources, targets = [source for source, _ in a], [target for _, target in b]
             name = f"{number} + {number} patients, source the {label}"
-            unpaired_rows(report, name, sources, targets, scratch / f"{number}-{label}")
+            unpaired_rows(report, name, sources, targets, scratch / f"{number}-{label}", minutes)
 
 
 def toshiba(folder: Path, scratch: Path) -> None:
@@ -261,11 +269,12 @@ def main() -> None:
     parser.add_argument("--source", default="BR40")
     parser.add_argument("--target", default="BL64")
     parser.add_argument("--numbers", default="1,2,5,10", help="patients a side")
+    parser.add_argument("--minutes", default=0.0, type=float, help="training of a generator, simulated patients alone")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         folder, kernels = Path(scratch), (args.source, args.target)
         if args.data == "simulated":
-            simulated(args.folder, folder, kernels, [*map(int, args.numbers.split(","))])
+            simulated(args.folder, folder, kernels, [*map(int, args.numbers.split(","))], args.minutes)
         elif args.data in ("sites", "null"):
             {"sites": simulated_sites, "null": null}[args.data](args.folder, folder, kernels)
         else:

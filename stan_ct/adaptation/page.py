@@ -10,6 +10,8 @@ import numpy as np
 from stan_ct import __version__
 from stan_ct.adaptation.fit import SURE, AdaptedFilter
 from stan_ct.adaptation.matching import VALIDATING
+from stan_ct.adaptation.training import SURE as SURE_OF_G
+from stan_ct.adaptation.training import Trial
 from stan_ct.ct.slice_spectra import FREQUENCY
 from stan_ct.models.config import ModelConfig
 from stan_ct.report.blocks import Facts, Group, Notice, Text
@@ -18,7 +20,6 @@ from stan_ct.report.sections import FigureSection, Provenance, Report
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from stan_ct.adaptation.training import Trial
     from stan_ct.ct.fingerprint import Fingerprint
 
 DOSES = (0.8, 1.25)
@@ -55,7 +56,8 @@ def worth(trial: Trial) -> str:
     )
     if trial.kept:
         return f"G is part of the model: {compared}."
-    return f"G was trained and is not part of the model, which is the filters alone: {compared}; kept from 95 %."
+    rule = f"G is kept from {100 * SURE_OF_G:.0f} %"
+    return f"G was trained and is not part of the model, which is the filters alone: {compared}; {rule}."
 
 
 def cautions(config: ModelConfig, filters: Mapping[str, AdaptedFilter]) -> list[str]:

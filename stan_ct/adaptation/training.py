@@ -33,7 +33,7 @@ from stan_ct.training.settings import TrainSettings
 
 RESAMPLES = 2000
 """Bootstrap samples of the validation patients."""
-SURE = 0.95
+SURE = 0.8
 """Share of the samples in which G must win to be kept."""
 
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ test-slow: $(READY) ## Run the tests that take minutes
 reproduce: $(READY) ## Repeat the paper's experiment; SCALE=smoke, ablation, laptop or paper
 	@$(BIN)/python benchmarks/reproduce.py --scale=$(SCALE) --output_dir=reproduction/$(SCALE) $(OPTIONS)
 
-bench: $(READY) ## Measure the speed beside peers
+bench: $(READY) ## Measure the speed beside peers; pip install -e '.[bench]' first for all of them
 	@$(BIN)/python benchmarks/speed.py $(OPTIONS)
 
 lint: $(READY) ## Check style and types

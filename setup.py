@@ -75,6 +75,8 @@ setup(
             *NODE,
             "trustme>=1.2,<2",
         ],
+        # Peers of `make bench`; BSD and Apache-2.0.
+        "bench": ["torch>=2.7,<3", "monai>=1.5,<2", *ONNX, *OPENVINO],
         # Engines that run exported models without TensorFlow, and `stan-ct export`; MIT and Apache-2.0.
         "onnx": ONNX,
         "openvino": OPENVINO,

@@ -3,12 +3,16 @@
 One table: ours, the peer, their ratio, and the limit. Ours and the peer are measured in turn, `--rounds` times; medians are
 shown. Seconds are processor time (user and system, all threads), so that other work on the machine matters little; where series
 are standardized, wall time and peak memory stand beside it, and the load of the machine above the table. Series are noise,
-512 x 512, under the header of pydicom's CT; they are standardized with the model `default`, whatever the guard says. Ends with
-1 if a limit is broken.
+512 x 512, under the header of pydicom's CT, standardized with the model `default`, whatever the guard says; those of `script`
+and `scaling` are two slices of a simulated chest again and again. Peers are in the extra `bench`; the table names those that
+are not installed. There is no row of a GPU: it is not measured. Ends with 1 if a limit is broken.
 
 rows: `help` (start-up), `empty` (a folder without CT), `refused` (a kernel that no model knows, 100 slices), `headers` (search
 of CT, per file, beside pydicom that reads the same headers), `mask`, `gaussian` (beside scipy.ndimage), `series` (per slice
-from DICOM to DICOM, start-up left out, beside the network alone on as many patches in one thread).
+from DICOM to DICOM, start-up left out, beside the network alone on as many patches in one thread), `start` (until the networks
+of an exported model have run once), `generator` and `discriminator` (per patch, one thread, beside PyTorch; other engines are
+noted), `glcm` (beside scikit-image), `script` (a whole run of `--slices`, beside `peers.py`, MONAI's sliding window with the
+same filter and generator in PyTorch, which checks nothing), `scaling` (wall time of `--scaling` slices, on all cores and one).
 """
 
 from __future__ import annotations
@@ -27,7 +31,9 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 import pydicom
+from peers import missing
 from scipy import ndimage
+from skimage.feature import graycomatrix, graycoprops
 
 ROOT = Path(__file__).resolve().parents[1]
 if __name__ == "__main__":
@@ -35,9 +41,13 @@ if __name__ == "__main__":
 
 from stan_ct.ct.smoothing import close_and_open, gaussian  # noqa: E402
 from stan_ct.dicom.find import find_series  # noqa: E402
+from stan_ct.features.glcm import Discretization, features  # noqa: E402
 from stan_ct.parallel import usable_cores  # noqa: E402
 
-ROWS = ("help", "empty", "refused", "headers", "mask", "gaussian", "series")
+ROWS = (
+    *("help", "empty", "refused", "start", "headers", "mask", "gaussian", "glcm", "generator", "discriminator"),
+    *("series", "script", "scaling"),
+)
 RUN = """
 import json, resource, subprocess, sys, time
 start = time.perf_counter()
@@ -45,12 +55,23 @@ code = subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL, stderr=subprocess
 used = resource.getrusage(resource.RUSAGE_CHILDREN)
 print(json.dumps([code.returncode, time.perf_counter() - start, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024]))
 """
+START = """
+import numpy as np, stan_ct
+model = stan_ct.load_model("default", slices_at_once=2)
+model.synthesizer(np.zeros((1, 256, 256), np.float32))
+"""
+NETWORKS = """
+import json, sys
+sys.path.insert(0, sys.argv[1])
+from peers import network_times
+print(json.dumps(network_times(sys.argv[2], int(sys.argv[3]))))
+"""
 NETWORK = """
 import sys, time
 import numpy as np
 from stan_ct.models.checksums import SHIPPED
 from stan_ct.reconstruction.synthesis import load_synthesizer
-made = load_synthesizer(SHIPPED / "default", single_thread=True)
+made = load_synthesizer(SHIPPED / "default", "float32", single_thread=True)
 made.judge = None
 patches = np.zeros((9, 256, 256), np.float32)
 made(patches)
@@ -190,11 +211,115 @@ def series(rounds: int, folder: Path, slices: tuple[int, int]) -> Row:
     return Row("DICOM to DICOM, s a slice (network alone)", ours, peer, 1.15, note)
 
 
+def start(rounds: int) -> Row:
+    """Row `start`."""
+    found = [run("-c", START) for _ in range(rounds)]
+    engines = [name for name in ("onnxruntime", "openvino") if not missing(name)]
+    note = f"{engines[0]}, {found[0][2]:.0f} MiB" if engines else "TensorFlow: no other engine is installed"
+    return Row("start-up until the networks have run, s", [cpu for _, cpu, _ in found], [], 1.0, note)
+
+
+def network(label: str, rounds: int) -> Row:
+    """Rows `generator` and `discriminator`."""
+    command = [sys.executable, "-c", NETWORKS, str(ROOT / "benchmarks"), label, str(3 * rounds)]
+    one = dict.fromkeys(("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"), "1")
+    environment = {**os.environ, **one, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    times = json.loads(done.stdout.splitlines()[-1])
+    ours = next(name for name in ("onnxruntime", "openvino", "tensorflow") if name in times)
+    peer = times.pop("torch", [])
+    others = [f"{name} {np.median(each):.3g}" for name, each in times.items() if name != ours]
+    others += [f"{name}: not installed" for name in missing("onnxruntime", "openvino", "torch").split(", ") if name]
+    return Row(f"{label} in {ours}, ms a patch (PyTorch)", times[ours], peer, 1.0, ", ".join(others))
+
+
+def glcm(rounds: int) -> Row:
+    """Row `glcm`."""
+    image = cv2.GaussianBlur(np.random.default_rng(1).normal(0, 4000, (256, 256)), (0, 0), 6) - 50
+    rule = Discretization.fixed_number(256)
+    angles = [0, np.pi / 4, np.pi / 2, 3 * np.pi / 4]
+
+    def peer() -> None:
+        matrix = graycomatrix(rule.to_levels(image).astype(np.uint8), [1], angles, 256, symmetric=True, normed=True)
+        for name in ("dissimilarity", "contrast", "homogeneity", "energy", "correlation"):
+            graycoprops(matrix, name)
+
+    def ours() -> None:
+        features(image, rule)
+
+    times = [(1e3 * thread_seconds(ours, 3), 1e3 * thread_seconds(peer, 1)) for _ in range(rounds)]
+    note = "".join(f"{name}: not installed; " for name in missing("mirp", "radiomics").split(", ") if name)
+    return Row("five GLCM features, ms a patch (scikit-image)", *np.transpose(times).tolist(), 0.05, note.rstrip("; "))
+
+
+def chest(folder: Path, number: int) -> Path:
+    """A series of two slices of a simulated chest, BR40, again and again."""
+    made = folder / "chest"
+    if not made.exists():
+        flags = [
+            "--patients=1",
+            "--validation_patients=0",
+            "--test_patients=0",
+            "--slices=2",
+            "--kernels=BR40",
+            "--thicknesses=3",
+        ]
+        run("-m", "stan_ct.cli.main", "simulate", *flags, f"--output_dir={made}")
+    slices, series = [pydicom.dcmread(path) for path in sorted(made.rglob("*.dcm"))], folder / f"chest of {number}"
+    if not series.exists():
+        series.mkdir()
+        for z in range(number):
+            header = slices[z % len(slices)]
+            header.SOPInstanceUID = header.file_meta.MediaStorageSOPInstanceUID = f"2.25.{z + 1}"
+            header.ImagePositionPatient = [*header.ImagePositionPatient[:2], 3.0 * z]
+            header.InstanceNumber, header.SliceLocation = z + 1, 3.0 * z
+            header.save_as(series / f"{z:04}.dcm")
+    return series
+
+
+def script(rounds: int, folder: Path, slices: int) -> Row:
+    """Row `script`: wall time, since a user waits for it."""
+    source, lacking, ours, theirs = chest(folder, slices), missing("torch", "monai"), [], []
+    flags = [f"--input_dir={source}", "--model=default", "--allow_out_of_protocol", "--overwrite"]
+    for _ in range(rounds):
+        ours.append(run(ROOT / "reconstruct.py", *flags, f"--output_dir={folder / 'script ours'}"))
+        if not lacking:
+            theirs.append(run(ROOT / "benchmarks/peers.py", source, folder / "script theirs"))
+    wall, peer = [each[0] for each in ours], [each[0] for each in theirs]
+    seconds = [
+        f"processor {np.median([each[1] for each in found]):.3g} s, {found[0][2]:.0f} MiB" for found in (ours, theirs) if found
+    ]
+    note = "; ".join([*seconds, *(f"{name}: not installed" for name in lacking.split(", ") if name)])
+    return Row(f"{slices} slices of a chest, wall s (MONAI's sliding window, no checks)", wall, peer, 1.0, note)
+
+
+def scaling(folder: Path, number: int) -> Row:
+    """Row `scaling`: a series on all cores, beside the same on one."""
+    source, found = chest(folder, number), []
+    cores = sorted(os.sched_getaffinity(0))
+    flags = [
+        f"--input_dir={source}",
+        "--model=default",
+        "--allow_out_of_protocol",
+        "--overwrite",
+        f"--output_dir={folder / 'scaled'}",
+    ]
+    for chosen in (cores, cores[:1]):
+        os.sched_setaffinity(0, chosen)
+        try:
+            found.append(run(ROOT / "reconstruct.py", *flags))
+        finally:
+            os.sched_setaffinity(0, cores)
+    note = f"{found[0][2]:.0f} and {found[1][2]:.0f} MiB"
+    return Row(f"{number} slices on {len(cores)} cores, wall s (on one)", [found[0][0]], [found[1][0]], 1.1, note)
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Prints the table; 1 if a limit is broken."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", default=",".join(ROWS), help="rows to measure")
     parser.add_argument("--rounds", type=int, default=3, help="turns of each")
+    parser.add_argument("--scaling", default="1,10,100", help="lengths of the series of the row scaling")
     parser.add_argument("--slices", default="1,21", help="lengths of the two series that are standardized")
     chosen = parser.parse_args(arguments)
     few, many = map(int, chosen.slices.split(","))
@@ -206,15 +331,26 @@ def main(arguments: list[str] | None = None) -> int:
         folder = Path(temporary)
         for name in chosen.rows.split(","):
             if name in ("help", "empty", "refused"):
-                row = start_up(name, chosen.rounds, folder)
+                rows = [start_up(name, chosen.rounds, folder)]
             elif name == "headers":
-                row = headers(chosen.rounds, folder)
+                rows = [headers(chosen.rounds, folder)]
             elif name == "series":
-                row = series(chosen.rounds, folder, (few, many))
+                rows = [series(chosen.rounds, folder, (few, many))]
+            elif name == "start":
+                rows = [start(chosen.rounds)]
+            elif name in ("generator", "discriminator"):
+                rows = [network(name, chosen.rounds)]
+            elif name == "glcm":
+                rows = [glcm(chosen.rounds)]
+            elif name == "script":
+                rows = [script(chosen.rounds, folder, many)]
+            elif name == "scaling":
+                rows = [scaling(folder, int(number)) for number in chosen.scaling.split(",")]
             else:
-                row = smoothing(name, chosen.rounds)
-            print(row.line(), flush=True)
-            missed |= row.measured > row.limit
+                rows = [smoothing(name, chosen.rounds)]
+            for row in rows:
+                print(row.line(), flush=True)
+                missed |= row.measured > row.limit
     return int(missed)
 
 

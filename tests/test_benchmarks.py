@@ -114,3 +114,19 @@ def test_scans_pictures(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["scans_pictures.py", "adapt", str(tmp_path)])
     with pytest.raises(SystemExit, match=r"0 figures report/figure_filter_\*.png, expected 1"):
         script["main"]()
+
+
+def test_peers():
+    """PyTorch's networks give TensorFlow's output, where it is installed; what is not installed is named in the table."""
+    peers = runpy.run_path(str(ROOT / "benchmarks/peers.py"))
+    assert peers["missing"]("numpy", "no_such_package", "another") == "no_such_package, another"
+    names = {name for name in ("torch", "onnxruntime", "openvino") if not peers["missing"](name)}
+    for label in ("generator", "discriminator"):
+        times = peers["network_times"](label, 1)  # raises where they differ
+        assert set(times) == {"tensorflow"} | (names if label == "generator" else names & {"torch"})
+        assert all(0 < each < 60e3 for found in times.values() for each in found)
+    module = runpy.run_path(str(ROOT / "benchmarks/speed.py"))
+    module["glcm"].__globals__["missing"] = lambda *packages: "mirp, radiomics"
+    row = module["glcm"](1)
+    assert row.note == "mirp: not installed; radiomics: not installed"
+    assert 0 < row.measured < 0.5  # by far faster than scikit-image

@@ -1,13 +1,13 @@
 """A department in fast motion, measured: scanners that send at random, a node that is killed, a PACS that is away.
 
-python benchmarks/department.py [--series=500] [--kills=50] [--away=10] [--bad=5] [--seed=0] [--work_dir=DIR]
+python benchmarks/department.py [--series=500] [--kills=50] [--away=10] [--bad=5] [--ahead=12] [--seed=0] [--work_dir=DIR]
 python benchmarks/department.py --fuzz=500
 
 Several scanners send --series series of three slices of 64 x 64 pixels at random; --bad of them cannot be standardized.
 Meanwhile the node is killed (SIGKILL) --kills times at random moments, so while it receives, standardizes and sends, and
 started again on its spool; the PACS is away --away times. Scanners send again what was not taken. In the end every series must
 be in the PACS once, whole, with the bytes of an undisturbed run, or be named in failures.csv; slices that were received twice
-are counted.
+are counted. Scanners are at most --ahead series ahead of the PACS, so that something comes in all the time; 0: no limit.
 
 --fuzz sends that many damaged conversations (random bytes, PDUs cut short, huge lengths, flipped bits, requests that do not
 wait) to a node; it must live, stay small, raise nothing, and serve its next sender.
@@ -26,6 +26,8 @@ import sys
 import tempfile
 import threading
 import time
+from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -40,7 +42,7 @@ PATIENCE = 600.0
 def main() -> int:
     """Measures, and prints what was found."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for flag, default in {"series": 500, "kills": 50, "away": 10, "bad": 5, "seed": 0, "fuzz": 0}.items():
+    for flag, default in {"series": 500, "kills": 50, "away": 10, "bad": 5, "ahead": 12, "seed": 0, "fuzz": 0}.items():
         parser.add_argument(f"--{flag}", type=int, default=default)
     parser.add_argument("--work_dir", type=Path)
     chosen = parser.parse_args()
@@ -74,22 +76,29 @@ def measure_department(work: Path, chosen: argparse.Namespace, faults: list[str]
     node.start()
     waiting = list(series.values())
     random.shuffle(waiting)
-    lock, sent = threading.Lock(), []
-    scanners = [threading.Thread(target=_scan, args=(waiting, sent, lock, node.port)) for _ in range(SCANNERS)]
+    lock = threading.Lock()
+
+    def may_send() -> bool:
+        return not chosen.ahead or len(series) - len(waiting) - len(archive.series) < chosen.ahead + chosen.bad
+
+    scanners = [threading.Thread(target=_scan, args=(waiting, lock, node.port, may_send)) for _ in range(SCANNERS)]
     for each in scanners:
         each.start()
-    moments = {"received": 0, "under way": 0, "done": 0}
+    moments = Counter[str]()
     breaks = ["kill"] * chosen.kills + ["away"] * chosen.away
     random.shuffle(breaks)
     for number, what in enumerate(breaks, 1):
-        _wait_for_share(len(archive.series), len(expected) * (number - 0.5) / (len(breaks) + 1), archive, 15.0)
+        _wait_for_share(len(expected) * (number - 0.5) / (len(breaks) + 1), archive, 15.0)
         if what == "away":
             archive.close()
             time.sleep(random.uniform(0.5, 4))
             archive.open()
             continue
         time.sleep(random.uniform(0, 3))
-        moments["done"] += len(archive.series)
+        states = node.states()
+        moments["slices coming in"] += any(each.is_alive() for each in scanners) and bool(states["receiving"])
+        moments["a series being standardized"] += bool(states["standardizing"])
+        moments["slices to be sent"] += _pending(node)
         node.end(signal.SIGKILL)
         node.start()
     for each in scanners:
@@ -109,10 +118,11 @@ def measure_department(work: Path, chosen: argparse.Namespace, faults: list[str]
     archive.close()
     _compare(work, archive, expected, series, chosen.bad, code, faults)
     twice = sum(archive.received.values()) - len(archive.received)
+    told = ", ".join(f"{count} with {moment}" for moment, count in moments.items())
     return (
-        f"{len(series)} series ({sum(map(len, series.values()))} slices), {chosen.kills} kills, PACS away {chosen.away} times: "
-        f"{len(archive.series)} in the PACS, {states['refused'] + states['failed']} named in failures.csv; "
-        f"{twice} slices were received twice, with the same bytes"
+        f"{len(series)} series ({sum(map(len, series.values()))} slices), {chosen.kills} kills ({told}), "
+        f"PACS away {chosen.away} times: {len(archive.series)} in the PACS, {states['refused'] + states['failed']} named in "
+        f"failures.csv; {twice} slices were received twice, with the same bytes"
     )
 
 
@@ -141,7 +151,7 @@ def _write(work: Path, number: int, bad: int) -> tuple[dict[str, list[Path]], di
     return series, digests(out)
 
 
-def _scan(waiting: list[list[Path]], sent: list[list[Path]], lock: threading.Lock, port: int) -> None:
+def _scan(waiting: list[list[Path]], lock: threading.Lock, port: int, may_send: Callable[[], bool]) -> None:
     """A scanner: takes the next series, and sends it until all of it was taken."""
     from pacs.senders import send
 
@@ -149,15 +159,16 @@ def _scan(waiting: list[list[Path]], sent: list[list[Path]], lock: threading.Loc
         with lock:
             if not waiting:
                 return
-            left = waiting.pop()
+            left = waiting.pop() if may_send() else []
+        if not left:
+            time.sleep(0.2)
+            continue
         while left:
             left = send(left, port)
             time.sleep(random.uniform(0.05, 0.5) if left else random.uniform(0, 0.3))
-        with lock:
-            sent.append(left)
 
 
-def _wait_for_share(now: int, share: float, archive, seconds: float) -> None:  # type: ignore[no-untyped-def]
+def _wait_for_share(share: float, archive, seconds: float) -> None:  # type: ignore[no-untyped-def]
     """Waits until the archive has so many series, but no longer than some seconds."""
     last = time.monotonic() + seconds
     while len(archive.series) < share and time.monotonic() < last:

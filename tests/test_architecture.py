@@ -7,7 +7,7 @@ ROOT = Path(__file__).resolve().parents[1]
 STAGES = (
     ("errors",),
     ("cluster",),
-    ("arrays", "files", "parallel", "quiet", "options", "allocation"),
+    ("arrays", "files", "parallel", "quiet", "options", "allocation", "volume_file"),
     ("ct", "report"),
     ("dicom", "features"),
     ("patches", "simulation", "networks"),

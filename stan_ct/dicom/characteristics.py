@@ -22,7 +22,7 @@ def series_characteristics(series: Series) -> SeriesCharacteristics:
     """Measures evenly spread slices of a series."""
     files, chosen = series.files, _spread(len(series.volume))
     thickness = files.slice_thickness if files.slice_thickness > 0 else 0.0
-    spectrum = noise_spectrum(series.volume[chosen], files.pixel_spacing)
+    spectrum = noise_spectrum(np.stack([series.volume[z] for z in chosen]), files.pixel_spacing)
     slices = (series.slice(z) for z in chosen[::EVERY])
     shape = kernel_shape(((each.continued, each.outside) for each in slices), files.pixel_spacing)
     return SeriesCharacteristics(thickness, max(files.pixel_spacing), spectrum, _slice_spacing(files), shape)

@@ -112,22 +112,32 @@ def odd_slices(volume: np.ndarray, locations: Sequence[float]) -> dict[int, floa
         Index of a slice -> root mean square difference from the more similar neighbour, relative to that of the neighbours. The
         first and the last slice are compared with the two beside them.
     """
+    return odd_differences([differences(volume, z) for z in range(len(volume))], locations)
+
+
+def differences(volume: np.ndarray, z: int) -> tuple[float, float]:
+    """Root mean square differences of slice z from the next and from the one after that, HU; NaN where there is none."""
+    one = np.clip(volume[z], *CLIPPED)
+    next_, after_next = (
+        float(np.sqrt(np.mean((one - np.clip(volume[n], *CLIPPED)) ** 2))) if n < len(volume) else float("nan")
+        for n in (z + 1, z + 2)
+    )
+    return next_, after_next
+
+
+def odd_differences(found_by: Sequence[tuple[float, float]], locations: Sequence[float]) -> dict[int, float]:
+    """Like :func:`odd_slices`, of what :func:`differences` found of each slice."""
     found: dict[int, float] = {}
     steps = np.diff(locations)
-    for z in range(len(volume) - 2):
+    for z in range(len(found_by) - 2):
         if not 0 < max(steps[z : z + 2]) < GAP * min(steps[z : z + 2]):
             continue
-        before, after, across = (_difference(volume[z + i], volume[z + j]) for i, j in ((0, 1), (1, 2), (0, 2)))
+        (before, across), (after, _) = found_by[z], found_by[z + 1]
         judged = {z + 1: (before, after, across)}
         judged |= {0: (before, across, after)} if z == 0 else {}
-        judged |= {z + 2: (after, across, before)} if z + 3 == len(volume) else {}
+        judged |= {z + 2: (after, across, before)} if z + 3 == len(found_by) else {}
         for slice_, (one, other, between) in judged.items():
             ratio = min(one, other) / (between + DIFFERENCE_FLOOR)
             if ratio > ODD:
                 found[slice_] = ratio
     return found
-
-
-def _difference(one: np.ndarray, other: np.ndarray) -> float:
-    """Root mean square difference of two slices, HU."""
-    return float(np.sqrt(np.mean((np.clip(one, *CLIPPED) - np.clip(other, *CLIPPED)) ** 2)))

@@ -36,7 +36,7 @@ def implausible_hu(volume: np.ndarray, padding: np.ndarray) -> str:
         padding: (Z, H, W) bool; the smallest value of the volume counts as padding too.
     """
     every = max(len(volume) // 8, 1)
-    pixels = volume[::every][~padding[::every]]
+    pixels = np.concatenate([volume[z][~padding[z]] for z in range(0, len(volume), every)])
     pixels = pixels[pixels > pixels.min()] if pixels.size else pixels
     if not pixels.size:
         return "all pixels are equal"

@@ -16,6 +16,7 @@ from stan_ct.dicom import header as dicom
 from stan_ct.dicom.pixels import decode
 from stan_ct.dicom.refusal import Refusal, Refused
 from stan_ct.dicom.tolerance import tolerant
+from stan_ct.volume_file import take, zeros
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,11 +137,11 @@ class SeriesFiles:
 
 @dataclass(frozen=True)
 class Series:
-    """A CT series in memory.
+    """A CT series that was read.
 
     Attributes:
         files: The slices that could be read, sorted along the normal.
-        volume: (Z, H, W) float32, HU.
+        volume: (Z, H, W) float32, HU; where the series was read into a folder, a :class:`VolumeFile`, as `padding` is.
         padding: (Z, H, W) bool, True where a pixel is padding.
         refusals: The slices that could not be read.
     """
@@ -164,7 +165,7 @@ class Series:
         return soft_tissue_mask(self.volume[z], self.padding[z])
 
 
-def load_series(files: SeriesFiles, workers: int = 2) -> Series:
+def load_series(files: SeriesFiles, workers: int = 2, folder: Path | None = None) -> Series:
     """Reads and decodes the pixels of a series.
 
     Slices that cannot be read are skipped and named in `refusals`.
@@ -172,14 +173,15 @@ def load_series(files: SeriesFiles, workers: int = 2) -> Series:
     Args:
         files: From :func:`find_series`.
         workers: Number of threads that decode.
+        folder: Folder of a file for the volume, of which slices come to memory one by one; None: all of it is in memory.
     Returns:
         The series; its `files.instances` are the slices that were read, with their SHA-256.
     Raises:
         Refused: With the first slice's reason, if no slice could be read.
+        OSError: If the volume cannot be written into the folder.
     """
-    count, height, width = files.shape
-    volume = np.empty((count, height, width), np.float32)
-    padding = np.zeros((count, height, width), bool)
+    count = len(files.instances)
+    volume, padding = (zeros(files.shape, dtype, folder) for dtype in (np.float32, bool))
 
     @tolerant()
     def load(z: int) -> Instance | Refusal:
@@ -195,8 +197,8 @@ def load_series(files: SeriesFiles, workers: int = 2) -> Series:
             return Refusal("unreadable", dicom.first_line(error), (path,), files.uid)
         volume[z] = stored * float(header.RescaleSlope) + float(header.RescaleIntercept)  # HU
         ends = dicom.padding_range(header)
-        if ends:
-            padding[z] = (stored >= ends[0]) & (stored <= ends[1])
+        if ends and (outside := (stored >= ends[0]) & (stored <= ends[1])).any():
+            padding[z] = outside
         dicom.convert_values(header)
         return Instance(str(path), header, hashlib.sha256(data).hexdigest())
 
@@ -207,5 +209,5 @@ def load_series(files: SeriesFiles, workers: int = 2) -> Series:
     if not read:
         raise Refused(refusals[0].reason, refusals[0].found)
     if refusals:
-        volume, padding = volume[list(read)], padding[list(read)]
+        volume, padding = (take(values, list(read)) for values in (volume, padding))
     return Series(replace(files, instances=tuple(read.values())), volume, padding, refusals)

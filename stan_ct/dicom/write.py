@@ -30,6 +30,7 @@ from stan_ct.dicom.series import Instance, Series
 from stan_ct.dicom.tolerance import tolerant
 from stan_ct.errors import StanCTError
 from stan_ct.files import replace_folder
+from stan_ct.parallel import threaded
 
 PIXEL_DATA = Tag("PixelData")
 
@@ -112,8 +113,9 @@ def write_slices(
     derivation: Derivation,
     series_number: int,
     places: Sequence[Place] = (),
+    at_once: int = 1,
 ) -> tuple[str, ...]:
-    """Like :func:`write_series`, one file after the other into a folder that is made for them.
+    """Like :func:`write_series`, `at_once` files at a time into a folder that is made for them.
 
     Raises:
         ValueError, Refused: As :func:`write_series`.
@@ -121,24 +123,30 @@ def write_slices(
     """
     if volume.shape != series.volume.shape:
         raise ValueError(f"volume must be {series.volume.shape} like its source, not {volume.shape}")
-    if not np.isfinite(volume[~series.padding]).all():
-        raise ValueError(f"HU must be finite, but {np.count_nonzero(~np.isfinite(volume[~series.padding]))} pixels are not")
     if derivation.created.tzinfo is None:
         raise ValueError(f"created must be timezone-aware, not {derivation.created}")
     folder.mkdir(parents=True)
-    with tolerant():
-        return _write_slices(series, volume, folder, derivation, series_number, places)
+    return _write_slices(series, volume, folder, derivation, series_number, places, at_once)
 
 
 def _write_slices(
-    series: Series, volume: np.ndarray, folder: Path, derivation: Derivation, series_number: int, places: Sequence[Place]
+    series: Series,
+    volume: np.ndarray,
+    folder: Path,
+    derivation: Derivation,
+    series_number: int,
+    places: Sequence[Place],
+    at_once: int,
 ) -> tuple[str, ...]:
-    slices = list(zip(series.instances, series.padding, strict=True))
-    wide = any(padding.any() and _outside_bits(instance.header) for instance, padding in slices)
-    created, uids = local_time(derivation.created, series.files.first), []
+    with tolerant():
+        wide = any(_outside_bits(instance.header) and series.padding[z].any() for z, instance in enumerate(series.instances))
+        created = local_time(derivation.created, series.files.first)
     numbers = range(len(places), 0, -1) if descending(series.instances) else range(1, len(places) + 1)
-    for n, place in enumerate(places or [Place(z) for z in range(len(slices))]):
-        z, (instance, padding) = place.below, slices[place.below]
+
+    @tolerant()
+    def write(numbered: tuple[int, Place]) -> str:
+        n, place = numbered
+        z, instance, padding = place.below, series.instances[place.below], series.padding[place.below]
         stored = to_stored(np.where(padding, series.volume[z], _hu_at(place, series, volume)), instance.header, padding)
         uid = derived_uid(_source_of(place, series.instances), derivation.key)
         try:
@@ -160,8 +168,9 @@ def _write_slices(
                 raise
             raise Refused("unwritable_header", f"{type(error).__name__}: {dicom.first_line(error)}") from error
         (folder / f"IM{n + 1:04d}.dcm").write_bytes(data)
-        uids.append(uid)
-    return tuple(uids)
+        return uid
+
+    return tuple(threaded(write, enumerate(places or [Place(z) for z in range(len(series.instances))]), at_once))
 
 
 def _hu_at(place: Place, series: Series, volume: np.ndarray) -> np.ndarray:

@@ -53,6 +53,7 @@ class Fidelity:
 
     Attributes:
         tissues: Tissue -> mean change, HU; only tissues with enough pixels.
+        change: Mean and root mean square of the change in soft tissue, HU.
         structure: Root mean square of the residual of the fitted filter at the scale of a nodule, HU.
         strongest: Height of the strongest structure among the slices, in standard deviations.
         findings: Findings of the whole series.
@@ -62,6 +63,7 @@ class Fidelity:
     """
 
     tissues: dict[str, float]
+    change: tuple[float, float]
     structure: float
     strongest: float
     findings: tuple[Finding, ...]
@@ -76,12 +78,14 @@ class SliceFidelity:
 
     Attributes:
         tissues: Tissue -> number of its pixels and sum of their changes, HU.
+        change: Number of soft-tissue pixels, and sums of their changes, HU, and of the squares.
         squares: Number of judged pixels and sum of the squares of their residuals, HU^2.
         strongest: Result of :func:`structure`.
         residual: Result of :func:`residual` where it was to be kept.
     """
 
     tissues: Mapping[str, np.ndarray]
+    change: np.ndarray
     squares: np.ndarray
     strongest: tuple[float, float]
     residual: tuple[np.ndarray, np.ndarray] | None = None
@@ -117,7 +121,9 @@ def slice_fidelity(source: SourceSlice, output: np.ndarray, explained: RadialFil
     rest, judged = residual(source, output, explained, tissue)
     squares = np.array([judged.sum(), np.square(rest[judged], dtype=np.float64).sum()])
     strongest = structure(rest, judged, contrast(source.hu, source.pixel_spacing))
-    return SliceFidelity(sums, squares, strongest, (rest, judged) if keep else None)
+    changed = change[soft_tissue].astype(np.float64)
+    moments = np.array([changed.size, changed.sum(), np.square(changed).sum()])
+    return SliceFidelity(sums, moments, squares, strongest, (rest, judged) if keep else None)
 
 
 def series_fidelity(slices: Sequence[SliceFidelity], explained: RadialFilter) -> Fidelity:
@@ -128,7 +134,7 @@ def series_fidelity(slices: Sequence[SliceFidelity], explained: RadialFilter) ->
         explained: Radial filter that explains the series best.
     """
     sums = {name: np.sum([found.tissues[name] for found in slices], 0) for name in TISSUES}
-    squares = np.sum([found.squares for found in slices], 0)
+    squares, moments = (np.sum([getattr(found, name) for found in slices], 0) for name in ("squares", "change"))
     strongest = max(abs(found.strongest[0]) for found in slices)
     tissues = {name: float(total / n) for name, (n, total) in sums.items() if n >= TISSUE_PIXELS}
     rms = round(float(np.sqrt(squares[1] / max(squares[0], 1))), 2)
@@ -136,6 +142,7 @@ def series_fidelity(slices: Sequence[SliceFidelity], explained: RadialFilter) ->
     limits.append(("low_pass_difference", rms, LOW_PASS_LIMIT))
     return Fidelity(
         {name: round(change, 2) for name, change in tissues.items()},
+        (float(moments[1] / max(moments[0], 1)), float(np.sqrt(moments[2] / max(moments[0], 1)))),
         rms,
         round(strongest, 2),
         tuple(Finding(name, value, limit) for name, value, limit in limits if abs(value) > limit),

@@ -17,7 +17,7 @@ import numpy as np
 
 from stan_ct import __version__
 from stan_ct.dicom.refusal import Refusal
-from stan_ct.dicom.series import Series, SeriesFiles
+from stan_ct.dicom.series import SeriesFiles
 from stan_ct.reconstruction.checks import Finding
 from stan_ct.reconstruction.lattice import Lattice
 from stan_ct.reconstruction.qualification import RejectedPatch
@@ -79,7 +79,7 @@ def result_entry(files: SeriesFiles, result: Standardized, series_number: int, u
     """
     source_uids = {instance.path: instance.uid for instance in files.instances}
     slices, fidelity = result.slices, result.fidelity
-    mean_change, rms_change = _hu_change(result.source, result.volume)
+    mean_change, rms_change = fidelity.change
     synthesized, qualified = sum(s.patches for s in slices), sum(s.qualified for s in slices)
     return {
         "status": "written",
@@ -211,13 +211,3 @@ def _finding_entry(finding: Finding) -> dict[str, float | str | None]:
 def _counts(findings: Iterable[Finding]) -> dict[str, int]:
     """Name of a finding -> number of occurrences, by name."""
     return dict(sorted(Counter(finding.name for finding in findings).items()))
-
-
-def _hu_change(series: Series, volume: np.ndarray) -> tuple[float, float]:
-    """Mean and root mean square of the change in soft tissue, HU; slice by slice, to spare memory."""
-    moments = np.zeros(3)
-    for z in range(len(volume)):
-        change = (volume[z] - series.volume[z])[series.soft_tissue(z)].astype(np.float64)
-        moments += change.size, change.sum(), np.sum(change**2)
-    _, mean, square = moments / max(moments[0], 1)
-    return float(mean), float(np.sqrt(square))

@@ -66,7 +66,9 @@ def _process(files: SeriesFiles, run: Run, created: datetime, series_number: int
         if finished is not None:
             return _kept(files, finished, run)
         seen = run.models.look_ahead(files, run.allow_out_of_protocol)
-        series = load_series(files, workers=os.cpu_count() or 1)
+        folder = run.output_dir / INCOMPLETE / files.name
+        folder.mkdir(parents=True, exist_ok=True)
+        series = load_series(files, os.cpu_count() or 1, folder)  # volumes are on disk, a few slices in memory
         seen = None if series.refusals else seen
         result = run.models.standardize(series, allow_out_of_protocol=run.allow_out_of_protocol, progress=progress, seen=seen)
         finished = _write(files, result, run, series_number, created, start)

@@ -91,7 +91,7 @@ def synthesize(
     if settings.patch_layout != "slice":
         return _cut_and_synthesize(seen, patches, synthesizer)
     made, p_real = synthesize_whole(synthesizer, np.stack(seen, -1) if len(seen) > 1 else seen[0], patches)
-    return Synthesized(patches, *(extract(image, patches, None) for image in (seen[0], made)), p_real, made)
+    return Synthesized(patches, extract(seen[0], patches, None), extract(made, patches, None), p_real, made)
 
 
 def _cut_and_synthesize(seen: Sequence[np.ndarray], patches: list[Patch], synthesizer: Synthesizer) -> Synthesized:

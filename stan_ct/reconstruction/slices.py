@@ -18,6 +18,8 @@ from stan_ct.reconstruction.fidelity import Fidelity, SliceFidelity, fit, fitted
 from stan_ct.reconstruction.pipeline import SliceResult, standardize_slice
 from stan_ct.reconstruction.qualification import Synthesizer
 from stan_ct.reconstruction.settings import PipelineSettings
+from stan_ct.reconstruction.source_checks import SourceCheck, check_source_slice
+from stan_ct.volume_file import zeros_like
 
 
 def standardize_slices(
@@ -29,7 +31,7 @@ def standardize_slices(
     keep: Collection[int] = (),
     at_once: int = 1,
     progress: Callable[[Iterable], Iterable] = iter,
-) -> tuple[np.ndarray, list[SliceResult], Fidelity]:
+) -> tuple[np.ndarray, list[SliceResult], Fidelity, list[SourceCheck]]:
     """Standardizes every slice of a series, and compares the series with its source.
 
     The slices on which the filter of the comparison is fitted come first; every other one is compared as soon as it is
@@ -44,7 +46,8 @@ def standardize_slices(
         at_once: Number of slices under way at a time.
         progress: Wraps the iteration over slices.
     Returns:
-        (Z, H, W) float32 HU, each slice's result with an empty image, and the comparison.
+        (Z, H, W) float32 HU, where the source's volume is, in memory or on disk; each slice's result with an empty image; the
+        comparison; and what was measured of each slice of the source.
     """
     work = _Work(series, synthesizer, settings, kernel or series.files.kernel, keep, at_once)
     with closing(work.steps()) as steps:
@@ -68,9 +71,10 @@ class _Work:
         self._series, self._synthesizer, self._settings, self._kernel = series, synthesizer, settings, kernel
         self._keep, self._at_once = keep, at_once
         self._beside = PreparedSlices(series, synthesizer, kernel)
-        self._volume = np.empty_like(series.volume)
+        self._volume = zeros_like(series.volume)
         self._sources: dict[int, SourceSlice] = {}
         self._results: dict[int, SliceResult] = {}
+        self._checks: dict[int, SourceCheck] = {}
 
     def steps(self) -> Generator[Any, None, None]:
         """Does the work.
@@ -95,12 +99,14 @@ class _Work:
             compared[z] = found
             if len(compared) > len(first):
                 yield
-        yield self._volume, [self._results[z] for z in slices], series_fidelity([compared[z] for z in slices], explained)
+        fidelity = series_fidelity([compared[z] for z in slices], explained)
+        yield self._volume, [self._results[z] for z in slices], fidelity, [self._checks[z] for z in slices]
 
     def _standardize(self, z: int) -> SourceSlice:
         source, rng = self._series.slice(z), generator(self._settings.seed, self._series.instances[z].uid)
         result = standardize_slice(source, self._synthesizer, self._settings, rng, self._kernel, self._beside.beside(z))
         self._volume[z] = result.hu
+        self._checks[z] = check_source_slice(self._series, z)
         self._results[z] = replace(result, hu=np.empty((0, 0), np.float32))
         return source
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 from stan_ct.dicom.acceptance import check_axial
-from stan_ct.dicom.damage import ODD, damaged_pixels, odd_slices
+from stan_ct.dicom.damage import ODD, damaged_pixels, differences, odd_differences
 from stan_ct.dicom.plausibility import implausible_hu, implausible_spacing, missing_slices, uneven_spacing
 from stan_ct.dicom.refusal import Refused
 from stan_ct.dicom.series import Series
@@ -36,13 +39,32 @@ def source_findings(series: Series) -> tuple[Finding, ...]:
     return tuple(findings)
 
 
-def source_slice_findings(series: Series) -> list[tuple[Finding, ...]]:
+@dataclass(frozen=True)
+class SourceCheck:
+    """What is measured of one slice of a source.
+
+    Attributes:
+        damaged: Damaged pixels in words, from :func:`damaged_pixels`; empty if there are none.
+        differences: From the next slice and the one after that, from :func:`differences`.
+    """
+
+    damaged: str
+    differences: tuple[float, float]
+
+
+def check_source_slice(series: Series, z: int) -> SourceCheck:
+    """Measures slice z of a source; its two neighbours above are read too."""
+    return SourceCheck(damaged_pixels(series.volume[z], series.padding[z]), differences(series.volume, z))
+
+
+def source_slice_findings(series: Series, checks: Sequence[SourceCheck]) -> list[tuple[Finding, ...]]:
     """What is wrong with each slice of a source: damaged pixels, and slices that do not fit between their neighbours."""
-    odd = odd_slices(series.volume, [instance.location for instance in series.instances])
+    locations = [instance.location for instance in series.instances]
+    odd = odd_differences([check.differences for check in checks], locations)
     findings = []
-    for z, (hu, padding) in enumerate(zip(series.volume, series.padding, strict=True)):
+    for z, check in enumerate(checks):
         found = [Finding("odd_slice", round(odd[z], 2), ODD)] if z in odd else []
-        if detail := damaged_pixels(hu, padding):
-            found.append(Finding("damaged_pixels", detail=detail))
+        if check.damaged:
+            found.append(Finding("damaged_pixels", detail=check.damaged))
         findings.append(tuple(found))
     return findings

@@ -152,7 +152,7 @@ class Model:
         guarded = self.guard.sources and not allow_out_of_protocol  # without fingerprints, every series is accepted
         if guarded and (detail := implausible_hu(series.volume, series.padding)):
             raise Refused("not_hu", detail)
-        volume, results, fidelity = standardize_slices(
+        volume, results, fidelity, checks = standardize_slices(
             series,
             self.synthesizer,
             self.settings,
@@ -164,7 +164,7 @@ class Model:
         lattice = lattice_findings(sum((result.lattice for result in results), no_lattice()))
         relative = (Finding("foreign_kernel", detail=verdict.relative),) if verdict.relative else ()
         fidelity = replace(fidelity, findings=(*relative, *source_findings(series), *fidelity.findings, *lattice))
-        found = zip(results, source_slice_findings(series), fidelity.slices, strict=True)
+        found = zip(results, source_slice_findings(series, checks), fidelity.slices, strict=True)
         slices = tuple(
             replace(result, findings=(*of_source, *result.findings, *changes)) for result, of_source, changes in found
         )
@@ -177,7 +177,7 @@ class Standardized:
 
     Attributes:
         source: Series that it was made of.
-        volume: (Z, H, W) float32, HU.
+        volume: (Z, H, W) float32, HU, in memory or on disk as the source's is.
         slices: Quality control of each slice, in the order of `volume`, structures that came or went included.
         fidelity: Comparison with the source.
         verdict: The guard's verdict on the source.
@@ -234,7 +234,8 @@ class Standardized:
 
     def write_files(self, folder: Path, series_number: int | None = None, created: datetime | None = None) -> tuple[str, ...]:
         """Like :meth:`write`, one file after the other into a folder that is made for them."""
-        return write_slices(self.source, self.volume, folder, *self._derivation(series_number, created), self.places)
+        written = (*self._derivation(series_number, created), self.places, self.model.slices_at_once)
+        return write_slices(self.source, self.volume, folder, *written)
 
     def _derivation(self, series_number: int | None, created: datetime | None) -> tuple[Derivation, int]:
         number = free_series_number(self.source.files.number, set()) if series_number is None else series_number

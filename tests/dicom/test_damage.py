@@ -30,7 +30,7 @@ from stan_ct.dicom.find import find_series
 from stan_ct.dicom.pixels import decode
 from stan_ct.dicom.refusal import Refused
 from stan_ct.dicom.series import load_series
-from stan_ct.reconstruction.source_checks import source_slice_findings
+from stan_ct.reconstruction.source_checks import check_source_slice, source_slice_findings
 
 NOTHING = np.zeros((64, 64), bool)
 
@@ -119,7 +119,8 @@ def test_findings_of_a_damaged_series(tmp_path):
     stored = (1064 + tissue(shape=(4, 64, 64))).astype(int)
     stored[1, 20, 30] ^= 1 << 11
     write_ct(tmp_path, stored, edit=lambda ds, z: setattr(ds, "RescaleIntercept", "0" if z == 3 else "-1024"))
-    found = source_slice_findings(load_series(find_series(tmp_path).series[0]))
+    series = load_series(find_series(tmp_path).series[0])
+    found = source_slice_findings(series, [check_source_slice(series, z) for z in range(4)])
     assert [[f.name for f in findings] for findings in found] == [[], ["damaged_pixels"], [], ["odd_slice"]]
 
 

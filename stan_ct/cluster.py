@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -22,8 +23,8 @@ WAITING = 60
 """Seconds to wait for a scheduler."""
 
 
-class WorkerDied(RuntimeError):
-    """The worker of a task has died, each time that it was tried."""
+class WorkerDied(BrokenProcessPool):
+    """The worker of a task has died, each time that it was tried, in a pool of this machine or on a cluster."""
 
 
 @contextmanager

@@ -228,7 +228,7 @@ class Killed(BaseException):
     """The process is gone: nothing is caught or written any more."""
 
 
-@pytest.mark.parametrize("at", [2, 5, *(pytest.param(at, marks=pytest.mark.slow) for at in (1, 4, 7, 10, 15))])
+@pytest.mark.parametrize("at", [2, *(pytest.param(at, marks=pytest.mark.slow) for at in (1, 4, 5, 7, 10, 15))])
 def test_exact_resume(records, whole, tmp_path, monkeypatch, at):
     """Killed at a step, within a try, at a rollback, or between phases, and resumed: the same run, bit for bit."""
     step, saved = trainer._Run._one_step, []
@@ -269,7 +269,11 @@ def test_resume_from_an_older_checkpoint(records, whole, tmp_path, monkeypatch):
     assert_same_run(whole, tmp_path)
 
 
-@pytest.mark.parametrize("damage", [lambda path: path.unlink(), lambda path: path.write_bytes(path.read_bytes()[:-9])])
+@pytest.mark.parametrize(
+    "damage",
+    [lambda path: path.unlink(), pytest.param(lambda path: path.write_bytes(path.read_bytes()[:-9]), marks=pytest.mark.slow)],
+    ids=["gone", "truncated"],
+)
 def test_a_lost_model_is_made_again(records, tmp_path, capsys, damage):
     """A folder whose model a kill has left half written gets a whole one, though no later version scores better."""
     train(settings(records, tmp_path, max_steps=2, generator=RESIDUAL))
@@ -291,7 +295,10 @@ def test_more_epochs(records, whole, tmp_path):
 
 
 @pytest.mark.usefixtures("signals_arrive")
-@pytest.mark.parametrize(("number", "raised"), [(signal.SIGTERM, Stopped), (signal.SIGINT, KeyboardInterrupt)])
+@pytest.mark.parametrize(
+    ("number", "raised"),
+    [(signal.SIGTERM, Stopped), pytest.param(signal.SIGINT, KeyboardInterrupt, marks=pytest.mark.slow)],
+)
 def test_told_to_stop(records, whole, tmp_path, monkeypatch, number, raised):
     """SIGTERM and Ctrl-C end the run after the step under way, with a checkpoint from which it goes on as the same run."""
     handlers = [signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)]

@@ -60,15 +60,15 @@ def standardize_one(files: SeriesFiles, run: Run, created: datetime, series_numb
 
 def _process(files: SeriesFiles, run: Run, created: datetime, series_number: int, progress: Callable) -> Record:
     start, entry = time.monotonic(), source_entry(files)
+    volumes = run.output_dir / INCOMPLETE / f"{files.name}.volumes"
     try:
         relocate(files, run)
         finished = finished_series(files, run)
         if finished is not None:
             return _kept(files, finished, run)
         seen = run.models.look_ahead(files, run.allow_out_of_protocol)
-        folder = run.output_dir / INCOMPLETE / files.name
-        folder.mkdir(parents=True, exist_ok=True)
-        series = load_series(files, os.cpu_count() or 1, folder)  # volumes are on disk, a few slices in memory
+        volumes.mkdir(parents=True, exist_ok=True)
+        series = load_series(files, os.cpu_count() or 1, volumes)  # volumes are on disk, a few slices in memory
         seen = None if series.refusals else seen
         result = run.models.standardize(series, allow_out_of_protocol=run.allow_out_of_protocol, progress=progress, seen=seen)
         finished = _write(files, result, run, series_number, created, start)
@@ -86,7 +86,8 @@ def _process(files: SeriesFiles, run: Run, created: datetime, series_number: int
         entry |= fault_entry(error, files)
         return _unwritten(files, entry, run, "failed", "failed", f"{type(error).__name__}: {error}")
     finally:
-        shutil.rmtree(run.output_dir / INCOMPLETE / files.name, ignore_errors=True)
+        for folder in (volumes, run.output_dir / INCOMPLETE / files.name):
+            shutil.rmtree(folder, ignore_errors=True)
         with suppress(OSError):  # others are under way
             (run.output_dir / INCOMPLETE).rmdir()
     return _record(files, finished)

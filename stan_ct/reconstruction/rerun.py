@@ -133,7 +133,7 @@ def recover(output_dir: Path, names: Collection[str] | None = None) -> None:
             replaced.rename(output_dir / record.folder)
     if names is not None:
         for name in names:
-            for ending in ("", REPLACED):
+            for ending in ("", REPLACED, ".volumes"):
                 shutil.rmtree(output_dir / INCOMPLETE / f"{name}{ending}", ignore_errors=True)
         return
     shutil.rmtree(output_dir / INCOMPLETE, ignore_errors=True)

@@ -9,7 +9,13 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 
 
-@pytest.mark.parametrize("flags", [("--series=5", "--kills=1", "--away=1", "--bad=1"), ("--fuzz=20",)])
+@pytest.mark.parametrize(
+    "flags",
+    [
+        pytest.param(("--series=5", "--kills=1", "--away=1", "--bad=1"), marks=pytest.mark.slow),
+        ("--fuzz=20",),
+    ],
+)
 def test_department(tmp_path, flags):
     """Every series is in the PACS once or named; the node survives; the benchmark finds no fault."""
     command = [sys.executable, ROOT / "benchmarks/department.py", *flags, f"--work_dir={tmp_path}"]

@@ -4,6 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -18,6 +20,7 @@ def test_faults(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_cohort(tmp_path):
     """`benchmarks/cohort.py` in small: two processes, a kill, and a cluster that loses a worker make the same bytes."""
     command = [sys.executable, ROOT / "benchmarks/cohort.py", "--series=8", "--kills=1", "--rounds=1", f"--work_dir={tmp_path}"]

@@ -2,17 +2,18 @@
 
 One table: ours, the peer, their ratio, and the limit. Ours and the peer are measured in turn, `--rounds` times; medians are
 shown. Seconds are processor time (user and system, all threads), so that other work on the machine matters little; where series
-are standardized, wall time and peak memory stand beside it, and the load of the machine above the table. Series are noise,
-512 x 512, under the header of pydicom's CT, standardized with the model `default`, whatever the guard says; those of `script`
-and `scaling` are two slices of a simulated chest again and again. Peers are in the extra `bench`; the table names those that
-are not installed. There is no row of a GPU: it is not measured. Ends with 1 if a limit is broken.
+are standardized, wall time and peak memory stand beside it, and the load of the machine above the table. What is standardized,
+with the model `default`, are two slices of a simulated chest, 512 x 512, again and again; what is refused is noise under the
+header of pydicom's CT. Peers are in the extra `bench`; the table names those that are not installed. GPUs are not measured.
+Ends with 1 if a limit is broken.
 
-rows: `help` (start-up), `empty` (a folder without CT), `refused` (a kernel that no model knows, 100 slices), `headers` (search
-of CT, per file, beside pydicom that reads the same headers), `mask`, `gaussian` (beside scipy.ndimage), `series` (per slice
-from DICOM to DICOM, start-up left out, beside the network alone on as many patches in one thread), `start` (until the networks
-of an exported model have run once), `generator` and `discriminator` (per patch, one thread, beside PyTorch; other engines are
-noted), `glcm` (beside scikit-image), `script` (a whole run of `--slices`, beside `peers.py`, MONAI's sliding window with the
-same filter and generator in PyTorch, which checks nothing), `scaling` (wall time of `--scaling` slices, on all cores and one).
+rows: `help` (start-up), `empty` (a folder without CT), `refused` (a kernel that no model knows, 100 slices), `start` (until the
+networks of an exported model have run once), `headers` (search of CT, per file, beside pydicom that reads the same headers),
+`mask`, `gaussian` (beside scipy.ndimage), `glcm` (beside scikit-image), `generator` and `discriminator` (per patch, one thread,
+beside PyTorch; other engines are noted), `series` (per slice from DICOM to DICOM, start-up left out, beside the network alone,
+in the same engine, on nine patches a slice in one thread), `script` (a whole run of `--slices`, beside `peers.py`, MONAI's
+sliding window with the same filter and generator in PyTorch, which checks nothing), `scaling` (wall time of `--scaling` slices,
+on all cores and on one).
 """
 
 from __future__ import annotations
@@ -68,10 +69,10 @@ print(json.dumps(network_times(sys.argv[2], int(sys.argv[3]))))
 """
 NETWORK = """
 import sys, time
-import numpy as np
+import numpy as np, stan_ct
 from stan_ct.models.checksums import SHIPPED
 from stan_ct.reconstruction.synthesis import load_synthesizer
-made = load_synthesizer(SHIPPED / "default", "float32", single_thread=True)
+made = load_synthesizer(SHIPPED / "default", "float32", True, stan_ct.load_model("default", precision="float32").engine)
 made.judge = None
 patches = np.zeros((9, 256, 256), np.float32)
 made(patches)
@@ -188,6 +189,20 @@ def smoothing(name: str, rounds: int) -> Row:
     return Row(f"{name}, ms a slice (scipy.ndimage)", *np.transpose(times).tolist(), limit)
 
 
+def standardize(source: Path) -> tuple[float, float, float]:
+    """Standardizes a series into a new folder, since a finished one would be kept; see :func:`run`.
+
+    Raises:
+        RuntimeError: If no series was written.
+    """
+    with tempfile.TemporaryDirectory(dir=source.parent) as output:
+        flags = [f"--input_dir={source}", "--model=default", "--allow_out_of_protocol", f"--output_dir={output}/out"]
+        found = run(ROOT / "reconstruct.py", *flags)
+        if not any(Path(output).glob("out/series/**/*.dcm")):
+            raise RuntimeError(f"{source}: no series was written")
+    return found
+
+
 def network_seconds(slices: int) -> float:
     """Processor time of the network for nine patches, s, without judging them."""
     command, environment = [sys.executable, "-c", NETWORK, str(slices)], {**os.environ, "PYTHONPATH": str(ROOT)}
@@ -198,13 +213,11 @@ def network_seconds(slices: int) -> float:
 def series(rounds: int, folder: Path, slices: tuple[int, int]) -> Row:
     """Row `series`: what each slice beyond a few costs."""
     few, many = slices
-    sources, ours, peer, note = [write_series(folder / f"of {n}", n) for n in slices], [], [], ""
-    flags = ["--model=default", "--allow_out_of_protocol", "--overwrite"]
+    sources, ours, peer, note = [chest(folder, n) for n in slices], [], [], ""
     for _ in range(rounds):
-        found = [run(ROOT / "reconstruct.py", f"--input_dir={s}", f"--output_dir={s} out", *flags) for s in sources]
+        found = [standardize(source) for source in sources]
         ours.append((found[1][1] - found[0][1]) / (many - few))
-        alone = subprocess.run([sys.executable, "-c", NETWORK, str(many - few)], capture_output=True, text=True, check=True)
-        peer.append(float(alone.stdout.split()[-1]) / (many - few))
+        peer.append(network_seconds(many - few))
         note = (
             f"{many} slices: wall {found[1][0]:.1f} s, {found[1][2]:.0f} MiB; {few}: {found[0][0]:.1f} s, {found[0][2]:.0f} MiB"
         )
@@ -280,9 +293,8 @@ def chest(folder: Path, number: int) -> Path:
 def script(rounds: int, folder: Path, slices: int) -> Row:
     """Row `script`: wall time, since a user waits for it."""
     source, lacking, ours, theirs = chest(folder, slices), missing("torch", "monai"), [], []
-    flags = [f"--input_dir={source}", "--model=default", "--allow_out_of_protocol", "--overwrite"]
     for _ in range(rounds):
-        ours.append(run(ROOT / "reconstruct.py", *flags, f"--output_dir={folder / 'script ours'}"))
+        ours.append(standardize(source))
         if not lacking:
             theirs.append(run(ROOT / "benchmarks/peers.py", source, folder / "script theirs"))
     wall, peer = [each[0] for each in ours], [each[0] for each in theirs]
@@ -297,17 +309,10 @@ def scaling(folder: Path, number: int) -> Row:
     """Row `scaling`: a series on all cores, beside the same on one."""
     source, found = chest(folder, number), []
     cores = sorted(os.sched_getaffinity(0))
-    flags = [
-        f"--input_dir={source}",
-        "--model=default",
-        "--allow_out_of_protocol",
-        "--overwrite",
-        f"--output_dir={folder / 'scaled'}",
-    ]
     for chosen in (cores, cores[:1]):
         os.sched_setaffinity(0, chosen)
         try:
-            found.append(run(ROOT / "reconstruct.py", *flags))
+            found.append(standardize(source))
         finally:
             os.sched_setaffinity(0, cores)
     note = f"{found[0][2]:.0f} and {found[1][2]:.0f} MiB"

@@ -130,3 +130,18 @@ def test_peers():
     row = module["glcm"](1)
     assert row.note == "mirp: not installed; radiomics: not installed"
     assert 0 < row.measured < 0.5  # by far faster than scikit-image
+
+
+def test_speed_of_series(tmp_path):
+    """Each run standardizes anew, rather than keep what an earlier one finished; a series that is not written is an error."""
+    module = runpy.run_path(str(ROOT / "benchmarks/speed.py"))
+    noise = ndimage.gaussian_filter(np.random.default_rng(0).normal(0, 60, (1, 256, 256)), (0, 1, 1))
+    write_ct(tmp_path / "in", 1064 + noise.round().astype(int), kernel="BR40")
+    for _ in range(2):
+        wall, cpu, peak = module["standardize"](tmp_path / "in")
+        assert min(wall, cpu) > 0
+        assert peak > 50
+    assert [path.name for path in tmp_path.iterdir()] == ["in"]
+    (tmp_path / "in/0.dcm").unlink()
+    with pytest.raises(RuntimeError, match="no series was written"):
+        module["standardize"](tmp_path / "in")

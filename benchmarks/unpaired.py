@@ -2,7 +2,8 @@
 
 python benchmarks/unpaired.py philips CT/pair_philips_5mm
 python benchmarks/unpaired.py simulated PATIENTS --numbers 1,2,5,10 --source BR40 --target BL64
-python benchmarks/unpaired.py simulated PATIENTS --numbers 10 --minutes 30
+python benchmarks/unpaired.py simulated PATIENTS --numbers 10 --minutes 20
+python benchmarks/unpaired.py patients PATIENTS --numbers 10
 python benchmarks/unpaired.py toshiba CT/pair_toshiba_phantom
 python benchmarks/unpaired.py limbs CT/unpaired_ge_limb
 python benchmarks/unpaired.py sites PATIENTS
@@ -13,7 +14,8 @@ python benchmarks/unpaired.py null PATIENTS
 PATIENTS/test report. `toshiba`: source neck, target chest, and both ways round; the other level reports. These print errors of
 dissimilarity, contrast, homogeneity, energy and correlation (Eq. 8) on soft-tissue patches of rounded and clipped slices, and
 HU RMSE over soft tissue. ComBat is fitted to features of patches of the scans that `adapt` had, and applied to those that
-report.
+report. `patients`: mean features of each source patient's filtered patches beside those of like patches of others and of its
+own in the target kernel, and distances of all patients' spectra from those of both kernels.
 
 The others compare cohorts as `stan-ct sites` does: distance of features, classifiers, and ranks of patients within a site.
 `limbs`: tumours of patients scanned with SOFT or STANDARD. `sites`: the first half of PATIENTS/train in the source kernel, the
@@ -31,6 +33,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from unpaired_patients import patients
 from unpaired_sites import limbs, null, simulated_sites
 
 from stan_ct.adaptation.page import worth
@@ -264,7 +267,7 @@ def toshiba(folder: Path, scratch: Path) -> None:
 def main() -> None:
     """Prints the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", choices=("philips", "simulated", "toshiba", "limbs", "sites", "null"))
+    parser.add_argument("data", choices=("philips", "simulated", "patients", "toshiba", "limbs", "sites", "null"))
     parser.add_argument("folder", type=Path)
     parser.add_argument("--source", default="BR40")
     parser.add_argument("--target", default="BL64")
@@ -275,6 +278,8 @@ def main() -> None:
         folder, kernels = Path(scratch), (args.source, args.target)
         if args.data == "simulated":
             simulated(args.folder, folder, kernels, [*map(int, args.numbers.split(","))], args.minutes)
+        elif args.data == "patients":
+            patients(args.folder, folder, kernels, int(args.numbers))
         elif args.data in ("sites", "null"):
             {"sites": simulated_sites, "null": null}[args.data](args.folder, folder, kernels)
         else:

@@ -71,3 +71,14 @@ def real_ct() -> Path:
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     return unpacked
+
+
+@pytest.fixture(scope="module")
+def unoptimized_graphs() -> Iterator[None]:
+    """Graphs run as they are traced: optimizing one takes longer than a test's few steps, which it does not shorten."""
+    import tensorflow as tf
+
+    before = tf.config.optimizer.get_experimental_options().get("disable_meta_optimizer", False)
+    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
+    yield
+    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": before})

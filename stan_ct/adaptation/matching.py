@@ -28,8 +28,8 @@ PATCHES = 8
 RULE = SamplingRule(min_soft_tissue=0.5)
 """Of which patches are taken: crops of limbs hold less soft tissue than slices of the chest."""
 VALIDATING = 5
-"""Patients of a side that validate, at least: features of like patches differ by 5 to 12 % from patient to patient, so that of
-fewer patients too many agree by chance."""
+"""Patients of a side that validate, at least: mean features of like patches differ by up to a fifth from patient to patient
+(docs/EXPERIMENTS.md), so that fewer agree by chance."""
 NEAREST = 4
 """Number of target patches, of those most like a source patch, of which one is drawn."""
 EDGES = (-900.0, -500.0, -150.0, -20.0, 150.0)

@@ -46,7 +46,7 @@ def worth(trial: Trial) -> str:
     if not trial.before:
         return (
             f"G was not trained, the filters stand alone: it takes {2 * VALIDATING} patients of each kernel, half of whom "
-            f"validate, since like patches differ by 5 to 12 % from patient to patient; there are {trial.patients}."
+            f"validate, since like patches differ by up to a fifth from patient to patient; there are {trial.patients}."
         )
     before, after = (100 * float(np.mean(values)) for values in (trial.before, trial.after))
     compared = (

@@ -1,10 +1,10 @@
 """Training without pairs: who is compared with whom, who validates, and when a generator is kept."""
 
+import itertools
 import json
 
 import numpy as np
 import pytest
-import tensorflow as tf
 from patients_in_kernels import write_patient
 from scipy import ndimage
 
@@ -12,7 +12,7 @@ import stan_ct
 from stan_ct.adaptation.matching import MARGIN, TRAITS, cut_patches, held_back, match
 from stan_ct.adaptation.page import worth
 from stan_ct.adaptation.scans import find_patients
-from stan_ct.adaptation.training import Matched, judge, population_errors
+from stan_ct.adaptation.training import Matched, Trial, judge, population_errors
 from stan_ct.ct.hounsfield import HUWindow
 from stan_ct.networks.config import LossSettings
 from stan_ct.networks.losses import added_terms
@@ -86,6 +86,22 @@ def test_a_generator_is_kept_if_it_wins(records, generator, kept):
     assert ("is part of the model" in worth(trial)) == kept
 
 
+def test_a_generator_is_kept_from_a_share_of_the_resamplings(records, monkeypatch):
+    """G is right for most patients and wrong for the others: it wins in some of the samples, and that share decides."""
+    gains = np.repeat(np.where(np.arange(8) < 5, 1.25, 0.9), 2)[:, None, None, None]
+    batches = itertools.cycle((gains[:8], gains[8:]))
+
+    def mixed(patches):
+        return next(batches) * patches
+
+    window = HUWindow(-1000.0, 1000.0)
+    share = judge(records, mixed, window).share
+    assert 0.5 < share < 1
+    for limit, kept in ((share, True), (share + 1e-6, False)):
+        monkeypatch.setattr("stan_ct.adaptation.training.SURE", limit)
+        assert judge(records, mixed, window).kept == kept
+
+
 def test_population_errors_compare_means():
     """Patches in another order are the same population."""
     patches = np.random.default_rng(0).normal(0, 50, (4, 32, 32)) * np.arange(1, 5)[:, None, None]
@@ -105,27 +121,20 @@ def test_losses_without_pairs_hold_to_the_input():
     assert float(same["low_pass"]) == float(same["squared"]) == 0
 
 
-@pytest.fixture
-def unoptimized_graphs():
-    """Graphs run as they are traced: optimizing one takes longer than a test's few steps."""
-    before = tf.config.optimizer.get_experimental_options().get("disable_meta_optimizer", False)
-    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
-    yield
-    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": before})
-
-
-def test_adapt_trains_and_says_what_it_was_worth(tmp_path, monkeypatch, unoptimized_graphs):
-    """A model is written either way and the scratch folder goes; with too few patients nothing is trained, and it says so."""
+@pytest.mark.usefixtures("unoptimized_graphs")
+def test_adapt_trains_and_says_what_it_was_worth(tmp_path, monkeypatch):
+    """A model is written either way and the scratch folder goes; with a patient too few nothing is trained, and it says so."""
+    monkeypatch.setattr("stan_ct.adaptation.matching.VALIDATING", 1)
+    monkeypatch.setattr("stan_ct.adaptation.run.VALIDATING", 1)
     for seed in range(2):
         write_patient(tmp_path / "A", "SOFT", seed)
         write_patient(tmp_path / "B", "SHARP", 10 + seed)
-    few = stan_ct.adapt(tmp_path / "A", tmp_path / "B", tmp_path / "few", minutes=30)
-    assert (few.trial.kept, few.trial.patients) == (False, 2)
+        if not seed:
+            few = stan_ct.adapt(tmp_path / "A", tmp_path / "B", tmp_path / "few", minutes=30)
+    assert (few.trial.kept, few.trial.patients) == (False, 1)
     assert "it takes 10 patients of each kernel" in (tmp_path / "few" / "report" / "report.html").read_text()
     assert few.config.method == "kernel_filter"
 
-    monkeypatch.setattr("stan_ct.adaptation.matching.VALIDATING", 1)
-    monkeypatch.setattr("stan_ct.adaptation.run.VALIDATING", 1)
     made = stan_ct.adapt(tmp_path / "A", tmp_path / "B", tmp_path / "model", minutes=0.01)
     assert len(made.trial.before) == len(made.trial.after) == 5
     config = json.loads((tmp_path / "model" / "config.json").read_text())
@@ -133,3 +142,22 @@ def test_adapt_trains_and_says_what_it_was_worth(tmp_path, monkeypatch, unoptimi
     assert config["training"]["trial"]["patches"] == [3, 3]
     assert config["method"] == ("unet" if made.trial.kept else "kernel_filter")
     assert not (tmp_path / "model.training").exists()
+
+
+@pytest.mark.usefixtures("unoptimized_graphs")
+def test_a_kept_generator_is_part_of_the_model(tmp_path, monkeypatch):
+    """G goes with the filters, without D and without a judge, and the model standardizes with it."""
+    monkeypatch.setattr("stan_ct.adaptation.matching.VALIDATING", 1)
+    monkeypatch.setattr("stan_ct.adaptation.run.VALIDATING", 1)
+    monkeypatch.setattr("stan_ct.adaptation.training.judge", lambda *_: Trial(True, (0.2,) * 5, (0.1,) * 5, 0.9, 1, (3, 3)))
+    for seed in range(2):
+        write_patient(tmp_path / "A", "SOFT", seed)
+        write_patient(tmp_path / "B", "SHARP", 10 + seed)
+    made = stan_ct.adapt(tmp_path / "A", tmp_path / "B", tmp_path / "model", minutes=0.01)
+    assert made.config.method == "unet"
+    assert made.config.front_end.filters["SOFT"] == made.filters["SOFT"].filter
+    names = {path.name for path in (tmp_path / "model").iterdir()}
+    assert "generator.npz" in names
+    assert not names & {"discriminator.npz", "judge.npz"}
+    series = stan_ct.load_series(stan_ct.find_series(tmp_path / "A").series[0])
+    assert stan_ct.load_model(tmp_path / "model").standardize(series).volume.shape == series.volume.shape

@@ -1,26 +1,15 @@
 """Patch records that are small enough to train on in a second."""
 
 import json
-from collections.abc import Iterator
 
 import numpy as np
 import pytest
-import tensorflow as tf
 from scipy import ndimage
 from synthetic import write_ct
 
 from stan_ct.patches.plan import PatchSettings
 from stan_ct.patches.records import make_patches
 from stan_ct.patches.tfrecord import write_records
-
-
-@pytest.fixture(scope="module")
-def unoptimized_graphs() -> Iterator[None]:
-    """Graphs run as they are traced: optimizing one takes longer than a test's few steps, which it does not shorten."""
-    before = tf.config.optimizer.get_experimental_options().get("disable_meta_optimizer", False)
-    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
-    yield
-    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": before})
 
 
 @pytest.fixture(scope="session")

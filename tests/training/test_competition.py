@@ -623,3 +623,19 @@ def test_relativistic_g_step_by_hand():
     assert_updated(g.trainable_variables, expected, before)
     assert float(logs["adversarial_weight"]) == pytest.approx(weight, rel=1e-3)
     assert float(logs["total_g"]) == pytest.approx(value, rel=1e-3)
+
+
+def test_g_step_without_pairs_holds_g_to_its_input():
+    """Whatever the target shows, a G that starts as the identity is at its input, and D alone moves it."""
+    g, d = build_generator(GeneratorConfig(2), "he"), networks(False, 1, False)[1][0]
+    held = {"l1_weight": 0.0, "squared_weight": 1.0, "low_pass_weight": 1.0, "adversarial_ratio": 0.5, "unpaired": True}
+    model = compiled([g], [d], LossSettings(**{**PAPER, **RELATIVISTIC, **held}), keras.optimizers.SGD(RATE))
+    before = g.get_weights()
+    with tf.GradientTape() as tape:
+        tape.watch(made := tf.identity(SOURCE))
+        paired = tf.reduce_mean(tf.math.log(1 + tf.exp(values(d, TARGET) - values(d, made))))
+    length = float(tf.norm(tape.gradient(paired, made)))
+    logs = model.g_step(SOURCE, TARGET)
+    assert [float(logs[name]) for name in ("l1", "squared", "low_pass")] == [0, 0, 0]
+    assert float(logs["adversarial_weight"]) == pytest.approx(0.5 / np.sqrt(SOURCE.shape.num_elements()) / length, rel=1e-3)
+    assert any((old != new).any() for old, new in zip(before, g.get_weights(), strict=True))

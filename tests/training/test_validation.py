@@ -73,6 +73,13 @@ def test_score_by_hand():
     assert result({"a": np.nan}, nobody).score == np.inf
 
 
+def test_score_without_pairs_is_that_of_error_and_spectrum():
+    """HU and tissues of other patients are not compared: half of .205 / .405 and half of 2."""
+    baseline = {"error": 0.4, "spectrum_error": 0.2}
+    made = Judgement({"a": 0.2}, np.zeros((0, 5)), np.zeros((0, 256, 256)), {"spectrum_error": 0.45}, baseline)
+    assert made.score == pytest.approx((0.205 / 0.405 + 2) / 2)
+
+
 def test_a_version_far_from_the_target_loses():
     """Texture that is a little better does not make up for twice the HU error."""
     nobody = np.zeros((0, 5))

@@ -22,8 +22,8 @@ SPREAD_FACTOR, MIN_DISTANCE_LIMIT = 2.0, 0.1
 """A spectrum may lie `SPREAD_FACTOR` times as far from the mean as that of the farthest series of the kernel, and in any case
 `MIN_DISTANCE_LIMIT` (natural logarithm of amplitude)."""
 MIN_SHAPE_LIMIT = 0.12
-"""The same of edges and noise: of 16 simulated patients those of a kernel lie at .02 to .11 from its mean, and those of BL57 at
-.12 to .19 from BL64, its nearest neighbour."""
+"""The same of edges and noise: of 20 simulated patients those of a kernel lie at .02 to .15 from its mean, and those of BL57 at
+.11 to .28 from BL64, its nearest neighbour (`python benchmarks/unpaired.py patients PATIENTS --numbers 10`)."""
 
 MIN_BANDS = 3
 """Smallest number of frequencies that both spectra need for a comparison."""

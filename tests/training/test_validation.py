@@ -114,6 +114,9 @@ def test_source_is_the_baseline(numbered):
     assert start.score == pytest.approx(1)
     np.testing.assert_array_equal(start.outputs, validation.hu[0])
     assert start.quality["hu_rmse"] == pytest.approx(np.sqrt(np.mean((validation.hu[0] - validation.hu[1]) ** 2)), rel=1e-4)
+    unpaired = Validation(numbered, WINDOW, 0, unpaired=True).of_source()
+    assert unpaired.quality == {"spectrum_error": start.quality["spectrum_error"]}
+    assert unpaired.score == pytest.approx(1)
 
 
 @pytest.mark.parametrize(

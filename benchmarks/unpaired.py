@@ -3,6 +3,7 @@
 python benchmarks/unpaired.py philips CT/pair_philips_5mm
 python benchmarks/unpaired.py simulated PATIENTS --numbers 1,2,5,10 --source BR40 --target BL64
 python benchmarks/unpaired.py simulated PATIENTS --numbers 10 --minutes 20
+python benchmarks/unpaired.py losses PATIENTS --numbers 10 --steps 250
 python benchmarks/unpaired.py patients PATIENTS --numbers 10
 python benchmarks/unpaired.py toshiba CT/pair_toshiba_phantom
 python benchmarks/unpaired.py limbs CT/unpaired_ge_limb
@@ -14,7 +15,8 @@ python benchmarks/unpaired.py null PATIENTS
 PATIENTS/test report. `toshiba`: source neck, target chest, and both ways round; the other level reports. These print errors of
 dissimilarity, contrast, homogeneity, energy and correlation (Eq. 8) on soft-tissue patches of rounded and clipped slices, and
 HU RMSE over soft tissue. ComBat is fitted to features of patches of the scans that `adapt` had, and applied to those that
-report. `patients`: mean features of each source patient's filtered patches beside those of like patches of others and of its
+report. `losses`: a generator on the first source patients' filter, with each part of its training left out in turn.
+`patients`: mean features of each source patient's filtered patches beside those of like patches of others and of its
 own in the target kernel, and distances of all patients' spectra from those of both kernels.
 
 The others compare cohorts as `stan-ct sites` does: distance of features, classifiers, and ranks of patients within a site.
@@ -33,6 +35,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from unpaired_losses import PARTS, losses
 from unpaired_patients import patients
 from unpaired_sites import limbs, null, simulated_sites
 
@@ -93,11 +96,11 @@ class Report:
         """Prints a row of the table; None for the source."""
         self._print(name, self._patches(curve))
 
-    def model_row(self, name: str) -> None:
+    def model_row(self, name: str, words: str = "") -> None:
         """Prints the row of a model that ships, or of a model folder."""
         model = load_model(name)
         slices = [hu for pair in self._pairs for hu in model.standardize(pair.source).volume]
-        self._print(f"model {name}, {len(slices)} slices", self._cut(slices))
+        self._print(words or f"model {name}, {len(slices)} slices", self._cut(slices))
 
     def combat_row(self, name: str, sources: Sequence[Series], targets: Sequence[Series]) -> None:
         """Prints the row of ComBat, fitted to patches of some scans of either side; no image changes."""
@@ -230,19 +233,23 @@ def philips(folder: Path, scratch: Path) -> None:
         unpaired_rows(report, f"source {one_half}, target {other} half", there[:1], there[1:], scratch / f"{one_half}-model")
 
 
+def simulated_patients(folder: Path, kernels: tuple[str, str]) -> list[list[Path]]:
+    """Folders of the series of simulated patients in two kernels."""
+    patients = sorted(path for path in folder.iterdir() if path.is_dir())
+    return [[path / f"{kernel}_1mm" for kernel in kernels] for path in patients]
+
+
+def simulated_pairs(patients: Sequence[Sequence[Path]], number: int) -> list[Pairs]:
+    """Some slices of each patient."""
+    series = [[of_one(path) for path in each] for each in patients]
+    return [Pairs(*(chosen(f, spread(len(f.instances), number)) for f in each)) for each in series]
+
+
 def simulated(folder: Path, scratch: Path, kernels: tuple[str, str], numbers: Sequence[int], minutes: float) -> None:
     """Other patients of other doses."""
-
-    def of(part: str) -> list[list[Path]]:
-        patients = sorted(path for path in (folder / part).iterdir() if path.is_dir())
-        return [[path / f"{kernel}_1mm" for kernel in kernels] for path in patients]
-
-    def pairs(both: Sequence[Sequence[Path]], number: int) -> list[Pairs]:
-        series = [[of_one(path) for path in each] for each in both]
-        return [Pairs(*(chosen(f, spread(len(f.instances), number)) for f in each)) for each in series]
-
-    train, report = of("train"), Report(pairs(of("test"), MEASURED))
-    paired_rows(report, pairs(train[:6], 4))
+    train = simulated_patients(folder / "train", kernels)
+    report = Report(simulated_pairs(simulated_patients(folder / "test", kernels), MEASURED))
+    paired_rows(report, simulated_pairs(train[:6], 4))
     if kernels[1] == "BL64":
         report.model_row("default")
     for number in numbers:
@@ -251,6 +258,15 @@ def simulated(folder: Path, scratch: Path, kernels: tuple[str, str], numbers: Se
             sources, targets = [source for source, _ in a], [target for _, target in b]
             name = f"{number} + {number} patients, source the {label}"
             unpaired_rows(report, name, sources, targets, scratch / f"{number}-{label}", minutes)
+
+
+def each_part(folder: Path, scratch: Path, kernels: tuple[str, str], number: int, steps: int, parts: list[str]) -> None:
+    """The competition without pairs with each part left out in turn."""
+    train = simulated_patients(folder / "train", kernels)
+    report = Report(simulated_pairs(simulated_patients(folder / "test", kernels), 4))
+    sources = [str(source) for source, _ in train[:number]]
+    targets = [str(target) for _, target in train[number : 2 * number]]
+    losses(sources, targets, scratch, steps, parts, report.model_row)
 
 
 def toshiba(folder: Path, scratch: Path) -> None:
@@ -267,17 +283,21 @@ def toshiba(folder: Path, scratch: Path) -> None:
 def main() -> None:
     """Prints the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", choices=("philips", "simulated", "patients", "toshiba", "limbs", "sites", "null"))
+    parser.add_argument("data", choices=("philips", "simulated", "losses", "patients", "toshiba", "limbs", "sites", "null"))
     parser.add_argument("folder", type=Path)
     parser.add_argument("--source", default="BR40")
     parser.add_argument("--target", default="BL64")
     parser.add_argument("--numbers", default="1,2,5,10", help="patients a side")
     parser.add_argument("--minutes", default=0.0, type=float, help="training of a generator, simulated patients alone")
+    parser.add_argument("--steps", default=250, type=int, help="steps of G, of losses alone")
+    parser.add_argument("--parts", default=",".join(PARTS), help="rows of losses")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         folder, kernels = Path(scratch), (args.source, args.target)
         if args.data == "simulated":
             simulated(args.folder, folder, kernels, [*map(int, args.numbers.split(","))], args.minutes)
+        elif args.data == "losses":
+            each_part(args.folder, folder, kernels, int(args.numbers), args.steps, args.parts.split(","))
         elif args.data == "patients":
             patients(args.folder, folder, kernels, int(args.numbers))
         elif args.data in ("sites", "null"):

@@ -192,7 +192,12 @@ def judge(records: Matched, generator: Callable, window: HUWindow) -> Trial:
 
 
 def write_matched(
-    folder: Path, config: ModelConfig, sources: Mapping[str, Sequence[Patient]], targets: Sequence[Patient], run: Map
+    folder: Path,
+    config: ModelConfig,
+    sources: Mapping[str, Sequence[Patient]],
+    targets: Sequence[Patient],
+    run: Map,
+    partner_of: Callable[[np.ndarray, np.ndarray, int], np.ndarray] = match,
 ) -> Matched:
     """Writes patches of sources with target patches of other patients, as records that `stan-ct train` reads.
 
@@ -202,6 +207,7 @@ def write_matched(
         sources: Source kernel -> its patients.
         targets: Patients of the target kernel.
         run: Calls a function on tasks.
+        partner_of: Chooses the target patch of each source patch, see :func:`~stan_ct.adaptation.matching.match`.
     """
     front_end = config.front_end
     if front_end is None:
@@ -216,7 +222,7 @@ def write_matched(
             other = others[part][0]
             if not (len(cut.images) and len(other.images)):
                 continue
-            partner = other.images[match(cut.traits, other.traits, number)]
+            partner = other.images[partner_of(cut.traits, other.traits, number)]
             images = np.concatenate([cut.images, partner], axis=1)
             shard = f"{part}-{number:03}.tfrecord"
             counts[part] += write_records(folder / shard, images)

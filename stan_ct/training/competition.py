@@ -125,7 +125,7 @@ class Competition(keras.Model):
             logs = strategy.run(self.train_step, args=(batch,))
             return {name: strategy.reduce(tf.distribute.ReduceOp.MEAN, value, axis=None) for name, value in logs.items()}
 
-        return run if self.run_eagerly else tf.function(run)
+        return run if self.run_eagerly else tf.function(run, autograph=False)
 
     def d_step(self, source: tf.Tensor, target: tf.Tensor, active: Sequence[int] = (0,)) -> Logs:
         """Trains some Ds on one batch; all else stays as it is.

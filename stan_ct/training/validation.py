@@ -190,7 +190,7 @@ class Validation:
         )
 
 
-@tf.function
+@tf.function(autograph=False)
 def _judge(
     model: Competition, copy: int, source: tf.Tensor, target: tf.Tensor, window: HUWindow, mask_losses: bool
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
@@ -207,14 +207,14 @@ def _judge(
     return output, patches, real, ordered
 
 
-@tf.function
+@tf.function(autograph=False)
 def _above_source(model: Competition, copy: int, source: tf.Tensor, target: tf.Tensor) -> tf.Tensor:
     """1 where one D prefers the target to the source, (B,)."""
     of_target, of_source = (critic_value(model.judge(copy, source, patches)[1]) for patches in (target, source[..., :1]))
     return tf.cast(of_target > of_source, tf.float32)
 
 
-@tf.function
+@tf.function(autograph=False)
 def _latent(generator: Generator, source: tf.Tensor, target: tf.Tensor) -> tf.Tensor:
     made = generator(source, training=False)
     return mean_absolute(generator.latent(target), generator.latent(made))

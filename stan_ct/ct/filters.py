@@ -12,9 +12,9 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
-from scipy import fft
 
 from stan_ct.ct.bright import calm_weight, without_bright
+from stan_ct.ct.fourier import fast_length, multiplied
 from stan_ct.ct.hounsfield import AIR
 from stan_ct.ct.protocol import Protocol
 from stan_ct.ct.spectra import Spacing, cross_power, radial_sums, response, tapered_spectrum
@@ -75,9 +75,9 @@ class RadialFilter:
     def _filtered(self, image: np.ndarray, pixel_spacing: Spacing) -> np.ndarray:
         """(H, W) float32 HU, mirrored at the borders -> (H, W) float32 HU."""
         height, width = image.shape
-        padded = np.pad(image, [(MARGIN, fft.next_fast_len(n + 2 * MARGIN) - n - MARGIN) for n in image.shape], "symmetric")
+        padded = np.pad(image, [(MARGIN, fast_length(n + 2 * MARGIN) - n - MARGIN) for n in image.shape], "symmetric")
         gain_there = response(padded.shape, pixel_spacing, self.frequency, self._limited_gain(image, pixel_spacing))
-        filtered = fft.irfft2(fft.rfft2(padded) * gain_there, s=padded.shape)
+        filtered = multiplied(padded, gain_there)
         return filtered[MARGIN : MARGIN + height, MARGIN : MARGIN + width].astype(np.float32)
 
     def _limited_gain(self, image: np.ndarray, pixel_spacing: Spacing) -> np.ndarray:

@@ -10,13 +10,17 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from scipy import fft, ndimage
+
+from stan_ct.ct.smoothing import gaussian
 
 SMOOTHING = 2.0
 """Standard deviation of the Gaussian by which a slice is smoothed before tissue or uniformity is determined, px."""
 
 MAX_RELATIVE_STRUCTURE = 2.0
 """Largest structure (standard deviation after smoothing) of a uniform region, in units of that of the most uniform one."""
+
+ROUNDING = 1e-3
+"""More than rounding adds to a variance that is the difference of two means, HU^2."""
 
 BANDS = tuple(float(f) for f in np.arange(3.5, 7.01, 0.5))
 """Frequencies at which noise spectra are compared, lp/cm: below them anatomy differs more than kernels do."""
@@ -57,11 +61,15 @@ def uniform_regions(
     """
     if min(hu.shape) < size:
         return []
-    smooth, step = ndimage.gaussian_filter(np.asarray(hu, np.float64), SMOOTHING), max(1, size // 4)
+    smooth, step = gaussian(np.asarray(hu, np.float64), SMOOTHING), max(1, size // 4)
     windows = np.lib.stride_tricks.sliding_window_view(smooth, (size, size))[::step, ::step]
     square, starts = np.ones((size, size), np.uint8), tuple(np.s_[: n - size + 1 : step] for n in hu.shape)
     lowest, highest = (function(smooth, square, anchor=(0, 0))[starts] for function in (cv2.erode, cv2.dilate))
     inside = (lowest >= hu_range[0]) & (highest <= hu_range[1])
+    centred = smooth - smooth.mean()
+    mean, square_mean = (cv2.blur(image, (size, size), anchor=(0, 0))[starts] for image in (centred, centred**2))
+    variance = np.where(inside, square_mean - mean**2, np.inf)  # to rounding, which is enough to leave most of them out
+    inside &= variance <= MAX_RELATIVE_STRUCTURE**2 * max(variance.min(), 0) + ROUNDING
     corners, structure = np.argwhere(inside) * step, windows[inside].std(axis=(1, 2))
     found: list[tuple[int, int]] = []
     for i in np.argsort(structure, kind="stable"):
@@ -91,8 +99,8 @@ def noise_power(regions: np.ndarray, pixel_spacing: Spacing) -> NoisePower:
     flat = np.reshape(np.asarray(regions, np.float64), (len(regions), -1))
     noise = (flat - (flat @ basis) @ basis.T).reshape(np.shape(regions))
     extent = height * pixel_spacing[0], width * pixel_spacing[1]  # mm
-    power = np.square(np.abs(fft.fft2(noise))).mean(axis=0) * (extent[0] * extent[1] / (height * width) ** 2)
-    vertical, horizontal = (fft.fftfreq(n, d / 10) for n, d in zip((height, width), pixel_spacing, strict=True))
+    power = np.square(np.abs(np.fft.fft2(noise))).mean(axis=0) * (extent[0] * extent[1] / (height * width) ** 2)
+    vertical, horizontal = (np.fft.fftfreq(n, d / 10) for n, d in zip((height, width), pixel_spacing, strict=True))
     frequency = np.hypot(vertical[:, None], horizontal)
     nearest = np.rint(frequency * min(extent) / 10).astype(int).ravel()
     cells, sums, powers = (np.bincount(nearest, weights) for weights in (None, frequency.ravel(), power.ravel()))

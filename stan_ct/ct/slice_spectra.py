@@ -11,10 +11,11 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from scipy import fft, ndimage
 
 from stan_ct.ct.filters import Spacing
+from stan_ct.ct.fourier import fast_length, rfft2
 from stan_ct.ct.hounsfield import AIR
+from stan_ct.ct.smoothing import fill_holes
 
 STEP = 0.25
 """Distance of the frequencies, lp/cm."""
@@ -125,7 +126,7 @@ def _body(image: np.ndarray, outside: np.ndarray, spacing: Spacing) -> tuple[np.
     number, parts, statistics, _ = cv2.connectedComponentsWithStats(dense, connectivity=4)
     if number < 2:
         return np.zeros(image.shape, np.float32), np.zeros(image.shape, bool)
-    body = ndimage.binary_fill_holes(parts == 1 + np.argmax(statistics[1:, cv2.CC_STAT_AREA]))
+    body = fill_holes(parts == 1 + np.argmax(statistics[1:, cv2.CC_STAT_AREA]))
     distance = cv2.distanceTransform((~body).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_5) * min(spacing)
     around = (body | (distance < SKIN_REACH)) & ~outside
     return _ramp(_depth(around, spacing) / 8), around
@@ -141,12 +142,13 @@ def _spectrum(image: np.ndarray, where: np.ndarray, weight: np.ndarray, spacing:
     rows, columns = (np.flatnonzero(weight.any(axis)) for axis in (1, 0))
     box = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
     texture = ((image - mean) * weight)[box]
-    shape = [fft.next_fast_len(max(n + 8, 64)) for n in texture.shape]
-    power = np.square(np.abs(fft.rfft2(texture, s=shape)), dtype=np.float64) * (spacing[0] * spacing[1] / energy)
+    shape = [fast_length(max(n + 8, 64)) for n in texture.shape]
+    padded = np.pad(texture, [(0, whole - n) for whole, n in zip(shape, texture.shape, strict=True)])
+    power = np.square(np.abs(rfft2(padded)), dtype=np.float64) * (spacing[0] * spacing[1] / energy)
     both = np.full(power.shape, 2.0)  # a half spectrum: all but the first column, and the last of an even number, stand for two
     both[:, 0] = 1
     both[:, (shape[1] + 1) // 2 :] = 1
-    frequency = np.hypot(fft.fftfreq(shape[0], spacing[0] / 10)[:, None], fft.rfftfreq(shape[1], spacing[1] / 10))
+    frequency = np.hypot(np.fft.fftfreq(shape[0], spacing[0] / 10)[:, None], np.fft.rfftfreq(shape[1], spacing[1] / 10))
     nearest = np.rint(frequency / STEP).astype(int)
     inside = nearest < len(FREQUENCY)
     sums, number = (np.bincount(nearest[inside], w[inside], len(FREQUENCY)) for w in (power * both, both))

@@ -9,8 +9,8 @@ from __future__ import annotations
 from functools import lru_cache
 
 import numpy as np
-from scipy import fft
 
+from stan_ct.ct.fourier import rfft2
 from stan_ct.ct.hounsfield import AIR
 
 TAPER = 0.25
@@ -20,9 +20,9 @@ Spacing = tuple[float, float]
 
 
 def radial_frequency(shape: tuple[int, int], pixel_spacing: Spacing) -> np.ndarray:
-    """Spatial frequency of each element of `scipy.fft.rfft2` of an image, (H, W // 2 + 1), in lp/cm."""
-    vertical = fft.fftfreq(shape[0], pixel_spacing[0] / 10)
-    horizontal = fft.rfftfreq(shape[1], pixel_spacing[1] / 10)
+    """Spatial frequency of each element of the half spectrum of an image, (H, W // 2 + 1), in lp/cm."""
+    vertical = np.fft.fftfreq(shape[0], pixel_spacing[0] / 10)
+    horizontal = np.fft.rfftfreq(shape[1], pixel_spacing[1] / 10)
     return np.hypot(vertical[:, None], horizontal[None, :])
 
 
@@ -54,7 +54,7 @@ def tapered_spectrum(image: np.ndarray, pixel_spacing: Spacing, taper: float = T
     """
     height, width = image.shape
     window = _taper((height, width), taper)
-    return fft.rfft2((image - AIR) * (window * np.sqrt(pixel_spacing[0] * pixel_spacing[1])))
+    return rfft2((image - AIR) * (window * np.sqrt(pixel_spacing[0] * pixel_spacing[1])))
 
 
 def taper_window(size: int, taper: float) -> np.ndarray:

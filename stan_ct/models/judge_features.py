@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from scipy import fft
 
+from stan_ct.ct.fourier import rfft2
 from stan_ct.ct.smoothing import box_mean
 from stan_ct.patches.sampling import PATCH_SIZE
 
@@ -195,12 +195,12 @@ def _squares(blocks: np.ndarray, join: np.ufunc = np.add) -> list[np.ndarray]:
 
 
 def _transform(image: np.ndarray) -> np.ndarray:
-    return fft.rfft2((image - image.mean()) * _TAPER)
+    return rfft2((image - image.mean()) * _TAPER)
 
 
 def _power(image: np.ndarray) -> np.ndarray:
     """Power spectrum, (`PATCH_SIZE`, `PATCH_SIZE`); the half that mirrors the other is copied."""
-    half = fft.rfft2(image)
+    half = rfft2(image)
     power = np.empty(image.shape, image.dtype)
     known = half.shape[1]
     power[:, :known] = np.square(half.real) + np.square(half.imag)
@@ -213,7 +213,7 @@ def _by_band(values: np.ndarray) -> np.ndarray:
 
 
 def _bands() -> tuple[np.ndarray, np.ndarray]:
-    frequency = np.hypot(fft.fftfreq(PATCH_SIZE)[:, None], fft.rfftfreq(PATCH_SIZE)[None])  # cycles per pixel
+    frequency = np.hypot(np.fft.fftfreq(PATCH_SIZE)[:, None], np.fft.rfftfreq(PATCH_SIZE)[None])  # cycles per pixel
     band = np.minimum((frequency / np.sqrt(0.5) * BANDS).astype(int), BANDS - 1).ravel()
     return band, np.bincount(band, minlength=BANDS)
 
@@ -236,4 +236,4 @@ _BAND, _COUNT = _bands()
 _LATTICES = _lattices()
 _WINDOW = np.hanning(PATCH_SIZE + 1)[:-1]
 _TAPER = (np.outer(_WINDOW, _WINDOW) / np.sum(_WINDOW**2)).astype(np.float32)
-_FAST = np.hypot(fft.fftfreq(PATCH_SIZE)[:, None], fft.fftfreq(PATCH_SIZE)[None]) > 3.5 / PATCH_SIZE
+_FAST = np.hypot(np.fft.fftfreq(PATCH_SIZE)[:, None], np.fft.fftfreq(PATCH_SIZE)[None]) > 3.5 / PATCH_SIZE

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import fft
 
+from stan_ct.ct.fourier import rfft2
 from stan_ct.ct.smoothing import box_mean
 from stan_ct.reconstruction.checks import Finding
 
@@ -130,7 +130,7 @@ def measure_lattice(change: np.ndarray, mask: np.ndarray) -> Lattice:
     share, square = (box_mean(image, SURROUNDINGS) for image in (mask.astype(float), change**2))
     weights = mask / np.sqrt(square / np.maximum(share, 1e-3) + SMALLEST**2)
     weighted = (change - (change * weights).sum() / weights.sum()) * weights
-    half, (height, width), away = fft.rfft2(weighted), weighted.shape, np.array(NEIGHBOURS)
+    half, (height, width), away = rfft2(weighted), weighted.shape, np.array(NEIGHBOURS)
 
     def power(row: np.ndarray | int, column: np.ndarray | int) -> np.ndarray:
         """Of any frequencies: those in the half that is not kept have the power of their negatives."""

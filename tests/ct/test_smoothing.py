@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from stan_ct.ct.smoothing import all_around, any_around, box_mean, close_and_open, gaussian
+from stan_ct.ct.smoothing import all_around, any_around, box_mean, close_and_open, fill_holes, gaussian
 
 shapes = st.tuples(st.integers(1, 60), st.integers(1, 60))
 masks = st.tuples(shapes, st.floats(0.02, 0.98), st.integers(0, 99))
@@ -55,6 +55,16 @@ def test_closing_and_opening(drawn, radius):
     disk = ndimage.iterate_structure(ndimage.generate_binary_structure(2, 1), radius)
     expected = ndimage.binary_opening(ndimage.binary_closing(mask, disk), disk)
     np.testing.assert_array_equal(close_and_open(mask, radius), expected)
+
+
+@settings(max_examples=60)
+@given(masks)
+def test_holes_are_filled(drawn):
+    """Bit for bit; the mask itself stays."""
+    mask = mask_of(drawn)
+    before = mask.copy()
+    np.testing.assert_array_equal(fill_holes(mask), ndimage.binary_fill_holes(mask))
+    np.testing.assert_array_equal(mask, before)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

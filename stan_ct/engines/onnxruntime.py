@@ -26,6 +26,7 @@ class OnnxRuntimeNetworks:
         self.batch_pixels = BATCH_PIXELS_OF_A_THREAD if single_thread else BATCH_PIXELS
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1 if single_thread else usable_cores()
+        options.enable_mem_pattern = False  # plans for shapes seen before: no faster, and twice the memory
         options.log_severity_level = 3  # errors
         try:
             self._session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])

@@ -20,7 +20,7 @@ class PipelineSettings:
     Attributes:
         fusion: Row of Table 2: `straightforward` (tiles put back side by side, no check), `overlap` (check 1),
             `realfake` (checks 1 and 2), `stan_ct` (all).
-        patch_layout: `grid`, `random` (the paper), `slice`, or `tiles` (of the straightforward method).
+        patch_layout: `slice`, `grid`, `random` (the paper), or `tiles` (of the straightforward method).
         fusion_weights: `hann` or `mean` (the paper's words).
         hu_rescale: `window`, `patch` (Eq. 7) or `slice`.
         mask: What is standardized: `whole`: the slice, of which what is brighter than soft tissue passes the whole-slice
@@ -33,7 +33,7 @@ class PipelineSettings:
     """
 
     fusion: FusionMethod = "stan_ct"
-    patch_layout: Layout = "grid"
+    patch_layout: Layout = "slice"
     fusion_weights: Weighting = "hann"
     hu_rescale: HURescale = "window"
     mask: Mask = "whole"
@@ -81,7 +81,7 @@ TABLE_2: Mapping[str, Mapping[str, Any]] = {
     **PAPER_ROWS,
     DEFAULT: {"fusion": "stan_ct"},
     "default, random layout": {"fusion": "stan_ct", "patch_layout": "random"},
-    "default, whole slice": {"fusion": "stan_ct", "patch_layout": "slice"},
+    "default, grid of patches": {"fusion": "stan_ct", "patch_layout": "grid"},
     "default, mean weights": {"fusion": "stan_ct", "fusion_weights": "mean"},
     "default, Eq. 7 per patch": {"fusion": "stan_ct", "hu_rescale": "patch"},
     "default, Eq. 7 per slice": {"fusion": "stan_ct", "hu_rescale": "slice"},

@@ -134,7 +134,8 @@ def test_the_manifest_accounts_for_every_slice(tmp_path):
     import hashlib
 
     paths = write_ct(tmp_path / "in", random_stored((2, 300, 300)) // 8 + 900)
-    run_cohort(tmp_path / "in", tmp_path / "out", Scripted(12.0, lambda p: np.zeros(len(p))), qc_threshold=0.5)
+    rejecting = Scripted(12.0, lambda p: np.zeros(len(p)))
+    run_cohort(tmp_path / "in", tmp_path / "out", rejecting, qc_threshold=0.5, patch_layout="grid")
     manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
     entry = manifest["series"][0]
     assert [s["sha256"] for s in entry["slices"]] == [hashlib.sha256(p.read_bytes()).hexdigest() for p in paths]

@@ -155,7 +155,8 @@ def with_lattice(amplitude: float, period: int):
 
     def change(patches: np.ndarray) -> np.ndarray:
         noise = np.random.default_rng(9).normal(0, 3, patches.shape)
-        return noise + wave(period, amplitude) + wave(period, amplitude).T
+        whole = np.tile(wave(period, amplitude) + wave(period, amplitude).T, [n // 256 for n in patches.shape[1:]])
+        return noise + whole
 
     return Scripted(change)
 

@@ -205,7 +205,7 @@ def test_rejected_patches_are_named_with_the_reason(synthesizer):
     hu = np.full((384, 256), 40.0, np.float32)
     hu[300, 0] = 100  # in the second of two patches alone
     bad = lambda patches: patches.max((1, 2)) == 100  # noqa: E731
-    result = run(hu, synthesizer(7.0, lambda p: np.where(bad(p), 0.25, 0.75)), qc_threshold=0.5)
+    result = run(hu, synthesizer(7.0, lambda p: np.where(bad(p), 0.25, 0.75)), qc_threshold=0.5, patch_layout="grid")
     assert result.rejected[0] == RejectedPatch(Patch(128, 0, 256, 256), 0.25, "100 -> 107" if synthesizer is Explained else "")
     assert len(result.rejected) == result.patches - result.qualified
     assert run(hu, synthesizer(7.0), qc_threshold=0.5).rejected == ()
@@ -257,8 +257,8 @@ def test_box_artefacts_are_found_in_what_stan_ct_fuses_badly_and_hann_avoids_the
     rng = np.random.default_rng(0)
     hu = (rng.normal(0, 5, (512, 512)) + np.linspace(-300, 300, 512)).astype(np.float32)
     synthesizer = Scripted(lambda p: p.mean((1, 2), keepdims=True) / 2)
-    assert [f.name for f in run(hu, synthesizer, fusion_weights="mean").findings] == ["box_artefact"]
-    assert run(hu, synthesizer, fusion_weights="hann").findings == ()
+    assert [f.name for f in run(hu, synthesizer, patch_layout="grid", fusion_weights="mean").findings] == ["box_artefact"]
+    assert run(hu, synthesizer, patch_layout="grid").findings == ()
 
 
 def test_cropping_removes_borders_that_are_bad_only_at_the_rim():
@@ -266,8 +266,8 @@ def test_cropping_removes_borders_that_are_bad_only_at_the_rim():
     rim = np.zeros((256, 256), np.float32)
     rim[:6], rim[-6:], rim[:, :6], rim[:, -6:] = 80, -80, 80, -80
     hu = np.random.default_rng(0).normal(0, 5, (512, 512)).astype(np.float32)
-    spoiled = run(hu, Scripted(lambda p: rim), fusion="realfake", fusion_weights="mean").hu - hu
-    mended = run(hu, Scripted(lambda p: rim), fusion="stan_ct", fusion_weights="mean")
+    spoiled = run(hu, Scripted(lambda p: rim), fusion="realfake", patch_layout="grid", fusion_weights="mean").hu - hu
+    mended = run(hu, Scripted(lambda p: rim), fusion="stan_ct", patch_layout="grid", fusion_weights="mean")
     inside = (slice(20, 492), slice(20, 492))
     assert np.abs(spoiled[inside]).max() > 15
     assert np.abs((mended.hu - hu)[inside]).max() < 0.01

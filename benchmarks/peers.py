@@ -127,12 +127,12 @@ def network_times(label: str, rounds: int) -> dict[str, list[float]]:
     from stan_ct.engines.engine import EXPORTED, load_engine
     from stan_ct.engines.tensorflow import TensorFlowNetworks
 
-    reference = TensorFlowNetworks(MODEL, "float32", label == "discriminator", single_thread=True)
+    reference = TensorFlowNetworks(MODEL, "float32", label == "discriminator", shared=True)
     if label == "generator":
         runs = {"tensorflow": lambda gray: reference(gray)[0]}
         for name in EXPORTED:
             if not missing(name):
-                engine = load_engine(name, MODEL, "float32", judged=False, single_thread=True)
+                engine = load_engine(name, MODEL, "float32", judged=False, shared=True)
                 runs[name] = lambda gray, engine=engine: engine(gray)[0]
     else:
         import tensorflow as tf

@@ -62,7 +62,8 @@ model = stan_ct.load_model("default", slices_at_once=2)
 model.synthesizer(np.zeros((1, 256, 256), np.float32))
 """
 NETWORKS = """
-import json, sys
+import json, os, sys
+os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
 sys.path.insert(0, sys.argv[1])
 from peers import network_times
 print(json.dumps(network_times(sys.argv[2], int(sys.argv[3]))))

@@ -73,7 +73,7 @@ def choose_engine(wanted: EngineName, precision: Precision, folder: Path, model:
     return wanted, "float32"
 
 
-def load_engine(name: EngineName, folder: Path, precision: Precision, judged: bool, single_thread: bool = False) -> Engine:
+def load_engine(name: EngineName, folder: Path, precision: Precision, judged: bool, shared: bool = False) -> Engine:
     """Loads the networks of a model folder.
 
     Args:
@@ -81,21 +81,21 @@ def load_engine(name: EngineName, folder: Path, precision: Precision, judged: bo
         folder: Model folder; one that is exported, for other engines than TensorFlow.
         precision: Number type of the hidden layers.
         judged: Whether the discriminator judges.
-        single_thread: Whether it keeps to one thread for each that calls it.
+        shared: Whether several threads call it at a time.
     """
     if name in EXPORTED:
-        return load_exported(name, folder / GRAPH, single_thread)
+        return load_exported(name, folder / GRAPH, shared)
     from stan_ct.engines.tensorflow import TensorFlowNetworks
 
-    return TensorFlowNetworks(folder, precision, judged, single_thread)
+    return TensorFlowNetworks(folder, precision, judged, shared)
 
 
-def load_exported(name: EngineName, graph: Path, single_thread: bool = False) -> Engine:
+def load_exported(name: EngineName, graph: Path, shared: bool = False) -> Engine:
     """Loads exported networks, see :func:`load_engine`."""
     if name == "onnxruntime":
         from stan_ct.engines.onnxruntime import OnnxRuntimeNetworks
 
-        return OnnxRuntimeNetworks(graph, single_thread)
+        return OnnxRuntimeNetworks(graph, shared)
     from stan_ct.engines.openvino import OpenVINONetworks
 
-    return OpenVINONetworks(graph, single_thread)
+    return OpenVINONetworks(graph, shared)

@@ -18,18 +18,18 @@ class OpenVINONetworks:
 
     Args:
         graph: Exported networks.
-        single_thread: Whether it keeps to one thread for each that calls it, rather than to all cores for one.
+        shared: Whether several threads call it: each then has a thread of OpenVINO's, rather than all cores.
     Raises:
         InvalidModel: If OpenVINO cannot load the graph.
     """
 
-    def __init__(self, graph: Path, single_thread: bool = False) -> None:
-        self.batch_pixels = BATCH_PIXELS_OF_A_THREAD if single_thread else BATCH_PIXELS
+    def __init__(self, graph: Path, shared: bool = False) -> None:
+        self.batch_pixels = BATCH_PIXELS_OF_A_THREAD if shared else BATCH_PIXELS
         cores = usable_cores()
         settings = {
             "INFERENCE_PRECISION_HINT": "f32",  # bfloat16, its own choice on some processors, rounds HU to 8 bits
             "INFERENCE_NUM_THREADS": cores,
-            "NUM_STREAMS": cores if single_thread else 1,
+            "NUM_STREAMS": cores if shared else 1,
         }
         try:
             self._compiled = openvino.Core().compile_model(graph, "CPU", settings)

@@ -21,14 +21,14 @@ class TensorFlowNetworks:
         folder: Model folder.
         precision: Of the hidden layers.
         judged: Whether the discriminator judges.
-        single_thread: Whether TensorFlow keeps to one thread for each that calls it; it does not where it has started already.
+        shared: Whether several threads call it: each then has a thread of TensorFlow's, unless it has started already.
     """
 
-    def __init__(self, folder: Path, precision: Precision = "auto", judged: bool = False, single_thread: bool = False) -> None:
-        if single_thread:
+    def __init__(self, folder: Path, precision: Precision = "auto", judged: bool = False, shared: bool = False) -> None:
+        if shared:
             with suppress(RuntimeError):  # it has started
                 tf.config.threading.set_intra_op_parallelism_threads(1)
-        alone = single_thread and not tf.config.list_physical_devices("GPU")
+        alone = shared and not tf.config.list_physical_devices("GPU")
         self.batch_pixels = BATCH_PIXELS_OF_A_THREAD if alone else BATCH_PIXELS
         dtype, config = compute_dtype(precision), read_config(folder)
         self.generator = config.build_generator(dtype)

@@ -87,7 +87,7 @@ class PairFeatures:
 
 def log_spectrum(image: np.ndarray) -> np.ndarray:
     """Natural logarithm of the mean power in each band, (`BANDS`,)."""
-    return np.log(_by_band(np.abs(_transform(image)) ** 2) + 1.0)
+    return np.log(_by_band(_squared(_transform(image))) + 1.0)
 
 
 def pair_features(source: np.ndarray, output: np.ndarray) -> PairFeatures:
@@ -100,33 +100,35 @@ def pair_features(source: np.ndarray, output: np.ndarray) -> PairFeatures:
     source, output = (np.clip(image, *RANGE).astype(np.float32) for image in (source, output))
     change = output - source
     before, after = _transform(source), _transform(output)
-    gain, rest = _transfer(before, after)
+    power = _by_band(_squared(before)) + 1.0
+    gain, rest = _transfer(before, after, power)
     places = _places(source, change)
     noise, edge = places[-2].noise, places[-2].edge
-    spectrum = np.log(_by_band(np.abs(before) ** 2) + 1.0)
-    circumstances = np.concatenate([spectrum, np.quantile(noise, (0.1, 0.5, 0.9)), [edge.mean()]])
+    circumstances = np.concatenate([np.log(power), np.quantile(noise, (0.1, 0.5, 0.9)), [edge.mean()]])
     groups = {"gain": gain, "rest": rest, "values": _values(source, change), "pattern": _pattern(change)}
     return PairFeatures(circumstances, groups, places)
 
 
-def _transfer(before: np.ndarray, after: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _transfer(before: np.ndarray, after: np.ndarray, power: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Logarithms of the gain in each band, and of the power that the source does not explain over the source's."""
-    power = _by_band(np.abs(before) ** 2) + 1.0
-    gain = _by_band((before.conj() * after).real) / power
-    rest = np.maximum(_by_band(np.abs(after) ** 2) - gain**2 * power, 0)
+    gain = _by_band(before.real * after.real + before.imag * after.imag) / power
+    rest = np.maximum(_by_band(_squared(after)) - gain**2 * power, 0)
     return np.log(np.maximum(gain, LEAST_GAIN)), np.log((rest + 1.0) / power + LEAST_REST)
 
 
 def _values(source: np.ndarray, change: np.ndarray) -> np.ndarray:
     """Mean change of each tissue, and by how much the output is shifted."""
     smooth = box_mean(source, 5)
-    flat = _squared_slope(smooth) < SMOOTH_SLOPE**2
+    flat = (_squared_slope(smooth) < SMOOTH_SLOPE**2).view(np.uint8)
     found = []
     for name, (low, high) in TISSUES.items():
-        inside = (smooth > low) & (smooth < high) & (flat | (name == "bone"))
-        found.append(change[inside].sum() / (np.count_nonzero(inside) + FEW_PIXELS) / 17)
-    for slope in np.gradient(source):
-        found.append(3 * (change * slope).sum() / (np.square(slope).sum() + 1e4))
+        inside = cv2.inRange(smooth, low + 1e-4, high - 1e-4)
+        if name != "bone":
+            inside = inside & -flat
+        number = cv2.countNonZero(inside)
+        found.append(cv2.mean(change, inside)[0] * number / (number + FEW_PIXELS) / 17)
+    for slope in _slopes(source):
+        found.append(3 * np.vdot(change, slope) / (np.vdot(slope, slope) + 1e4))
     return np.array(found)
 
 
@@ -139,7 +141,7 @@ def _pattern(change: np.ndarray) -> np.ndarray:
     found = [(power[bins].sum() + 1) / (power[beside].mean(1).sum() + 1) for bins, beside in _LATTICES]
     power = _power(change * _TAPER)  # without the border of the patch, which is a cross in the spectrum
     beside = box_mean(power, SURROUNDINGS) - power / SURROUNDINGS**2
-    found.append((power / (beside + 1e-6 * power.mean() + 1e-12))[_FAST].max())
+    found.append((power / (beside + 1e-6 * power.mean() + 1e-12) * _FAST).max())
     for axis in (power, power.T):
         found.append(
             (axis[SLOWEST : PATCH_SIZE // 2, 0].sum() + 1e-12) / (axis[SLOWEST : PATCH_SIZE // 2, 3:6].sum() / 3 + 1e-12)
@@ -151,14 +153,14 @@ def _places(source: np.ndarray, change: np.ndarray) -> tuple[Place, ...]:
     """What is measured place by place, in the order of `PLACES`."""
     detail = _detail(source)
     changed = _detail(change)
-    noise = [np.log(square + 1.0) for square in _squares(_blocks(np.square(detail)))]
-    edge = [np.log(s + 1.0) for s in _squares(_largest_block(_squared_slope(box_mean(source, 3))), np.maximum)]
-    moved = [np.log(np.square(mean) + 0.05) for mean in _squares(_blocks(change))]
-    texture = np.log(_squares(_blocks(np.square(detail + changed)))[1] + 1.0)
-    of_change = np.log(_squares(_blocks(np.square(changed)))[1] + 0.1)
-    pixels = np.log(_squares(_largest_block(np.square(changed)), np.maximum)[0] + 1.0)
+    noise = [np.log(square + 1.0).ravel() for square in _squares(_blocks(np.square(detail)))]
+    edge = [np.log(s + 1.0).ravel() for s in _squares(_largest_block(_squared_slope(box_mean(source, 3))), np.maximum)]
+    moved = [np.log(np.square(mean) + 0.05).ravel() for mean in _squares(_blocks(change))]
+    texture = np.log(_squares(_blocks(np.square(detail + changed)))[1] + 1.0).ravel()
+    of_change = np.log(_squares(_blocks(np.square(changed)))[1] + 0.1).ravel()
+    pixels = np.log(_squares(_largest_block(np.square(changed)), np.maximum)[0] + 1.0).ravel()
     rows = [*zip(noise, edge, moved, strict=True), *((noise[1], edge[1], found) for found in (texture, of_change))]
-    return tuple(Place(*(values.ravel() for values in row)) for row in (*rows, (noise[0], edge[0], pixels)))
+    return tuple(Place(*row) for row in (*rows, (noise[0], edge[0], pixels)))
 
 
 def _detail(image: np.ndarray) -> np.ndarray:
@@ -166,8 +168,18 @@ def _detail(image: np.ndarray) -> np.ndarray:
 
 
 def _squared_slope(image: np.ndarray) -> np.ndarray:
-    rows, columns = np.gradient(image)
+    rows, columns = _slopes(image)
     return rows * rows + columns * columns
+
+
+def _slopes(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Slopes along columns and rows, per pixel, (H, W) float32 each: those of `numpy.gradient`."""
+    down, across = (
+        cv2.Sobel(image, cv2.CV_32F, *order, ksize=1, scale=0.5, borderType=cv2.BORDER_REPLICATE) for order in ((0, 1), (1, 0))
+    )
+    down[[0, -1]] *= 2  # one pixel lies beyond the border, where the outermost stands for it
+    across[:, [0, -1]] *= 2
+    return down, across
 
 
 def _blocks(image: np.ndarray) -> np.ndarray:
@@ -183,14 +195,14 @@ def _largest_block(image: np.ndarray) -> np.ndarray:
 
 def _squares(blocks: np.ndarray, join: np.ufunc = np.add) -> list[np.ndarray]:
     """Means, or largest values, of blocks of 4 px -> those of squares of 8, 16 and 32 px, which overlap by half."""
-    squares, number = [], len(blocks)
+    squares = []
     for _ in SQUARES:
         rows = join(blocks[:-1], blocks[1:])
         joined = join(rows[:, :-1], rows[:, 1:])
         squares.append(joined / 4 if join is np.add else joined)
-        number //= 2
-        parts = blocks.reshape(number, 2, number, 2)
-        blocks = parts.mean((1, 3)) if join is np.add else parts.max((1, 3))
+        rows = join(blocks[::2], blocks[1::2])
+        joined = join(rows[:, ::2], rows[:, 1::2])
+        blocks = joined / 4 if join is np.add else joined
     return squares
 
 
@@ -198,12 +210,16 @@ def _transform(image: np.ndarray) -> np.ndarray:
     return rfft2((image - image.mean()) * _TAPER)
 
 
+def _squared(spectrum: np.ndarray) -> np.ndarray:
+    return np.square(spectrum.real) + np.square(spectrum.imag)
+
+
 def _power(image: np.ndarray) -> np.ndarray:
     """Power spectrum, (`PATCH_SIZE`, `PATCH_SIZE`); the half that mirrors the other is copied."""
     half = rfft2(image)
     power = np.empty(image.shape, image.dtype)
     known = half.shape[1]
-    power[:, :known] = np.square(half.real) + np.square(half.imag)
+    power[:, :known] = _squared(half)
     power[0, known:], power[1:, known:] = power[0, known - 2 : 0 : -1], power[:0:-1, known - 2 : 0 : -1]
     return power
 

@@ -32,7 +32,7 @@ def expectation(features: Sequence[PairFeatures]) -> np.ndarray:
 
 
 def _expectation(places: Sequence[Place]) -> np.ndarray:
-    terms = np.concatenate([_terms(place)[::EVERY] for place in places]).astype(np.float64)
+    terms = np.concatenate([_terms(place.noise, place.edge)[:, ::EVERY] for place in places], 1).astype(np.float64).T
     found = np.concatenate([place.found[::EVERY] for place in places]).astype(np.float64)
     mean = _ridge(terms, found)
     rest, few = found - terms @ mean, terms[:, :SPREAD_TERMS]
@@ -50,11 +50,12 @@ def summaries(features: PairFeatures, coefficients: np.ndarray) -> np.ndarray:
     Returns:
         Least, largest and mean distance, and the logarithm of their spread, of each of `PLACES`, (places * 4,).
     """
-    found = []
+    found, terms_of = [], {}
     for place, row in zip(features.places, coefficients, strict=True):
-        terms = _terms(place)
-        spread = np.maximum(np.exp(terms[:, :SPREAD_TERMS] @ row[TERMS:]), LEAST_SPREAD)
-        distance = (place.found - terms @ row[:TERMS]) / spread
+        key = id(place.noise), id(place.edge)  # places of one size share both
+        terms = terms_of[key] = terms_of[key] if key in terms_of else _terms(place.noise, place.edge)
+        spread = np.maximum(np.exp(row[TERMS:] @ terms[:SPREAD_TERMS]), LEAST_SPREAD)
+        distance = (place.found - row[:TERMS] @ terms) / spread
         found += [distance.min(), distance.max(), distance.mean(), np.log(distance.std() + 0.1)]
     return np.array(found)
 
@@ -69,12 +70,12 @@ def summary_name(number: int) -> str:
     return f"{SUMMARIES[number % len(SUMMARIES)]} {PLACES[number // len(SUMMARIES)]}"
 
 
-def _terms(place: Place) -> np.ndarray:
-    """(places, `TERMS`)."""
-    noise, edge = place.noise / 4 - 1, place.edge / 4 - 1  # about -1 to 2
+def _terms(noise: np.ndarray, edge: np.ndarray) -> np.ndarray:
+    """(`TERMS`, places)."""
+    noise, edge = noise / 4 - 1, edge / 4 - 1  # about -1 to 2
     squares = noise * noise, noise * edge, edge * edge
     powers = (np.ones_like(noise), noise, edge, *squares, squares[0] * noise, squares[2] * edge)
-    return np.stack(powers, -1)
+    return np.stack(powers)
 
 
 def _ridge(terms: np.ndarray, found: np.ndarray) -> np.ndarray:

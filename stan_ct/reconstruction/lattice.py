@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -130,23 +131,12 @@ def measure_lattice(change: np.ndarray, mask: np.ndarray) -> Lattice:
     share, square = (box_mean(image, SURROUNDINGS) for image in (mask.astype(float), change**2))
     weights = mask / np.sqrt(square / np.maximum(share, 1e-3) + SMALLEST**2)
     weighted = (change - (change * weights).sum() / weights.sum()) * weights
-    half, (height, width), away = rfft2(weighted), weighted.shape, np.array(NEIGHBOURS)
-
-    def power(row: np.ndarray | int, column: np.ndarray | int) -> np.ndarray:
-        """Of any frequencies: those in the half that is not kept have the power of their negatives."""
-        mirrored = np.asarray(column) > width // 2
-        rows, columns = np.where(mirrored, -row, row) % height, np.where(mirrored, width - column, column)
-        return np.square(np.abs(half[rows, columns]))
-
-    found = []
-    for i, j in _FREQUENCIES:
-        row, column = i * height // max(PERIODS), j * width // max(PERIODS)
-        down, across = power(row + away, column), power(row, (column + away) % width)
-        found.append((power(row, column), down.mean(), across.mean()))
-    at, *around = np.array(found).T
+    height, width = weighted.shape
+    power = np.square(np.abs(rfft2(weighted)[_bins(height, width)]))
+    down, across = np.split(power[:, 1:], 2, axis=1)
     blocks = (height // PLACES, PLACES, width // PLACES, PLACES)
     sums, weights = (image.reshape(blocks).sum((0, 2)) for image in (weighted, weights))
-    return Lattice(at, np.array(around), sums, weights, 1)
+    return Lattice(power[:, 0], np.stack([down.mean(1), across.mean(1)]), sums, weights, 1)
 
 
 def no_lattice() -> Lattice:
@@ -172,6 +162,20 @@ def lattice_findings(lattice: Lattice) -> list[Finding]:
 def _whole(number: int) -> int:
     """The largest multiple of the longest period up to a number: there lattices fall on bins of the spectrum."""
     return number - number % max(PERIODS)
+
+
+@lru_cache(maxsize=4)
+def _bins(height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
+    """Rows and columns in the half of a spectrum of each frequency, those beside it downwards, and those across.
+
+    Frequencies in the half that is not kept have the power of their negatives.
+    """
+    at = np.array(_FREQUENCIES) * (height, width) // max(PERIODS)
+    none, away = np.zeros(len(NEIGHBOURS), int), np.array(NEIGHBOURS)
+    rows = at[:, :1] + np.concatenate([[0], away, none])
+    columns = (at[:, 1:] + np.concatenate([[0], none, away])) % width
+    mirrored = columns > width // 2
+    return np.where(mirrored, -rows, rows) % height, np.where(mirrored, width - columns, columns)
 
 
 def _frequencies() -> Iterator[tuple[int, int, int]]:

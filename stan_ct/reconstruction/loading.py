@@ -45,7 +45,7 @@ class LazySynthesizer:
         precision: Number type of their hidden layers.
         loading: Context in which it is loaded.
         adjacent_slices: Number of slices before and after each that it is given too.
-        single_thread: Whether a network keeps to one thread of its own, since slices are under way in several.
+        shared: Whether slices are under way in several threads.
     """
 
     def __init__(
@@ -55,10 +55,10 @@ class LazySynthesizer:
         precision: Precision,
         loading: Callable[[], AbstractContextManager],
         adjacent_slices: int = 0,
-        single_thread: bool = False,
+        shared: bool = False,
     ) -> None:
         self._folder, self._engine, self._precision, self._loading = folder, engine, precision, loading
-        self.adjacent_slices, self._single_thread = adjacent_slices, single_thread
+        self.adjacent_slices, self._shared = adjacent_slices, shared
         self._lock = Lock()
 
     @property
@@ -73,7 +73,7 @@ class LazySynthesizer:
         with self._loading():
             from stan_ct.reconstruction.synthesis import load_synthesizer
 
-            return load_synthesizer(self._folder, self._precision, self._single_thread, self._engine)
+            return load_synthesizer(self._folder, self._precision, self._shared, self._engine)
 
     def prepare(self, hu: np.ndarray, pixel_spacing: tuple[float, float], kernel: str = "") -> np.ndarray:
         """Whole-slice step, see :class:`Synthesizer`."""

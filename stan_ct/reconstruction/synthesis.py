@@ -80,15 +80,14 @@ def _slice_itself(patches: np.ndarray) -> np.ndarray:
 
 
 def load_synthesizer(
-    folder: Path | str, precision: Precision = "auto", single_thread: bool = False, engine: EngineName = "tensorflow"
+    folder: Path | str, precision: Precision = "auto", shared: bool = False, engine: EngineName = "tensorflow"
 ) -> Synthesizer:
     """The synthesizer of a model folder: networks, or a classical baseline.
 
     Args:
         folder: Model folder.
         precision: Of the hidden layers.
-        single_thread: Whether networks keep to one thread for each that calls them; TensorFlow does not where it has started
-            already.
+        shared: Whether several threads call the networks.
         engine: What computes networks, see :func:`stan_ct.engines.engine.choose_engine`.
     Raises:
         FileNotFoundError: If the folder holds no complete model.
@@ -98,5 +97,5 @@ def load_synthesizer(
         return baseline
     folder, config = Path(folder), read_config(folder)
     judge = load_judge(folder)
-    networks = load_engine(engine, folder, precision, config.method == "stan_ct" and judge is None, single_thread)
+    networks = load_engine(engine, folder, precision, config.method == "stan_ct" and judge is None, shared)
     return NetworkSynthesizer(networks, config, judge)

@@ -62,7 +62,7 @@ def test_engines_compute_what_tensorflow_computes(tmp_path, generator, discrimin
     assert expected.std() > 0.05
     assert np.ptp(rightly) > 0
     for name in EXPORTED:
-        made, judged = load_engine(name, tmp_path, "float32", judged=True, single_thread=True)(gray)
+        made, judged = load_engine(name, tmp_path, "float32", judged=True, shared=True)(gray)
         assert made.dtype == judged.dtype == np.float32
         np.testing.assert_allclose(made, expected, atol=5e-6)
         np.testing.assert_allclose(judged, rightly, atol=1e-5)

@@ -93,15 +93,15 @@ def test_adjacent_slices_are_channels(tmp_path):
     assert model.synthesizer.adjacent_slices == 1
 
 
-def test_a_single_thread_takes_few_patches_at_once(tmp_path):
+def test_shared_networks_take_few_patches_at_once(tmp_path):
     """Two by two, and what comes back is, to rounding, what comes back of all together."""
     config = ModelConfig("m", "stan_ct", "SOFT", "SHARP", True, generator=GeneratorConfig(base_filters=2))
     config = replace(config, discriminator=DiscriminatorConfig(1))
     save_model(tmp_path, config, config.build_generator(), config.build_discriminator())
     patches = np.random.default_rng(0).uniform(-1024, 1400, (5, 256, 256)).astype(np.float32)
     sizes, found = [], []
-    for alone in (True, False):
-        synthesizer = load_synthesizer(tmp_path, "float32", single_thread=alone)
+    for shared in (True, False):
+        synthesizer = load_synthesizer(tmp_path, "float32", shared=shared)
         run = synthesizer.engine._run
         synthesizer.engine._run = lambda gray, run=run: sizes.append(len(gray)) or run(gray)
         found.append(synthesizer(patches))

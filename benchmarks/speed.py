@@ -7,13 +7,14 @@ with the model `default`, are two slices of a simulated chest, 512 x 512, again 
 header of pydicom's CT. Peers are in the extra `bench`; the table names those that are not installed. GPUs are not measured.
 Ends with 1 if a limit is broken.
 
-rows: `help` (start-up), `empty` (a folder without CT), `refused` (a kernel that no model knows, 100 slices), `start` (until the
-networks of an exported model have run once), `headers` (search of CT, per file, beside pydicom that reads the same headers),
-`mask`, `gaussian` (beside scipy.ndimage), `glcm` (beside scikit-image), `generator` and `discriminator` (per patch, one thread,
-beside PyTorch; other engines are noted), `series` (per slice from DICOM to DICOM, start-up left out, beside the network alone,
-in the same engine, on nine patches a slice in one thread), `script` (a whole run of `--slices`, beside `peers.py`, MONAI's
-sliding window with the same filter and generator in PyTorch, which checks nothing), `scaling` (wall time of `--scaling` slices,
-on all cores and on one).
+rows: `help` (start-up), `empty` (a folder without CT), `refused` (a kernel that no model knows, 100 slices), `start` (until
+the networks of an exported model have run once), `headers` (search of CT, per file, beside pydicom that reads the same
+headers), `mask`, `gaussian` (beside scipy.ndimage), `glcm` (beside scikit-image), `generator` and `discriminator` (per patch,
+one thread, beside PyTorch; other engines are noted), `series` (per slice from DICOM to DICOM, start-up left out, beside the
+network alone, in the same engine, on nine patches a slice in one thread), `step` (a step of D and one of G in training, beside
+PyTorch; see `torch_step.py`), `records` (patches on their way from disk into training; see `input_pipeline.py`), `simulator`
+(a slice in three kernels), `script` (a whole run of `--slices`, beside `peers.py`, MONAI's sliding window with the same filter
+and generator in PyTorch, which checks nothing), `scaling` (wall time of `--scaling` slices, on all cores and on one).
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -47,7 +48,7 @@ from stan_ct.parallel import usable_cores  # noqa: E402
 
 ROWS = (
     *("help", "empty", "refused", "start", "headers", "mask", "gaussian", "glcm", "generator", "discriminator"),
-    *("series", "script", "scaling"),
+    *("series", "step", "records", "simulator", "script", "scaling"),
 )
 RUN = """
 import json, resource, subprocess, sys, time
@@ -81,6 +82,42 @@ start = time.process_time()
 for _ in range(int(sys.argv[1])):
     made(patches)
 print(time.process_time() - start)
+"""
+
+
+STEP = """
+import json, sys
+sys.path.insert(0, sys.argv[1])
+import numpy as np, torch, torch_step as t
+spectral, losses = t.LOSSES["cross-entropy"]
+batch = tuple(np.random.default_rng(0).uniform(-1, 1, (t.BATCH, 256, 256, 1)).astype(np.float32) for _ in range(2))
+model = t.original(t.choose_strategy(), 16, spectral, losses, "float32")
+twin = t.TorchCompetition(model, 16, spectral, False, torch.channels_last, False)
+found = t.round_times({"ours": t.tensorflow_steps(model, batch), "torch": t.torch_steps(twin, batch)}, int(sys.argv[2]))
+print(json.dumps({name: seconds[..., 1].sum(0).tolist() for name, seconds in found.items()}))
+"""
+RECORDS = """
+import json, sys, tempfile
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+import input_pipeline as p
+with tempfile.TemporaryDirectory() as folder:
+    p.make_records(Path(folder))
+    batches = p.read_patches(Path(folder), "train", p.HUWindow(), 8, seed=0, repeat=True)
+    print(json.dumps([1e3 / p.pairs_per_second(batches, 8, 4.0) for _ in range(int(sys.argv[2]))]))
+"""
+SIMULATOR = """
+import json, sys, time
+from stan_ct.ct.kernels import KERNELS
+from stan_ct.simulation.study import Patient, Scan, acquire
+kernels, number = [KERNELS[name] for name in ("BR40", "BL57", "BL64")], int(sys.argv[2])
+patient = Patient(1, Scan(tuple(kernels), slices=60, start=-30))
+run, times = acquire(patient, range(4 * number + 2)), []
+for _ in range(4 * number + 2):
+    start = time.process_time()
+    next(run)
+    times.append(time.process_time() - start)
+print(json.dumps([sum(times[i : i + 4]) / 4 for i in range(2, len(times), 4)]))
 """
 
 
@@ -235,16 +272,39 @@ def start(rounds: int) -> Row:
 
 def network(label: str, rounds: int) -> Row:
     """Rows `generator` and `discriminator`."""
-    command = [sys.executable, "-c", NETWORKS, str(ROOT / "benchmarks"), label, str(3 * rounds)]
-    one = dict.fromkeys(("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"), "1")
-    environment = {**os.environ, **one, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
-    times = json.loads(done.stdout.splitlines()[-1])
+    times = measured(NETWORKS, label, 3 * rounds)
     ours = next(name for name in ("onnxruntime", "openvino", "tensorflow") if name in times)
     peer = times.pop("torch", [])
     others = [f"{name} {np.median(each):.3g}" for name, each in times.items() if name != ours]
     others += [f"{name}: not installed" for name in missing("onnxruntime", "openvino", "torch").split(", ") if name]
     return Row(f"{label} in {ours}, ms a patch (PyTorch)", times[ours], peer, 1.0, ", ".join(others))
+
+
+def training_step(rounds: int) -> Row:
+    """Row `step`."""
+    what = "a step of D and one of G, 16 filters, 8 patches, float32, one thread, s (PyTorch)"
+    if missing("torch"):
+        return Row(what, [float("nan")], [], 1.1, "not measured: torch is not installed")
+    times = measured(STEP, rounds)
+    return Row(what, times["ours"], times["torch"], 1.1)
+
+
+def made(name: str, rounds: int) -> Row:
+    """Rows `records` and `simulator`."""
+    code, what, limit = {
+        "records": (RECORDS, "patches from records into training, ms a pair (wall)", 1e3 / 300),
+        "simulator": (SIMULATOR, "simulator, a slice in three kernels, s", 3.0),
+    }[name]
+    return Row(what, measured(code, rounds, one_thread=name == "simulator"), [], limit)
+
+
+def measured(code: str, *arguments: object, one_thread: bool = True) -> Any:
+    """What a script prints as JSON in its last line; in one thread, unless told otherwise."""
+    command = [sys.executable, "-c", code, str(ROOT / "benchmarks"), *map(str, arguments)]
+    one = dict.fromkeys(("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"), "1") if one_thread else {}
+    environment = {**os.environ, **one, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 def glcm(rounds: int) -> Row:
@@ -346,6 +406,10 @@ def main(arguments: list[str] | None = None) -> int:
                 rows = [start(chosen.rounds)]
             elif name in ("generator", "discriminator"):
                 rows = [network(name, chosen.rounds)]
+            elif name == "step":
+                rows = [training_step(chosen.rounds)]
+            elif name in ("records", "simulator"):
+                rows = [made(name, chosen.rounds)]
             elif name == "glcm":
                 rows = [glcm(chosen.rounds)]
             elif name == "script":

@@ -119,12 +119,12 @@ def _transfer(before: np.ndarray, after: np.ndarray, power: np.ndarray) -> tuple
 def _values(source: np.ndarray, change: np.ndarray) -> np.ndarray:
     """Mean change of each tissue, and by how much the output is shifted."""
     smooth = box_mean(source, 5)
-    flat = (_squared_slope(smooth) < SMOOTH_SLOPE**2).view(np.uint8)
+    flat = cv2.inRange(_squared_slope(smooth), 0, SMOOTH_SLOPE**2)
     found = []
     for name, (low, high) in TISSUES.items():
         inside = cv2.inRange(smooth, low + 1e-4, high - 1e-4)
         if name != "bone":
-            inside = inside & -flat
+            inside = cv2.bitwise_and(inside, flat)
         number = cv2.countNonZero(inside)
         found.append(cv2.mean(change, inside)[0] * number / (number + FEW_PIXELS) / 17)
     for slope in _slopes(source):

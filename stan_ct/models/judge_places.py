@@ -50,7 +50,8 @@ def summaries(features: PairFeatures, coefficients: np.ndarray) -> np.ndarray:
     Returns:
         Least, largest and mean distance, and the logarithm of their spread, of each of `PLACES`, (places * 4,).
     """
-    found, terms_of = [], {}
+    found: list[float] = []
+    terms_of: dict[tuple[int, int], np.ndarray] = {}
     for place, row in zip(features.places, coefficients, strict=True):
         key = id(place.noise), id(place.edge)  # places of one size share both
         terms = terms_of[key] = terms_of[key] if key in terms_of else _terms(place.noise, place.edge)

@@ -65,6 +65,12 @@ FINDINGS = {
         "The model was not made for a kernel of this name, but for one of the same noise, thickness and pixels.",
         "Compare output and source in a few slices; scans of both kernels, for stan-ct adapt, would make a model of its own.",
     ),
+    "unlike_standard": FindingText(
+        "Texture unlike the standard",
+        "",
+        "The spectrum of the output differs from that of the standard protocol by more than spectra of its series do.",
+        "Do not pool this series with others; check that the model was made for the kernel of the source.",
+    ),
     "overlap": FindingText(
         "Patches overlap too little",
         "%",

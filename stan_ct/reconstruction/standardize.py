@@ -28,6 +28,7 @@ from stan_ct.reconstruction.fidelity import Fidelity
 from stan_ct.reconstruction.finding_texts import findings_in_short
 from stan_ct.reconstruction.guard import Guard, GuardVerdict
 from stan_ct.reconstruction.lattice import Lattice, lattice_findings, no_lattice
+from stan_ct.reconstruction.output_checks import output_findings
 from stan_ct.reconstruction.panels import shown_slices
 from stan_ct.reconstruction.pipeline import SliceResult
 from stan_ct.reconstruction.qualification import Synthesizer
@@ -163,7 +164,8 @@ class Model:
         )
         lattice = lattice_findings(sum((result.lattice for result in results), no_lattice()))
         relative = (Finding("foreign_kernel", detail=verdict.relative),) if verdict.relative else ()
-        fidelity = replace(fidelity, findings=(*relative, *source_findings(series), *fidelity.findings, *lattice))
+        of_series = (*relative, *source_findings(series), *fidelity.findings, *lattice)
+        fidelity = replace(fidelity, findings=(*of_series, *output_findings(series, volume, self.guard.standard)))
         found = zip(results, source_slice_findings(series, checks), fidelity.slices, strict=True)
         slices = tuple(
             replace(result, findings=(*of_source, *result.findings, *changes)) for result, of_source, changes in found

@@ -1,0 +1,84 @@
+"""A series whose texture is not that of the standard has a finding, whatever made it; one whose texture is has none."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy.ndimage import gaussian_filter
+
+from stan_ct.ct.fingerprint import Fingerprint
+from stan_ct.dicom.characteristics import series_characteristics
+from stan_ct.dicom.find import find_series
+from stan_ct.dicom.series import SeriesFiles, load_series
+from stan_ct.reconstruction.output_checks import output_findings
+
+
+@pytest.fixture(scope="module")
+def pair(real_ct):
+    """Every sixth slice of kernels B and L of one chest."""
+    found = {}
+    for kernel in "BL":
+        files = find_series(real_ct / "pair_philips_5mm" / f"kernel_{kernel}").series[0]
+        found[kernel] = load_series(SeriesFiles(files.instances[::6], files.grid))
+    return found
+
+
+@pytest.fixture(scope="module")
+def standard(pair):
+    return Fingerprint.from_series("L", [series_characteristics(pair["L"])])
+
+
+def filtered(volume: np.ndarray, change) -> np.ndarray:
+    return np.stack([change(hu) for hu in volume])
+
+
+WRONG = {
+    "source": lambda pair: pair["B"].volume,
+    "blur": lambda pair: filtered(pair["L"].volume, lambda hu: gaussian_filter(hu, 0.6)),
+    "white noise": lambda pair: pair["B"].volume + np.random.default_rng(0).normal(0, 40, pair["B"].volume.shape),
+    "another kernel": lambda pair: filtered(pair["B"].volume, lambda hu: 3 * hu - 2 * gaussian_filter(hu, 1.0)),
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_other_textures_are_found(pair, standard, wrong):
+    (found,) = output_findings(pair["B"], WRONG[wrong](pair).astype(np.float32), standard)
+    assert found.name == "unlike_standard"
+    assert found.value > found.limit
+    assert found.detail.endswith("beside those of L")
+
+
+@pytest.mark.parametrize("dose", [1.0, 1.3])
+def test_the_standard_itself_passes_at_any_dose(pair, standard, dose):
+    smooth = filtered(pair["L"].volume, lambda hu: gaussian_filter(hu, 3.0))
+    assert output_findings(pair["B"], smooth + dose * (pair["L"].volume - smooth), standard) == []
+
+
+def test_the_model_that_ships_reaches_the_standard(pair):
+    import stan_ct
+
+    model = stan_ct.load_model("philips_b_l")
+    assert "unlike_standard" not in {found.name for found in model.standardize(pair["B"]).findings}
+
+
+def test_a_filter_of_another_kernel_is_found(pair):
+    """The filter of the model that ships, at half its strength."""
+    import stan_ct
+
+    model = stan_ct.load_model("philips_b_l")
+    weak = replace(pair["B"], volume=filtered(pair["B"].volume, lambda hu: gaussian_filter(hu, 0.7)))
+    result = model.standardize(weak, allow_out_of_protocol=True)
+    assert "unlike_standard" in {found.name for found in result.findings}
+
+
+def test_the_worse_of_both_spectra_is_named(pair, standard):
+    """And what lies exactly at its limit is none."""
+    distance = standard.compare(series_characteristics(pair["B"]).spectrum)[1]
+    wide = replace(standard, shape=(), spread=distance / 2)
+    assert output_findings(pair["B"], pair["B"].volume, wide) == []
+    narrow = replace(wide, spread=0.99 * distance / 2)
+    assert [found.detail for found in output_findings(pair["B"], pair["B"].volume, narrow)] == ["noise beside those of L"]
+
+
+def test_nothing_is_judged_without_a_standard(pair):
+    assert output_findings(pair["B"], pair["B"].volume, None) == []

@@ -37,6 +37,8 @@ class OpenVINONetworks:
             raise InvalidModel(
                 f"OpenVINO cannot load {graph}: {' '.join(str(error).split())}. Export the model again"
             ) from error
+        # Two threads that are the first to pass it an array would wait for each other forever.
+        openvino.Tensor(np.zeros(1, np.float32)).data[:] = 0
         self._own = local()
 
     def __call__(self, gray: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -25,8 +25,8 @@ reproduce: $(READY) ## Repeat the paper's experiment; SCALE=smoke, ablation, lap
 bench: $(READY) ## Measure the speed beside peers; pip install -e '.[bench]' first for all of them
 	@$(BIN)/python benchmarks/speed.py $(OPTIONS)
 
-lint: $(READY) ## Check style and types
-	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+lint: $(READY) ## Check style and types, and look for known vulnerabilities of dependencies
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/python benchmarks/audit.py
 
 install: $(READY) ## Set up .venv
 

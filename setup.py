@@ -6,7 +6,7 @@ from setuptools import find_packages, setup
 
 HERE = Path(__file__).parent
 COMBAT = ["neuroCombat==0.2.12", "pandas>=2.2,<4"]  # a reference in tests; it does not say that it needs pandas
-NODE = ["pynetdicom>=3.0.4,<3.1", "prometheus-client>=0.21,<1", "requests>=2.32,<3"]
+NODE = ["pynetdicom>=3.0.4,<3.1", "prometheus-client>=0.21,<1", "requests>=2.32.4,<3"]
 MASKS = ["highdicom>=0.28,<0.29", "nibabel>=5.3,<6"]
 ONNX = ["onnx>=1.20,<2", "onnxruntime>=1.23,<2"]
 OPENVINO = ["onnx>=1.20,<2", "openvino>=2025.3,<2027"]
@@ -46,10 +46,10 @@ setup(
         "scikit-learn>=1.5,<2",
         "opencv-python-headless>=4.10,<6",
         "absl-py>=2.1,<3",
-        "filelock>=3.16,<5",
-        "tqdm>=4.66,<5",
+        "filelock>=3.20.1,<5",
+        "tqdm>=4.66.3,<5",
         "matplotlib>=3.9,<4",
-        "jinja2>=3.1,<4",
+        "jinja2>=3.1.6,<4",
         "tensorboard>=2.20,<2.22",
         "google-crc32c>=1.5,<2",
         # DICOM, with decoders for compressed series, all BSD or MIT.
@@ -69,6 +69,7 @@ setup(
             "hypothesis>=6.115,<7",
             "ruff>=0.8,<1",
             "mypy>=1.13,<3",
+            "pip-audit>=2.10,<3",
             *COMBAT,
             *CLUSTER,
             *MASKS,

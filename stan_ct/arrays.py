@@ -18,7 +18,7 @@ class DamagedArrays(StanCTError, ValueError):
     """A file is no archive of numbers, or not a whole one."""
 
 
-def read_arrays(path: Path | str) -> dict[str, np.ndarray]:
+def read_arrays(path: Path | str, largest: int | None = None) -> dict[str, np.ndarray]:
     """Reads the arrays of an uncompressed `.npz` file, as `numpy.savez` writes it.
 
     Nothing in the file is executed: pickled objects are refused. No more memory is used than the file is long, and the
@@ -26,6 +26,7 @@ def read_arrays(path: Path | str) -> dict[str, np.ndarray]:
 
     Args:
         path: The file.
+        largest: Most bytes that it may have; None: any number.
     Returns:
         Name -> array, of whole or floating-point numbers.
     Raises:
@@ -34,6 +35,8 @@ def read_arrays(path: Path | str) -> dict[str, np.ndarray]:
     """
     path = Path(path)
     length = path.stat().st_size
+    if largest is not None and length > largest:
+        raise DamagedArrays(f"{path} has {length} bytes, more than the {largest} that are read")
     try:
         with zipfile.ZipFile(path) as archive:
             members = archive.infolist()

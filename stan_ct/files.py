@@ -73,6 +73,11 @@ def write_together(output_dir: Path, files: Mapping[str, str | bytes]) -> None:
             path.unlink(missing_ok=True)
 
 
+def without_formula(value: object) -> object:
+    """A value for a cell of a table, which no spreadsheet takes for a formula: text that begins as one gets an apostrophe."""
+    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
+
+
 def replace_folder(complete: Path, folder: Path, former: Path) -> None:
     """Moves a complete folder to where another may be.
 

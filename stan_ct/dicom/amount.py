@@ -10,6 +10,7 @@ from pydicom.encaps import generate_frames
 from pydicom.tag import Tag
 from pydicom.uid import DeflatedExplicitVRLittleEndian, RLELossless
 
+from stan_ct.dicom.limits import check_stream
 from stan_ct.dicom.refusal import Refused
 
 PIXELS = Tag("PixelData")
@@ -27,7 +28,8 @@ def check_amount(dataset: FileDataset, data: bytes) -> None:
         data: The bytes of the whole file.
     Raises:
         Refused: `excess_bytes` for a row of pixels too many, or bytes after the pixels that are no element: bytes were
-            inserted, or the header says another size than the pixels have. `undecodable` for RLE that decodes to more.
+            inserted, or the header says another size than the pixels have. `undecodable` for RLE that decodes to more, and for
+            a compressed image that says that it has another size.
     """
     element = dataset.get_item(PIXELS)
     if not isinstance(element, RawDataElement) or element.value is None:
@@ -39,7 +41,10 @@ def check_amount(dataset: FileDataset, data: bytes) -> None:
         )
         if 2 * longest > expected:  # where there is less, the decoder says so; of more, it would write past its end
             raise Refused("undecodable", f"{syntax.name}: a segment of {longest} bytes, not {expected // 2}")
-    elif element.length != UNDEFINED and len(element.value) - expected >= 2 * dataset.Columns:
+    elif syntax.is_encapsulated:
+        for frame in generate_frames(element.value, number_of_frames=1):
+            check_stream(frame, dataset.Rows, dataset.Columns)
+    elif len(element.value) - expected >= 2 * dataset.Columns:
         excess = len(element.value) - expected
         raise Refused("excess_bytes", f"{excess} bytes of pixels beyond {dataset.Rows} x {dataset.Columns}")
     end = element.value_tell + len(element.value) + (DELIMITER if element.length == UNDEFINED else 0)

@@ -14,6 +14,7 @@ from stan_ct.dicom import header as dicom
 from stan_ct.dicom.examine import NO_DICOM, NO_IMAGE, Examined
 from stan_ct.dicom.examining import examined
 from stan_ct.dicom.grouping import split_phases, split_series
+from stan_ct.dicom.limits import read_bounded
 from stan_ct.dicom.pixels import decode
 from stan_ct.dicom.refusal import Refusal, Refused
 from stan_ct.dicom.series import Instance, SeriesFiles
@@ -213,7 +214,7 @@ PLACE = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "Res
 def _content(path: Path) -> str:
     """Digest of position and HU of a slice; the path if it cannot be decoded."""
     try:
-        header, stored = decode(path.read_bytes())
+        header, stored = decode(read_bounded(path))
     except (Refused, OSError):
         return str(path)
     place = [dicom.vector(header, k).tolist() for k in PLACE]

@@ -15,6 +15,7 @@ from pydicom.tag import BaseTag, Tag
 from pydicom.uid import CTImageStorage
 
 from stan_ct.dicom.encoding import VRS
+from stan_ct.dicom.limits import BoundedFile
 from stan_ct.dicom.refusal import Refused
 from stan_ct.dicom.tolerance import tolerant
 
@@ -83,11 +84,13 @@ def read_header(path: Path) -> Dataset:
         return False
 
     try:
-        with open(path, "rb") as file:
+        with BoundedFile(path) as file:
             header = read_partial(file, at_pixels, force=True)
             # Deflated data is read from a buffer of its own, so the file's position says nothing there.
             here, size = file.tell(), path.stat().st_size
             deflated = getattr(header.file_meta, "TransferSyntaxUID", "") == "1.2.840.10008.1.2.1.99"
+    except Refused:
+        raise
     except OSError as error:
         if isinstance(error, PermissionError):
             raise

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import multiprocessing
 import os
 import tempfile
@@ -31,6 +30,7 @@ from pydicom.uid import (
 
 from stan_ct.dicom import header as dicom
 from stan_ct.dicom.amount import check_amount
+from stan_ct.dicom.limits import BoundedBytes
 from stan_ct.dicom.refusal import Refused
 from stan_ct.dicom.tolerance import tolerant
 from stan_ct.parallel import end_with_parent
@@ -60,6 +60,8 @@ def decode(data: bytes) -> tuple[FileDataset, np.ndarray]:
     """
     try:
         dataset = _read(data)
+    except Refused:
+        raise
     except Exception as error:
         raise Refused("unreadable", dicom.first_line(error)) from error
     syntax = dataset.file_meta.TransferSyntaxUID
@@ -83,7 +85,7 @@ def decode(data: bytes) -> tuple[FileDataset, np.ndarray]:
 
 
 def _read(data: bytes) -> FileDataset:
-    dataset = pydicom.dcmread(io.BytesIO(data), force=True)
+    dataset = pydicom.dcmread(BoundedBytes(data), force=True)
     if "TransferSyntaxUID" not in dataset.file_meta:
         dataset.file_meta.TransferSyntaxUID = _native_syntax(dataset)
     return dataset

@@ -13,6 +13,7 @@ import numpy as np
 from stan_ct.ct.hounsfield import soft_tissue_mask
 from stan_ct.ct.source_slice import SourceSlice
 from stan_ct.dicom import header as dicom
+from stan_ct.dicom.limits import read_bounded
 from stan_ct.dicom.pixels import decode
 from stan_ct.dicom.refusal import Refusal, Refused
 from stan_ct.dicom.tolerance import tolerant
@@ -187,7 +188,7 @@ def load_series(files: SeriesFiles, workers: int = 2, folder: Path | None = None
     def load(z: int) -> Instance | Refusal:
         path = files.instances[z].path
         try:
-            data = path.read_bytes()
+            data = read_bounded(path)
             header, stored = decode(data)
         except OSError as error:
             return Refusal("unreadable", str(error), (path,), files.uid)

@@ -25,6 +25,7 @@ from stan_ct.dicom.between import Place, descending, set_place
 from stan_ct.dicom.derived import Derivation, describe, drop_stale, local_time
 from stan_ct.dicom.encoding import encode_dataset, set_element
 from stan_ct.dicom.identity import IMPLEMENTATION_CLASS_UID, derived_series_uid, derived_uid
+from stan_ct.dicom.limits import read_bounded
 from stan_ct.dicom.refusal import Refused
 from stan_ct.dicom.series import Instance, Series
 from stan_ct.dicom.tolerance import tolerant
@@ -211,7 +212,7 @@ def _bytes_of_header(instance: Instance) -> Dataset:
     if not instance.sha256:  # never was a file
         return Dataset({e.tag: deepcopy(e) for e in instance.header.elements()})
     try:
-        if hashlib.sha256(instance.path.read_bytes()).hexdigest() != instance.sha256:
+        if hashlib.sha256(read_bounded(instance.path)).hexdigest() != instance.sha256:
             raise Refused("unreadable", f"{instance.path} was changed after its pixels had been read")
         return dicom.read_header(instance.path)
     except OSError as error:

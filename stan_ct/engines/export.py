@@ -54,7 +54,7 @@ def export_model(folder: Path, output_dir: Path | None = None) -> Export:
     if output_dir is not None:
         onnx.load_external_data_for_model(graph, str(folder))
         output_dir.mkdir(parents=True, exist_ok=True)
-    destination, content = output_dir or folder, graph.SerializeToString()
+    destination, content = output_dir or folder, graph.SerializeToString(deterministic=True)
     reference, differences = load_engine("tensorflow", folder, "float32", judged), {}
     with open_atomically(destination / GRAPH) as file:
         file.write(content)

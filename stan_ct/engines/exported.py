@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict, dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
-from stan_ct.models.checksums import GRAPH, RECORD
+from stan_ct.models.checksums import GRAPH, RECORD, SHIPPED, read_file
+from stan_ct.models.folder import load_judge, read_config
 
 
 @dataclass(frozen=True)
@@ -42,12 +44,28 @@ def not_exported(folder: Path, model: str) -> str:
     if not (graph.is_file() and record.is_file()):
         return f"{folder} has no {GRAPH} with its {RECORD}"
     try:
-        made = json.loads(record.read_bytes())
+        made = json.loads(read_file(record))
         found = made["model"], made["graph"]
     except (ValueError, KeyError, TypeError, RecursionError):
         return f"{record} is damaged"
     if found[0] != model:
         return f"{graph} was made of another state of the model"
-    if found[1] != hashlib.sha256(graph.read_bytes()).hexdigest():
+    content = read_file(graph)
+    if found[1] != hashlib.sha256(content).hexdigest():
         return f"{graph} is not what was exported"
-    return ""
+    return "" if folder.resolve().parent == SHIPPED else _foreign(graph, content)
+
+
+def _foreign(graph: Path, content: bytes) -> str:
+    """Why a graph is not the one that this version makes of the model's configuration and weights; empty if it is.
+
+    A graph may name any operators, and any files beside it: one from elsewhere is not run.
+    """
+    if not find_spec("onnx"):
+        return f"onnx is not installed, with which {graph} is checked"
+    from stan_ct.engines.graph import networks_graph
+
+    config = read_config(graph.parent)
+    judged = config.method == "stan_ct" and load_judge(graph.parent) is None
+    made = networks_graph(graph.parent, config, judged).SerializeToString(deterministic=True)
+    return "" if made == content else f"{graph} is not what this version exports"

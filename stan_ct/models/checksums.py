@@ -15,6 +15,9 @@ EXPORT = GRAPH, RECORD = "networks.onnx", "networks.json"
 FILES = (CONFIG, "generator.npz", "discriminator.npz", JUDGE)
 """Files that determine what a model makes; others in its folder do not count."""
 
+LARGEST_FILE, LARGEST_TEXT = 1 << 30, 1 << 26
+"""Most bytes of a file of a model folder, and of one that is text; the weights that ship have 5 MB."""
+
 SHIPPED = Path(__file__).resolve().parent
 """Folder of the folders of the models that ship."""
 
@@ -52,6 +55,21 @@ class InvalidModel(StanCTError, ValueError):
     """A model folder is damaged, or not one of this version."""
 
 
+def read_file(path: Path) -> bytes:
+    """The bytes of a file of a model folder.
+
+    Raises:
+        InvalidModel: If they are more than any such file has.
+        OSError: If it cannot be read.
+    """
+    largest = LARGEST_FILE if path.suffix == ".npz" else LARGEST_TEXT
+    with open(path, "rb") as file:
+        content = file.read(largest + 1)
+    if len(content) > largest:
+        raise InvalidModel(f"{path} has more than {largest} bytes, which no file of a model has")
+    return content
+
+
 def sums_text(files: Mapping[str, bytes]) -> str:
     """Text of `SHA256SUMS` for files by name, as `sha256sum` writes and checks it."""
     return "".join(f"{hashlib.sha256(content).hexdigest()}  {name}\n" for name, content in sorted(files.items()))
@@ -66,7 +84,7 @@ def check_file(path: Path) -> None:
     expected = (_known_sums(path.parent) or {}).get(path.name)
     if expected is None:
         return
-    found = hashlib.sha256(path.read_bytes()).hexdigest()
+    found = hashlib.sha256(read_file(path)).hexdigest()
     if found != expected:
         raise InvalidModel(
             f"{path} is not what was written, its SHA-256 begins {found[:8]}, not {expected[:8]}. {_advice(path.parent)}"
@@ -97,7 +115,7 @@ def _known_sums(folder: Path) -> Mapping[str, str] | None:
     path = folder / SUMS
     if not path.is_file():
         return None
-    lines = path.read_bytes().decode("ascii", "replace").splitlines()
+    lines = read_file(path).decode("ascii", "replace").splitlines()
     found = [re.fullmatch(r"([0-9a-f]{64})  ([\w.]+)", line) for line in lines]
     if not lines or not all(found):
         raise InvalidModel(f"{path} does not list a SHA-256 and a file on each line. {_advice(folder)}")

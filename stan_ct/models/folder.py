@@ -24,6 +24,7 @@ from stan_ct.models.checksums import (
     EXPORT,
     FILES,
     JUDGE,
+    LARGEST_FILE,
     SHIPPED,
     SLICES,
     SUMS,
@@ -31,6 +32,7 @@ from stan_ct.models.checksums import (
     ModelNotFound,
     check_complete,
     check_file,
+    read_file,
     sums_text,
 )
 from stan_ct.models.config import ModelConfig, Storage
@@ -173,7 +175,7 @@ def read_config(folder: Path | str) -> ModelConfig:
     """
     path = _require_config(Path(folder))
     try:
-        config = ModelConfig.from_json(path.read_text(encoding="utf-8"))
+        config = ModelConfig.from_json(read_file(path).decode("utf-8"))
     except ValueError as error:
         raise InvalidModel(f"{path} is {error}" if str(error).startswith("not ") else f"{path}: {error}") from error
     check_file(path)
@@ -245,7 +247,7 @@ def read_training_slices(folder: Path | str) -> TrainingSlices:
 def _read_slices(path: Path) -> TrainingSlices:
     check_file(path)
     try:
-        return TrainingSlices.from_text(path.read_bytes().decode("ascii", "replace"))
+        return TrainingSlices.from_text(read_file(path).decode("ascii", "replace"))
     except ValueError as error:
         raise InvalidModel(f"{path}: {error}") from error
 
@@ -256,7 +258,7 @@ def _read_arrays(path: Path) -> dict[str, np.ndarray]:
         raise ModelNotFound(f"{path} is missing: the model folder is incomplete")
     check_file(path)
     try:
-        arrays = read_arrays(path)
+        arrays = read_arrays(path, LARGEST_FILE)
     except DamagedArrays as error:
         raise InvalidModel(f"{error}: copy the model folder again, or train the model again") from error
     for name, values in arrays.items():
@@ -292,5 +294,5 @@ def model_hash(folder: Path | str) -> str:
     digest = hashlib.sha256()
     for path in sorted(Path(folder).glob("*")):
         if path.name in FILES:
-            digest.update(path.name.encode() + hashlib.sha256(path.read_bytes()).digest())
+            digest.update(path.name.encode() + hashlib.sha256(read_file(path)).digest())
     return digest.hexdigest()

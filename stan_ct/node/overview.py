@@ -7,7 +7,7 @@ import io
 from dataclasses import dataclass
 from datetime import datetime
 
-from stan_ct.files import write_atomically
+from stan_ct.files import without_formula, write_atomically
 from stan_ct.node.spool import Spool
 
 FAILURES = "failures.csv"
@@ -124,10 +124,9 @@ def write_failures(spool: Spool) -> None:
     write_atomically(spool.folder / FAILURES, table.getvalue())
 
 
-def _plain(value: object) -> str:
+def _plain(value: object) -> object:
     """A value on one line that no spreadsheet takes for a formula."""
-    text = " ".join(str(value).split())
-    return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text
+    return without_formula(" ".join(str(value).split()))
 
 
 def _time(seconds: float) -> str:

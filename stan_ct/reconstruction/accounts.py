@@ -17,7 +17,7 @@ from stan_ct.dicom.find import Inventory
 from stan_ct.dicom.grouping import patient_key
 from stan_ct.dicom.refusal import Refusal
 from stan_ct.dicom.series import SeriesFiles
-from stan_ct.files import write_together
+from stan_ct.files import without_formula, write_together
 from stan_ct.reconstruction.manifest import printable, refusal_entry, run_entry, with_files, without_paths
 from stan_ct.reconstruction.panels import FOLDER, Panel
 from stan_ct.reconstruction.report import has_pages, report_page
@@ -253,7 +253,7 @@ def _csv(columns: Sequence[str], rows: Iterable[dict[str, Any]]) -> str:
     table = io.StringIO(newline="")
     writer = csv.DictWriter(table, columns, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows({name: without_formula(value) for name, value in row.items()} for row in rows)
     return table.getvalue()
 
 

@@ -57,6 +57,9 @@ def test_what_was_packed_is_found_and_nothing_is_left(tmp_path):
         ("..\\evil.dcm", b"x"),
         ("C:evil.dcm", b"x"),
         link("a", "/etc"),
+        ("c/./../../evil.dcm", b"x"),
+        ("//server/share/evil.dcm", b"x"),
+        ("NUL\\..\\..\\evil.dcm", b"x"),
     ],
 )
 def test_members_outside_of_the_archive_are_refused(tmp_path, member):
@@ -66,6 +69,32 @@ def test_members_outside_of_the_archive_are_refused(tmp_path, member):
         pass
     assert [path.name for path in tmp_path.iterdir()] == ["a.zip"]
     assert not (tmp_path.parent / "evil.dcm").exists()
+
+
+@pytest.mark.parametrize("names", [("a", "a/b.dcm"), ("a" * 300,), ("a/" * 3000 + "b.dcm",)])
+def test_names_that_no_file_system_takes(tmp_path, names):
+    """A file in the place of a folder, and names that are too long, are an error of the run; nothing is left."""
+    packed = write_zip(tmp_path / "a.zip", [(name, b"x") for name in names])
+    with pytest.raises(OSError, match=r"Not a directory|File exists|name too long"), unpacked(packed, tmp_path / "out"):
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == ["a.zip"]
+
+
+def test_a_name_ends_at_its_first_zero(tmp_path):
+    """What follows a NUL in a name is not part of it, as for every program in C: the file lies below the folder."""
+    packed = write_zip(tmp_path / "a.zip", [("a.dcmX../../evil.dcm", b"x")])
+    packed.write_bytes(packed.read_bytes().replace(b"a.dcmX", b"a.dcm\0"))
+    with unpacked(packed, tmp_path / "out") as folder:
+        assert [path.name for path in folder.rglob("*")] == ["a.dcm"]
+
+
+def test_archives_in_archives_stay_packed(tmp_path):
+    """An archive in an archive is a file that is no DICOM: nesting multiplies nothing."""
+    inner = write_zip(tmp_path / "inner.zip", [("0", bytes(10_000_000))], compression=zipfile.ZIP_DEFLATED)
+    packed = write_zip(tmp_path / "a.zip", [(f"{n}.zip", inner.read_bytes()) for n in range(20)])
+    with unpacked(packed, tmp_path / "out") as folder:
+        assert sum(path.stat().st_size for path in folder.iterdir()) < 300_000
+        assert dict(find_series(folder).skipped) == {"not DICOM": 20}
 
 
 def test_a_file_twice_is_refused(tmp_path):

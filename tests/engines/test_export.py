@@ -1,5 +1,7 @@
 """Exported networks compute what TensorFlow computes, or are not exported."""
 
+import hashlib
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -133,6 +135,27 @@ def test_exports_of_another_state_of_the_model(folder):
         (folder / name).write_bytes(content)
     save(folder, CONFIG)
     assert not any((folder / name).exists() for name in EXPORT)
+
+
+def test_a_graph_from_elsewhere_is_not_run(folder, monkeypatch):
+    """A graph with a record that fits that names another file or another operator than ours is no export."""
+    export_model(folder)
+    model, ours = model_hash(folder), (folder / GRAPH).read_bytes()
+    for change in ("file", "operator"):
+        graph = onnx.load_model_from_string(ours)
+        if change == "file":
+            tensor = next(t for t in graph.graph.initializer if t.data_location == onnx.TensorProto.EXTERNAL)
+            next(entry for entry in tensor.external_data if entry.key == "location").value = "../../etc/passwd"
+        else:
+            graph.graph.node.append(onnx.helper.make_node("Loop", [], [], name="endless"))
+        content = graph.SerializeToString()
+        (folder / GRAPH).write_bytes(content)
+        record = json.loads((folder / RECORD).read_text()) | {"graph": hashlib.sha256(content).hexdigest()}
+        (folder / RECORD).write_text(json.dumps(record))
+        assert "is not what this version exports" in not_exported(folder, model)
+        assert choose_engine("auto", "float32", folder, model)[0] == "tensorflow"
+    monkeypatch.setattr("stan_ct.engines.exported.find_spec", lambda name: None)
+    assert "onnx is not installed" in not_exported(folder, model)
 
 
 def test_a_graph_that_no_engine_can_load(folder):

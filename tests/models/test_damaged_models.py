@@ -218,6 +218,17 @@ def test_nothing_in_a_model_is_executed(bare, tmp_path, name):
     assert not trace.exists()
 
 
+@pytest.mark.parametrize("name", ["config.json", "generator.npz"])
+def test_files_that_are_too_long_are_not_read(bare, monkeypatch, name):
+    """A file of as many bytes as are allowed is read; with one allowed less, it is refused by its length."""
+    arrays, length = name.endswith("npz"), (bare / name).stat().st_size
+    limit = "stan_ct.models.folder.LARGEST_FILE" if arrays else "stan_ct.models.checksums.LARGEST_TEXT"
+    monkeypatch.setattr(limit, length)
+    assert check_model(bare) == CONFIG
+    monkeypatch.setattr(limit, length - 1)
+    refused(bare, "more than the" if arrays else "bytes, which no file of a model has")
+
+
 def edited(folder, **changes):
     values = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(values | changes))

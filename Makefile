@@ -6,6 +6,7 @@ READY := $(VENV)/.ready
 WORKERS ?= 2
 SCALE ?= smoke
 OPTIONS ?=
+EXTRAS ?= onnx,node
 
 help: ## Show what can be made
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -28,6 +29,10 @@ bench: $(READY) ## Measure the speed beside peers; pip install -e '.[bench]' fir
 lint: $(READY) ## Check style and types, and look for known vulnerabilities of dependencies
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/python benchmarks/audit.py
 
+wheels: $(READY) ## Wheels for a machine without a network; EXTRAS=onnx,node
+	@$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --wheel-dir wheels '.[$(EXTRAS)]'
+	@cd wheels && sha256sum *.whl > SHA256SUMS && ls *.whl | wc -l
+
 install: $(READY) ## Set up .venv
 
 clean: ## Remove what make made, but the real CT
@@ -44,4 +49,4 @@ $(READY): setup.py pyproject.toml
 	@touch $(READY)
 	@echo "Ready."
 
-.PHONY: help demo test test-slow reproduce bench lint install clean
+.PHONY: help demo test test-slow reproduce bench lint wheels install clean

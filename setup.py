@@ -7,7 +7,8 @@ from setuptools import find_packages, setup
 HERE = Path(__file__).parent
 COMBAT = ["neuroCombat==0.2.12", "pandas>=2.2,<4"]  # a reference in tests; it does not say that it needs pandas
 NODE = ["pynetdicom>=3.0.4,<3.1", "prometheus-client>=0.21,<1", "requests>=2.32.4,<3"]
-MASKS = ["highdicom>=0.28,<0.29", "nibabel>=5.3,<6"]
+NIFTI = ["nibabel>=5.3,<6"]
+MASKS = ["highdicom>=0.28,<0.29", *NIFTI]
 ONNX = ["onnx>=1.20,<2", "onnxruntime>=1.23,<2"]
 OPENVINO = ["onnx>=1.20,<2", "openvino>=2025.3,<2027"]
 CLUSTER = ["dask>=2025.1,<2027", "distributed>=2025.1,<2027", "dask-jobqueue>=0.9,<1"]
@@ -83,6 +84,8 @@ setup(
         "openvino": OPENVINO,
         # Regions of interest as DICOM SEG and NIfTI; both MIT.
         "masks": MASKS,
+        # Series as NIfTI, in and out; MIT.
+        "nifti": NIFTI,
         # The PACS node; MIT and Apache-2.0.
         "node": NODE,
         # Workers of a Dask cluster, as jobs of SLURM too; all BSD.

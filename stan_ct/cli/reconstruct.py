@@ -34,12 +34,18 @@ def command() -> Command:
         flags.DEFINE_string(
             "input_dir",
             None,
-            "Series, study or any tree of files; a .zip archive; or a DICOMDIR, for its folder.",
+            "Series, study or any tree of files; a .zip archive; a DICOMDIR, for its folder; or NIfTI files without DICOM.",
             required=True,
             flag_values=of,
         )
         flags.DEFINE_string(
             "output_dir", None, "Directory for the output; by default beside the input, INPUT_standardized.", flag_values=of
+        )
+        flags.DEFINE_string(
+            "kernel",
+            "",
+            "Reconstruction kernel of NIfTI files, which cannot say it; else of the JSON beside them.",
+            flag_values=of,
         )
         flags.DEFINE_bool("dry_run", False, "Say what would be done with each series, and write nothing.", flag_values=of)
         flags.DEFINE_bool("overwrite", False, "Replace series made with another model or other switches.", flag_values=of)
@@ -156,6 +162,7 @@ def run(command: Command) -> int:
         dry_run=command["dry_run"],
         command=command.command_line(),
         workers=command["workers"],
+        kernel=command["kernel"],
         choice=Choice(command["include"], command["exclude"], command["newest"], command["limit"]),
         shard=check_shard(command["shard"]),
     )
@@ -185,7 +192,8 @@ def check_shard(text: str) -> str:
 def beside(input_dir: Path) -> Path:
     """The output directory beside the input's name."""
     absolute = input_dir.resolve()
-    name = absolute.stem if absolute.suffix.lower() == ".zip" else absolute.name
+    name = absolute.name.removesuffix(".gz") if absolute.is_file() else absolute.name
+    name = name[: -len(name.rpartition(".")[2]) - 1] if name.lower().endswith((".zip", ".nii")) else name
     return absolute.with_name(f"{name}_standardized")
 
 

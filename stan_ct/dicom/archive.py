@@ -59,19 +59,33 @@ def unpacked(archive: Path, beside: Path) -> Iterator[Path]:
             unpack to more than the disk holds, `LARGEST_RATIO` times its size, or `MOST_FILES` files.
         OSError: If the folder cannot be written.
     """
-    stem = f".{beside.name}.unpacked.{socket.gethostname()}."
-    for left in beside.parent.glob(f"{glob.escape(stem)}*"):
-        if not _is_alive(left.name.removeprefix(stem)):
-            shutil.rmtree(left, ignore_errors=True)
-    folder = beside.with_name(f"{stem}{os.getpid()}")
-    folder.mkdir(mode=0o700, parents=True)
-    try:
+    with hidden_folder(beside, "unpacked") as folder:
         try:
             with zipfile.ZipFile(archive) as opened:
                 _unpack(opened, archive, folder)
         except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, UnicodeError, RuntimeError) as error:
             advice = "Pack it again, or unpack it and give the folder"
             raise UsageError(f"{archive} cannot be unpacked: {error}. {advice}") from error
+        yield folder
+
+
+@contextmanager
+def hidden_folder(beside: Path, purpose: str) -> Iterator[Path]:
+    """Context of a folder that only its owner can read, and that is removed in the end.
+
+    Args:
+        beside: Path that the folder lies beside, hidden; what killed processes of this machine have left there is removed.
+        purpose: Part of its name.
+    Raises:
+        OSError: If it cannot be made.
+    """
+    stem = f".{beside.name}.{purpose}.{socket.gethostname()}."
+    for left in beside.parent.glob(f"{glob.escape(stem)}*"):
+        if not _is_alive(left.name.removeprefix(stem)):
+            shutil.rmtree(left, ignore_errors=True)
+    folder = beside.with_name(f"{stem}{os.getpid()}")
+    folder.mkdir(mode=0o700, parents=True)
+    try:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)

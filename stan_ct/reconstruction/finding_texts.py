@@ -178,6 +178,12 @@ FINDINGS = {
         "The slice of the source holds values that no scanner leaves in it; the output is wrong there and around it.",
         "Do not use these slices; copy or export the source again.",
     ),
+    "from_nifti": FindingText(
+        "Made of a NIfTI file",
+        "",
+        "NIfTI says neither kernel nor slice thickness, tube voltage, phase or compression: these could not be checked.",
+        "Make sure that the kernel that was stated is the right one; standardize the DICOM series where you have it.",
+    ),
     "lossy_compression": FindingText(
         "Lossy compression",
         "",

@@ -48,7 +48,8 @@ class ReconstructSettings:
         workers: Number of processes that standardize series; the cores are shared out among them.
         choice: Which of the series that are found are standardized.
         shard: `i/n`: every n-th series, from the i-th on, is standardized, and no account written; empty: all.
-        archive: The archive from which `input_dir` was unpacked, if it was.
+        archive: The archive from which `input_dir` was unpacked, or the NIfTI input of which it was made, if it was.
+        kernel: Reconstruction kernel of NIfTI files, which cannot say it; empty where their sidecars do.
     """
 
     input_dir: Path
@@ -70,6 +71,7 @@ class ReconstructSettings:
     choice: Choice = field(default_factory=Choice)
     shard: str = ""
     archive: Path | None = None
+    kernel: str = ""
 
 
 def prepare_run(settings: ReconstructSettings, slices_at_once: int) -> Run:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,14 +12,16 @@ from stan_ct.dicom.archive import folder_of_medium, is_archive, unpacked
 from stan_ct.dicom.characteristics import read_characteristics
 from stan_ct.dicom.find import Inventory, find_series
 from stan_ct.dicom.identity import creation_time
-from stan_ct.dicom.refusal import Refused
+from stan_ct.dicom.nifti import nifti_files
+from stan_ct.dicom.refusal import Refusal, Refused
 from stan_ct.dicom.series import SeriesFiles
 from stan_ct.errors import UsageError
 from stan_ct.parallel import Workers, usable_cores
-from stan_ct.reconstruction.accounts import REPORT
+from stan_ct.reconstruction.accounts import REPORT, Record
 from stan_ct.reconstruction.cohort import series_of_shard, standardize_cohort
 from stan_ct.reconstruction.lock import STATE, OutputError
 from stan_ct.reconstruction.manifest import printable
+from stan_ct.reconstruction.nifti import converted, write_nifti
 from stan_ct.reconstruction.preparation import ReconstructSettings, prepare_run
 from stan_ct.reconstruction.request import Run
 from stan_ct.reconstruction.rerun import INDEX, check_output, check_place, finished_series, remove_index
@@ -39,19 +41,38 @@ def reconstruct(settings: ReconstructSettings) -> int:
         UsageError: If the input does not exist, the output cannot be used, or there is no such model.
     """
     if not is_archive(settings.input_dir):
-        return _reconstruct(replace(settings, input_dir=folder_of_medium(settings.input_dir)))
+        return _of_tree(replace(settings, input_dir=folder_of_medium(settings.input_dir)))
     if settings.shard:
         raise UsageError("shards cannot share an archive: unpack it, and give all of them the folder")
     if settings.output_dir.exists() and not settings.output_dir.is_dir():
         raise OutputError(f"{settings.output_dir} is a file: choose a directory")
     try:
         with unpacked(settings.input_dir, settings.output_dir.resolve()) as folder:
-            return _reconstruct(replace(settings, input_dir=folder, archive=settings.input_dir))
+            return _of_tree(replace(settings, input_dir=folder, archive=settings.input_dir))
     except OSError as error:
         raise UsageError(f"{settings.input_dir} could not be unpacked beside {settings.output_dir}: {error}") from error
 
 
-def _reconstruct(settings: ReconstructSettings) -> int:
+def _of_tree(settings: ReconstructSettings) -> int:
+    """Standardizes what a folder or a file holds, DICOM or NIfTI."""
+    if not (files := nifti_files(settings.input_dir, settings.output_dir)):
+        if settings.kernel:
+            raise UsageError("--kernel is for NIfTI files alone, in a folder without DICOM: DICOM says its own kernel")
+        return _reconstruct(settings)
+    with converted(settings, files) as (of_slices, refusals):
+        return _reconstruct(of_slices, refusals, lambda records: write_nifti(settings, of_slices.input_dir, records))
+
+
+def _reconstruct(
+    settings: ReconstructSettings, refusals: Sequence[Refusal] = (), written: Callable[[Sequence[Record]], None] | None = None
+) -> int:
+    """Standardizes what a folder of DICOM holds.
+
+    Args:
+        settings: The request.
+        refusals: What was refused before.
+        written: Called with what became of every series, once they are written.
+    """
     settings.choice.of([])  # what is no condition is refused before anything is read
     cores, workers = usable_cores(), settings.workers
     run = prepare_run(settings, max(1, cores // workers))
@@ -70,6 +91,7 @@ def _reconstruct(settings: ReconstructSettings) -> int:
         index=None if settings.dry_run else run.output_dir / INDEX,
         workers=cores,
     )
+    inventory.refusals.extend(refusals)
     if is_new and not (inventory.series or inventory.refusals):
         remove_index(run.output_dir)
     try:
@@ -92,6 +114,8 @@ def _reconstruct(settings: ReconstructSettings) -> int:
         with Workers(min(workers, max(len(of_shard), 1))) as pool:
             executor = in_workers(settings, run, pool) if pool.are_apart else None
             outcome = standardize_cohort(inventory, run, _bar, tqdm.write, executor, settings.shard, series)
+        if written:
+            written(outcome.records)
     except OSError as error:  # of one series it would concern that series alone
         reason = f"the output could not be written: {error}"
         raise UsageError(f"{reason}. Finished series are kept; free space, or choose another --output_dir") from error

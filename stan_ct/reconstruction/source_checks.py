@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from stan_ct.dicom.acceptance import check_axial
 from stan_ct.dicom.damage import ODD, damaged_pixels, differences, odd_differences
+from stan_ct.dicom.nifti import of_nifti
 from stan_ct.dicom.plausibility import implausible_hu, implausible_spacing, missing_slices, uneven_spacing
 from stan_ct.dicom.refusal import Refused
 from stan_ct.dicom.series import Series
@@ -32,6 +33,8 @@ def source_findings(series: Series) -> tuple[Finding, ...]:
         findings.append(Finding("unreadable_slices", float(damaged), 0.0))
     if lossy := sum(is_lossy(instance.header) for instance in series.instances):
         findings.append(Finding("lossy_compression", detail=counted(lossy, "slice")))
+    if made := of_nifti(series.files.first):
+        findings.append(Finding("from_nifti", detail=made))
     try:
         check_axial(series.files.first)
     except Refused as refused:

@@ -1,0 +1,99 @@
+"""NIfTI files as a source: their slices go through the pipeline as DICOM, and the result lies beside as NIfTI too."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from stan_ct import __version__
+from stan_ct.dicom.archive import hidden_folder
+from stan_ct.dicom.find import find_series
+from stan_ct.dicom.nifti import of_nifti, read_sidecar, stem, write_slices_of, write_volume
+from stan_ct.dicom.refusal import Refusal, Refused
+from stan_ct.dicom.series import load_series
+from stan_ct.errors import UsageError
+from stan_ct.files import write_atomically
+from stan_ct.reconstruction.accounts import Record
+from stan_ct.reconstruction.preparation import ReconstructSettings
+
+FOLDER = "nifti"
+"""Folder of the volumes in the output."""
+
+
+@contextmanager
+def converted(settings: ReconstructSettings, files: Sequence[Path]) -> Iterator[tuple[ReconstructSettings, list[Refusal]]]:
+    """Context in which the slices of NIfTI files lie as DICOM in a hidden folder beside the output.
+
+    Args:
+        settings: The request.
+        files: NIfTI files of its input.
+    Yields:
+        The request for that folder, and the files that were refused.
+    Raises:
+        UsageError: If a kernel is not stated, nibabel is missing, or shards or other slices are asked for.
+    """
+    if settings.shard:
+        raise UsageError("shards cannot share NIfTI files: give each of them files of its own")
+    if settings.slice_thickness:
+        raise UsageError("--slice_thickness makes slices between those of the source, which NIfTI input does not have")
+    sidecars = {path: read_sidecar(path, settings.kernel) for path in files}
+    root, refusals = settings.input_dir if settings.input_dir.is_dir() else settings.input_dir.parent, []
+    with hidden_folder(settings.output_dir.resolve(), "slices") as folder:
+        for path, sidecar in sidecars.items():
+            place = folder / path.relative_to(root).with_name(stem(path))
+            place.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                if place.exists():
+                    raise Refused("conflicting_instances", f"{stem(path)}.nii and {stem(path)}.nii.gz")
+                write_slices_of(path, place, sidecar)
+            except Refused as refused:
+                refusals.append(Refusal(refused.reason, refused.found, (place / path.name,)))
+        yield replace(settings, input_dir=folder, archive=settings.archive or settings.input_dir), refusals
+
+
+def write_nifti(settings: ReconstructSettings, folder: Path, records: Sequence[Record]) -> None:
+    """Writes `nifti/PATH/NAME.nii.gz` for each series that was written, on its source's grid, with a JSON that tells of it.
+
+    Args:
+        settings: The request, with the NIfTI files as its input.
+        folder: Folder of their slices.
+        records: What became of the series.
+    Raises:
+        OSError: If it cannot be written.
+    """
+    root = settings.input_dir if settings.input_dir.is_dir() else settings.input_dir.parent
+    for record in records:
+        if record.status != "written" or not of_nifti(record.files.first):
+            continue
+        relative = record.files.instances[0].path.parent.relative_to(folder)
+        (source,) = (
+            p for p in (root / relative.parent).iterdir() if p.name in (f"{relative.name}.nii", f"{relative.name}.nii.gz")
+        )
+        place = settings.output_dir / FOLDER / relative.with_name(f"{relative.name}.nii.gz")
+        place.parent.mkdir(parents=True, exist_ok=True)
+        derived = find_series(settings.output_dir / record.folder, accept_standardized=True).series[0]
+        hu = load_series(derived).volume.transpose(2, 1, 0)  # (Z, Y, X) -> (X, Y, Z)
+        locations = [instance.location for instance in record.files.instances]
+        numbers = [int(instance.path.stem) for instance in record.files.instances]
+        if derived.shape != record.files.shape or not np.all(np.diff(locations) > 0):
+            raise UsageError(f"{record.folder} has not the slices of {source.name}: remove it, and run the command again")
+        partial = place.with_name(f".{place.name}")
+        write_volume(source, hu[:, :, np.argsort(numbers)], partial)
+        about = {
+            "Tool": f"STAN-CT {__version__}, research use only, not for diagnosis",
+            "Source": hashlib.sha256(source.read_bytes()).hexdigest(),
+            "SHA256": hashlib.sha256(partial.read_bytes()).hexdigest(),
+            "SourceConvolutionKernel": record.files.kernel,
+            "SeriesInstanceUID": derived.uid,
+            "Series": record.folder,
+            "Model": record.entry.get("model", ""),
+            "Findings": record.entry.get("findings", {}),
+        }
+        write_atomically(place.with_name(f"{relative.name}.json"), json.dumps(about, indent=1) + "\n")
+        partial.replace(place)

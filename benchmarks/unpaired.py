@@ -297,7 +297,7 @@ def main() -> None:
         if args.data == "simulated":
             simulated(args.folder, folder, kernels, [*map(int, args.numbers.split(","))], args.minutes)
         elif args.data == "losses":
-            each_part(args.folder, folder, kernels, int(args.numbers), args.steps, args.parts.split(","))
+            each_part(args.folder, folder, kernels, int(args.numbers), args.steps, args.parts.split(",") if args.parts else [])
         elif args.data == "patients":
             patients(args.folder, folder, kernels, int(args.numbers))
         elif args.data in ("sites", "null"):

@@ -64,6 +64,7 @@ def losses(
     made = adapt(sources, targets, scratch / "filter", workers=usable_cores())
     ((kernel, of_source),) = find_patients(sources, SLICES).items()
     (of_target,) = find_patients(targets, SLICES).values()
+    report(str(made.folder), "the filter alone")
     for number, part in enumerate(parts):
         folder = scratch / str(number)
         with Workers(usable_cores()) as pool:

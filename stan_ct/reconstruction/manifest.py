@@ -198,7 +198,8 @@ def without_paths(text: str, paths: Iterable[Path]) -> str:
     """A text in which the paths, and the folders that hold them, are left out."""
     known = {str(part) for path in paths for part in (path, path.absolute(), *path.parents, *path.absolute().parents)}
     known |= {path.name for path in paths}
-    for name in sorted(known - {".", "/"}, key=len, reverse=True):
+    named = (name for name in known - {".", "/"} if name in text)  # few, and a pattern takes long to compile
+    for name in sorted(named, key=len, reverse=True):
         text = re.sub(rf"(?<![\w.]){re.escape(name)}(?![\w])", "(file)", text)  # whole names, not parts of words
     return text
 

@@ -112,7 +112,8 @@ def measure(series: Series, target: np.ndarray, slices: list[int], images: dict[
 
 def row(series: Series, target: np.ndarray, slices: list[int], synthesizer: Planted, method: str) -> str:
     """Cells of one row."""
-    settings = method_settings(method, qc_threshold=synthesizer.threshold)
+    layout = None if method == "straightforward" else "grid"  # patches are what is planted
+    settings = method_settings(method, qc_threshold=synthesizer.threshold, patch_layout=layout)
     synthesizer.rejected = {True: [], False: []}
     images, found = {}, 0
     for z in slices:

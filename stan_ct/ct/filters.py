@@ -171,7 +171,7 @@ def fit_radial_filter(
             square pixels: 21 % of a slice's frequencies lie beyond Nyquist, and sharp kernels pass much of them.
     Returns:
         The filter, with the target's amplitude spectrum as its ceiling; its gain at frequency 0 is 1, so mean HU is
-        kept.
+        kept. Slices of one value, which hold no frequency, give the filter that changes nothing.
     Raises:
         ValueError: If there is no pair.
     """
@@ -194,6 +194,8 @@ def fit_radial_filter(
         number += count
     enough = np.where(frequency > nyquist, MIN_COEFFICIENTS, 1)
     known = (number >= enough) & (spectra[0] > 0)
+    if not known.any():  # slices of one value, such as air alone
+        return RadialFilter(tuple(frequency.round(5).tolist()), (1.0,) * len(frequency))
     xx, yy, xy = spectra[:, known] / number[known]
     ratio = np.sqrt(yy / xx) if method == "amplitude" else xy / xx
     gain, ceiling = (np.interp(frequency, frequency[known], curve) for curve in (ratio, np.sqrt(yy)))

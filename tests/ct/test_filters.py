@@ -309,3 +309,15 @@ def test_a_floor_is_stored_where_there_is_one():
     for curve in (SHARP, floored):
         assert RadialFilter.from_json(json.loads(json.dumps(curve.to_json()))) == curve
     assert RadialFilter.from_json({"frequency": [0.0, 9.0], "gain": [1.0, 2.0]}) == RadialFilter((0.0, 9.0), (1.0, 2.0))
+
+
+@pytest.mark.parametrize("method", ["amplitude", "wiener"])
+def test_slices_of_one_value_give_the_filter_that_changes_nothing(method):
+    """Air alone, and values below it, hold no frequency of which anything could be said."""
+    flat = [
+        (np.full((32, 32), value, np.float32), np.full((32, 32), value, np.float32), (0.7, 0.7)) for value in (-1024, -7000)
+    ]
+    fitted = fit_radial_filter(flat, method)
+    assert set(fitted.gain) == {1.0}
+    image = np.random.default_rng(0).normal(0, 100, (32, 32)).astype(np.float32)
+    np.testing.assert_allclose(fitted(image, (0.7, 0.7)), image, atol=0.01)

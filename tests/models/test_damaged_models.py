@@ -151,6 +151,18 @@ def test_a_judge_from_elsewhere(folder):
         load_judge(folder)
 
 
+def test_a_discriminator_that_does_not_judge_is_compared_too(folder):
+    """Beside a judge it computes nothing, but belongs to what the hash of the model names."""
+    judge = Judge.fit(np.random.default_rng(0).normal(0, 9, (40, 256, 256)), [np.zeros((40, 256, 256))])
+    np.savez(folder / "judge.npz", **judge.arrays())
+    with (folder / "SHA256SUMS").open("a") as sums:
+        sums.write(f"{hashlib.sha256((folder / 'judge.npz').read_bytes()).hexdigest()}  judge.npz\n")
+    assert check_model(folder) == CONFIG
+    (folder / "discriminator.npz").write_bytes((folder / "discriminator.npz").read_bytes() + b"x")
+    with pytest.raises(InvalidModel, match=r"discriminator\.npz is not what was written"):
+        check_model(folder)
+
+
 @pytest.mark.parametrize("text", ["", "abc\n", "0" * 64 + " config.json\n", "\x00\xff"])
 def test_hashes_that_are_none(folder, text):
     """A damaged list of hashes counts as damage, not as no list."""

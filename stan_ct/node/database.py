@@ -80,11 +80,13 @@ class Database:
 
     def __init__(self, folder: Path) -> None:
         self._lock = RLock()
-        path = folder / NAME
+        path = self._path = folder / NAME
         try:
             self._connection = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
             self._connection.row_factory = sqlite3.Row
             self._prepare(path)
+        except UnicodeDecodeError as error:  # in place of a name
+            raise _damaged(path, error) from error
         except sqlite3.DatabaseError as error:
             if "unable to open" in str(error) or "disk is full" in str(error) or "readonly" in str(error):
                 raise OSError(f"{path} cannot be written: {error}") from error
@@ -122,8 +124,8 @@ class Database:
             except BaseException as error:
                 if self._connection.in_transaction:
                     self._connection.execute("ROLLBACK")
-                if isinstance(error, sqlite3.OperationalError):
-                    raise OSError(f"the spool cannot be written: {error}") from error
+                if isinstance(error, sqlite3.DatabaseError):
+                    raise self._failure("written", error) from error
                 raise
 
     def rows(self, query: str, *values: Any) -> list[sqlite3.Row]:
@@ -131,12 +133,19 @@ class Database:
 
         Raises:
             OSError: If the database cannot be read.
+            OutputError: If it is damaged.
         """
         with self._lock:
             try:
                 return self._connection.execute(query, values).fetchall()
-            except sqlite3.OperationalError as error:
-                raise OSError(f"the spool cannot be read: {error}") from error
+            except sqlite3.DatabaseError as error:
+                raise self._failure("read", error) from error
+
+    def _failure(self, done: str, error: sqlite3.DatabaseError) -> Exception:
+        """What a failed query means: the disk cannot be used, or the database is damaged."""
+        if isinstance(error, sqlite3.OperationalError) and "decode" not in str(error):
+            return OSError(f"the spool cannot be {done}: {error}")
+        return error if isinstance(error, sqlite3.IntegrityError) else _damaged(self._path, error)
 
     def number(self, query: str, *values: Any) -> float:
         """The number that a query finds; 0 where there is none."""

@@ -88,6 +88,12 @@ def crashed(spool: Spool, job: Job, found: str) -> bool:
     return crashes >= MOST_CRASHES and give_up(spool, job, found)
 
 
+def put_back(spool: Spool, job: Job) -> None:
+    """Enters that a job was not done for a reason that is not the series': it is to be done again, as often as it takes."""
+    with spool.database.transaction() as change:
+        change.execute("UPDATE series SET state = 'receiving', starts = max(starts - 1, 0) WHERE key = ?", (job.key,))
+
+
 def give_up(spool: Spool, job: Job, found: str) -> bool:
     """Enters that a series cannot be standardized, since whatever tries it ends."""
     advice = "Sent again, it is tried again. Try stan-ct reconstruct on the series, and report what it says."

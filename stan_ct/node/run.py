@@ -14,7 +14,7 @@ from stan_ct.errors import UsageError
 from stan_ct.node import deliveries
 from stan_ct.node.courier import Courier
 from stan_ct.node.destinations import Destination
-from stan_ct.node.jobs import MOST_STARTS, crashed, finish, give_up
+from stan_ct.node.jobs import MOST_STARTS, crashed, finish, give_up, put_back
 from stan_ct.node.log import close_log, log, log_fault, open_log
 from stan_ct.node.overview import write_failures
 from stan_ct.node.receive import Receiver, shortage
@@ -28,6 +28,8 @@ from stan_ct.reconstruction.lock import locked
 
 POLL = 0.2
 """Seconds between two looks for work."""
+ROOM_PAUSE = 5.0
+"""Seconds until a series is tried again whose output could not be written."""
 TIDY = 60.0
 """Seconds between two looks for what may be removed."""
 
@@ -51,6 +53,7 @@ class Node:
             client_context(settings)  # raises now rather than when the first series is sent
         self.spool = Spool(settings.folder, settings.quiet_time, settings.slices)
         self._failures_behind = True
+        self._under_way: Job | None = None
         self.receiver = Receiver(settings, self.spool, self.tally)
         source = Source(settings, self.spool, self.tally, lambda: self.receiver.associations, self.troubles)
         self.status = StatusServer(source) if settings.http_port >= 0 else None
@@ -118,9 +121,17 @@ class Node:
             self._stop.wait(POLL)
 
     def _standardize(self) -> None:
+        if self._under_way is not None:  # how it ended could not be written
+            put_back(self.spool, self._under_way)
+            self._under_way = None
         job = self.spool.claim()
         if job is None:
             return
+        self._under_way = job
+        self._standardize_series(job)
+        self._under_way = None
+
+    def _standardize_series(self, job: Job) -> None:
         if job.starts > MOST_STARTS:
             self._given_up(job, f"started {job.starts} times without an end")
             return
@@ -135,6 +146,16 @@ class Node:
             if crashed(self.spool, job, str(error)):
                 self._failures_behind = True
             self._stop.wait(2.0)
+            return
+        except OSError as error:
+            log(
+                "the output cannot be written; trying again",
+                logging.WARNING,
+                series=job.key[:8],
+                found=error.strerror or str(error),
+            )
+            put_back(self.spool, job)
+            self._stop.wait(ROOM_PAUSE)
             return
         self.tally.count("seconds", amount=time.monotonic() - began)
         if finish(self.spool, job, result, self.settings.destinations):

@@ -45,6 +45,7 @@ class Worker:
 
         Raises:
             Crashed: If the process ended, or did not end in time and was killed.
+            OSError: If nothing can be written, as on a full disk.
         """
         connection = self._started()
         try:
@@ -57,6 +58,8 @@ class Worker:
             raise Crashed(self._ended()) from error
         if isinstance(answer, str):
             raise Crashed(answer)
+        if isinstance(answer, OSError):
+            raise answer
         return answer
 
     def stop(self) -> None:
@@ -119,5 +122,7 @@ def _serve(connection: Connection, settings: NodeSettings) -> None:
             return
         try:
             connection.send(standardize(job, models, settings.allow_out_of_protocol))
-        except (StanCTError, OSError) as error:  # a disk that is full, a directory that is still in use: not the series' fault
+        except StanCTError as error:  # a directory that is still in use
             connection.send(f"{type(error).__name__}: {error}")
+        except OSError as error:  # a disk that is full: not the series' fault
+            connection.send(OSError(str(error)))

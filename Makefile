@@ -26,6 +26,9 @@ reproduce: $(READY) ## Repeat the paper's experiment; SCALE=smoke, ablation, lap
 bench: $(READY) ## Measure the speed beside peers; pip install -e '.[bench]' first for all of them
 	@$(BIN)/python benchmarks/speed.py $(OPTIONS)
 
+fuzz: $(READY) ## Ten minutes of damaged input: files, archives, models, and conversations with a node
+	@$(BIN)/python benchmarks/fuzz.py $(OPTIONS)
+
 lint: $(READY) ## Check style and types, and look for known vulnerabilities of dependencies
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/python benchmarks/audit.py
 
@@ -49,4 +52,4 @@ $(READY): setup.py pyproject.toml
 	@touch $(READY)
 	@echo "Ready."
 
-.PHONY: help demo test test-slow reproduce bench lint wheels install clean
+.PHONY: help demo test test-slow reproduce bench fuzz lint wheels install clean

@@ -254,3 +254,20 @@ KINDS: dict[str, tuple[Callable[[bytes], tuple[bytes, str]], int]] = {
     "transfer syntax": (_change_syntax, 2),
 }
 """Kind of damage -> function, and how often it is drawn."""
+
+
+def damaged_bytes(data: bytes) -> bytes:
+    """Bytes of which some are flipped, lost, doubled or cut off."""
+    changed = bytearray(data)
+    for _ in range(random.randint(1, 8)):
+        place = random.randrange(len(changed))
+        kind = random.randrange(4)
+        if kind == 0:
+            changed[place] ^= 1 << random.randrange(8)
+        elif kind == 1:
+            del changed[place : place + random.randint(1, 16)]
+        elif kind == 2:
+            changed[place:place] = random.randbytes(random.randint(1, 16))
+        else:
+            del changed[max(place, 8) :]
+    return bytes(changed)

@@ -12,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from faulty.kills import write_series
+from faulty.mutations import damaged_bytes
 
 from pacs.nodes import NodeProcess, Watched
 from pacs.wire import ABORT, ACCEPTED, RELEASE, deliver, encoded, read_pdu, request, store
@@ -65,23 +66,6 @@ def _memory(pid: int) -> float:
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
-def _damaged(data: bytes) -> bytes:
-    """Bytes of which some are flipped, lost, doubled or cut off."""
-    changed = bytearray(data)
-    for _ in range(random.randint(1, 8)):
-        place = random.randrange(len(changed))
-        kind = random.randrange(4)
-        if kind == 0:
-            changed[place] ^= 1 << random.randrange(8)
-        elif kind == 1:
-            del changed[place : place + random.randint(1, 16)]
-        elif kind == 2:
-            changed[place:place] = os.urandom(random.randint(1, 16))
-        else:
-            del changed[max(place, 8) :]
-    return bytes(changed)
-
-
 def _converse(connection: socket.socket, *parts: bytes) -> None:
     """Asks for an association, and goes on with some bytes if it is accepted."""
     connection.sendall(request())
@@ -93,7 +77,7 @@ def _converse(connection: socket.socket, *parts: bytes) -> None:
 
 
 def _random_bytes(connection: socket.socket, uid: str, content: bytes) -> None:
-    connection.sendall(os.urandom(random.randint(1, 5000)))
+    connection.sendall(random.randbytes(random.randint(1, 5000)))
     read_pdu(connection)
 
 
@@ -104,7 +88,7 @@ def _huge_length(connection: socket.socket, uid: str, content: bytes) -> None:
 
 
 def _damaged_request(connection: socket.socket, uid: str, content: bytes) -> None:
-    connection.sendall(_damaged(request()))
+    connection.sendall(damaged_bytes(request()))
     read_pdu(connection)
 
 
@@ -115,12 +99,12 @@ def _cut_request(connection: socket.socket, uid: str, content: bytes) -> None:
 
 def _damaged_store(connection: socket.socket, uid: str, content: bytes) -> None:
     whole = store(uid, content)
-    head = _damaged(whole[:300])
+    head = damaged_bytes(whole[:300])
     _converse(connection, head + whole[300:])
 
 
 def _damaged_content(connection: socket.socket, uid: str, content: bytes) -> None:
-    _converse(connection, store(uid, _damaged(content[:1500]) + content[1500:]), RELEASE)
+    _converse(connection, store(uid, damaged_bytes(content[:1500]) + content[1500:]), RELEASE)
 
 
 def _endless_data(connection: socket.socket, uid: str, content: bytes) -> None:

@@ -46,7 +46,6 @@ if TYPE_CHECKING:
     from stan_ct.networks.discriminator import Discriminator
     from stan_ct.networks.generator import Generator
 
-DISCRIMINATOR = "discriminator.npz"
 NETWORKS = ("stan_ct", "unet")
 """Methods with a generator."""
 
@@ -287,8 +286,8 @@ def check_model(folder: Path | str) -> ModelConfig:
         if not config.discriminator.base_filters:
             raise InvalidModel(f"{folder / CONFIG}: a discriminator must have base_filters")
         read_weights(folder, "discriminator", discriminator_shapes(config.discriminator))
-    elif (folder / DISCRIMINATOR).is_file():  # it does not judge, but it is part of the model's hash
-        check_file(folder / DISCRIMINATOR)
+    elif (unused := folder / "discriminator.npz").is_file():  # it does not judge, but it is part of the model's hash
+        check_file(unused)
     return config
 
 

@@ -90,11 +90,13 @@ def _unpack(archive: Path, scratch: Path) -> list[str]:
     try:
         with zipfile.ZipFile(archive) as opened:
             infos = opened.infolist()
+            if any(info.compress_type != zipfile.ZIP_STORED for info in infos):
+                raise InvalidModel(f"{archive} is no archive of models: it is compressed, and might unpack to anything")
             sums = _sums(archive, opened, {info.filename for info in infos}, len(infos))
             for info in infos:
                 if info.filename != SUMS:
                     _write(archive, opened, info, scratch / info.filename, sums[info.filename])
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError) as error:
+    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, UnicodeError) as error:
         raise InvalidModel(f"{archive} is no archive of models: {error}") from error
     return sorted({member.split("/")[0] for member in sums})
 

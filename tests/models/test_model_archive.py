@@ -135,3 +135,19 @@ def test_command(tmp_path, capsys):
     ):
         assert main(["models", *flags]) == 1
         assert message in capsys.readouterr().err
+
+
+def test_compressed_archives_of_models_are_refused(packed, tmp_path):
+    """An archive unpacks to no more than it is long; names that are no text are refused too."""
+    path = tmp_path / "small.zip"
+    with zipfile.ZipFile(packed) as opened, zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as written:
+        for name in opened.namelist():
+            written.writestr(name, opened.read(name))
+    with pytest.raises(InvalidModel, match="it is compressed"):
+        import_models(path, tmp_path / "models")
+    with zipfile.ZipFile(path, "w") as written:
+        written.writestr("ä/config.json", b"{}")
+    path.write_bytes(path.read_bytes().replace("ä".encode(), b"\xff\xff"))
+    with pytest.raises(InvalidModel, match="is no archive of models"):
+        import_models(path, tmp_path / "models")
+    assert list((tmp_path / "models").iterdir()) == []

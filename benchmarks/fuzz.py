@@ -26,6 +26,7 @@ SHARES = {"files": 0.4, "archives": 0.2, "NIfTI": 0.12, "models": 0.12}
 CONVERSATIONS = 0.16
 """Kind of input -> its share, and that of conversations."""
 ROUNDS = 4
+"""Rounds at most; each has 100 inputs at least."""
 MEMORY = 500.0
 """Most that this process may grow by, MB."""
 
@@ -52,11 +53,12 @@ def main() -> int:
     command = [sys.executable, ROOT / "benchmarks/department.py", f"--fuzz={talks}", f"--seed={chosen.seed}"]
     command += [f"--work_dir={chosen.work_dir}"] if chosen.work_dir else []
     department = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) if talks else None
-    for number in range(ROUNDS):
+    rounds = min(ROUNDS, max(chosen.inputs // 100, 1))
+    for number in range(rounds):
         for name, share in SHARES.items():
             if time.monotonic() - began > 60 * chosen.minutes:
                 continue
-            size = _part(share * chosen.inputs, number)
+            size = _part(share * chosen.inputs, number, rounds)
             random.seed(f"{chosen.seed} {number} {name}")
             work = Path(tempfile.mkdtemp(prefix="fuzz-", dir=chosen.work_dir))
             found = functions[name](work, size, faults) if size else ""
@@ -77,7 +79,7 @@ def main() -> int:
     return int(bool(faults))
 
 
-def _part(total: float, number: int, rounds: int = ROUNDS) -> int:
+def _part(total: float, number: int, rounds: int) -> int:
     """Inputs of a round, so that all rounds have the total."""
     return round(total * (number + 1) / rounds) - round(total * number / rounds)
 

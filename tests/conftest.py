@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[1]
 LONGEST = (
     *("training/test_trainer.py", "training/test_fit.py", "cli/test_cli.py", "training/test_rates_and_averages.py"),
     *("training/test_competition.py", "simulation/test_simulated_cohort.py", "patches/test_records.py", "test_faults.py"),
-    *("reconstruction/test_reconstruct.py", "cli/test_wheel.py", "node/test_node.py", "test_department.py"),
+    *("reconstruction/test_reconstruct.py", "cli/test_wheel.py", "node/test_node.py", "test_fuzz.py"),
 )
 """Files of tests that take longest, which start first: one that started last would leave all other processes idle."""
 

@@ -260,6 +260,8 @@ def damaged_bytes(data: bytes) -> bytes:
     """Bytes of which some are flipped, lost, doubled or cut off."""
     changed = bytearray(data)
     for _ in range(random.randint(1, 8)):
+        if not changed:
+            break
         place = random.randrange(len(changed))
         kind = random.randrange(4)
         if kind == 0:

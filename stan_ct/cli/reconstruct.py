@@ -47,6 +47,7 @@ def command() -> Command:
             "Reconstruction kernel of NIfTI files, which cannot say it; else of the JSON beside them.",
             flag_values=of,
         )
+        flags.DEFINE_bool("nifti", False, "Write the results as NIfTI too, in OUTPUT_DIR/nifti.", flag_values=of)
         flags.DEFINE_bool("dry_run", False, "Say what would be done with each series, and write nothing.", flag_values=of)
         flags.DEFINE_bool("overwrite", False, "Replace series made with another model or other switches.", flag_values=of)
         flags.DEFINE_bool("flat", False, "Series side by side, rather than in the folders of the input.", flag_values=of)
@@ -163,6 +164,7 @@ def run(command: Command) -> int:
         command=command.command_line(),
         workers=command["workers"],
         kernel=command["kernel"],
+        nifti=command["nifti"],
         choice=Choice(command["include"], command["exclude"], command["newest"], command["limit"]),
         shard=check_shard(command["shard"]),
     )

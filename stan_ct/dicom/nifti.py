@@ -23,6 +23,7 @@ from stan_ct.dicom import header as dicom
 from stan_ct.dicom.archive import LARGEST_RATIO, SPARED
 from stan_ct.dicom.identity import derived_uid
 from stan_ct.dicom.refusal import Refused
+from stan_ct.dicom.series import Series
 from stan_ct.dicom.write import dicom_file
 from stan_ct.errors import UsageError
 
@@ -33,6 +34,8 @@ LARGEST_VOLUME = 1 << 30
 """Most voxels of a file; two bytes on disk and four in memory each."""
 LOWEST_HU, PADDING_BELOW = -1024.0, -1500.0
 """HU of nothing, and HU that no tissue and no noise has: a lowest value below is padding."""
+EVEN = 0.05
+"""Farthest that a slice may lie from where even steps have it, mm, to be written as NIfTI."""
 LARGEST_SIDECAR = 1 << 20
 """Most bytes of a sidecar."""
 RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -184,6 +187,36 @@ def write_volume(source: Path, hu: np.ndarray, path: Path) -> None:
     made.header.set_slope_inter(1, 0)
     made.header["cal_min"] = made.header["cal_max"] = 0
     made.header["descrip"] = b"STAN-CT: research use only, not for diagnosis"
+    made.to_filename(path)
+
+
+class NotEven(ValueError):
+    """The slices of a series do not follow each other at even distances."""
+
+
+def write_series(series: Series, path: Path) -> None:
+    """Writes a DICOM series as NIfTI, int16, in the order of its slices along the normal.
+
+    Args:
+        series: The series; its HU are rounded.
+        path: The file to write.
+    Raises:
+        NotEven: If its slices do not follow each other in even steps.
+        OSError: If it cannot be written.
+    """
+    places = np.array([instance.position for instance in series.instances])
+    across, down = dicom.vector(series.instances[0].header, "ImageOrientationPatient").reshape(2, 3)
+    number, (row, column) = len(places), series.files.pixel_spacing
+    step = (places[-1] - places[0]) / (number - 1) if number > 1 else np.cross(across, down) * series.files.slice_thickness
+    off = np.abs(places - places[0] - np.arange(number)[:, None] * step).max()
+    if not off <= EVEN:  # NaN neither
+        raise NotEven(f"its slices are off even steps by {off:.3g} mm")
+    affine = np.eye(4)
+    affine[:3] = np.stack([across * column, down * row, step, places[0]], axis=1)
+    nibabel = _nibabel()
+    made = nibabel.Nifti1Image(np.rint(series.volume).astype(np.int16).transpose(2, 1, 0), RAS_TO_LPS @ affine)
+    made.header["descrip"] = b"STAN-CT: research use only, not for diagnosis"
+    made.header.set_xyzt_units("mm")
     made.to_filename(path)
 
 

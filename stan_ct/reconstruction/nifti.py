@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,12 +15,13 @@ import numpy as np
 from stan_ct import __version__
 from stan_ct.dicom.archive import hidden_folder
 from stan_ct.dicom.find import find_series
-from stan_ct.dicom.nifti import of_nifti, read_sidecar, stem, write_slices_of, write_volume
+from stan_ct.dicom.nifti import NotEven, is_nifti, of_nifti, read_sidecar, stem, write_series, write_slices_of, write_volume
 from stan_ct.dicom.refusal import Refusal, Refused
-from stan_ct.dicom.series import load_series
+from stan_ct.dicom.series import Series, load_series
 from stan_ct.errors import UsageError
 from stan_ct.files import write_atomically
 from stan_ct.reconstruction.accounts import Record
+from stan_ct.reconstruction.manifest import printable
 from stan_ct.reconstruction.preparation import ReconstructSettings
 
 FOLDER = "nifti"
@@ -58,7 +60,7 @@ def converted(settings: ReconstructSettings, files: Sequence[Path]) -> Iterator[
 
 
 def write_nifti(settings: ReconstructSettings, folder: Path, records: Sequence[Record]) -> None:
-    """Writes `nifti/PATH/NAME.nii.gz` for each series that was written, on its source's grid, with a JSON that tells of it.
+    """Writes `nifti/PATH/NAME.nii.gz` for each series that was made of a NIfTI file, on that file's grid.
 
     Args:
         settings: The request, with the NIfTI files as its input.
@@ -72,28 +74,57 @@ def write_nifti(settings: ReconstructSettings, folder: Path, records: Sequence[R
         if record.status != "written" or not of_nifti(record.files.first):
             continue
         relative = record.files.instances[0].path.parent.relative_to(folder)
-        (source,) = (
-            p for p in (root / relative.parent).iterdir() if p.name in (f"{relative.name}.nii", f"{relative.name}.nii.gz")
-        )
-        place = settings.output_dir / FOLDER / relative.with_name(f"{relative.name}.nii.gz")
-        place.parent.mkdir(parents=True, exist_ok=True)
-        derived = find_series(settings.output_dir / record.folder, accept_standardized=True).series[0]
-        hu = load_series(derived).volume.transpose(2, 1, 0)  # (Z, Y, X) -> (X, Y, Z)
-        locations = [instance.location for instance in record.files.instances]
+        source = next(p for p in (root / relative.parent).iterdir() if is_nifti(p) and stem(p) == relative.name)
+        derived = _derived(settings, record)
         numbers = [int(instance.path.stem) for instance in record.files.instances]
-        if derived.shape != record.files.shape or not np.all(np.diff(locations) > 0):
+        if derived.files.shape != record.files.shape:
             raise UsageError(f"{record.folder} has not the slices of {source.name}: remove it, and run the command again")
-        partial = place.with_name(f".{place.name}")
-        write_volume(source, hu[:, :, np.argsort(numbers)], partial)
-        about = {
-            "Tool": f"STAN-CT {__version__}, research use only, not for diagnosis",
-            "Source": hashlib.sha256(source.read_bytes()).hexdigest(),
-            "SHA256": hashlib.sha256(partial.read_bytes()).hexdigest(),
-            "SourceConvolutionKernel": record.files.kernel,
-            "SeriesInstanceUID": derived.uid,
-            "Series": record.folder,
-            "Model": record.entry.get("model", ""),
-            "Findings": record.entry.get("findings", {}),
-        }
-        write_atomically(place.with_name(f"{relative.name}.json"), json.dumps(about, indent=1) + "\n")
-        partial.replace(place)
+        hu = derived.volume.transpose(2, 1, 0)[:, :, np.argsort(numbers)]  # (Z, Y, X) -> (X, Y, Z), as in the file
+        digest = hashlib.sha256(source.read_bytes()).hexdigest()
+        _write(settings.output_dir, relative, record, derived.files.uid, partial(write_volume, source, hu), digest)
+
+
+def write_nifti_of_dicom(settings: ReconstructSettings, records: Sequence[Record]) -> None:
+    """Writes `nifti/PATH/NAME.nii.gz` for each series that was written, in the folders of `series/`.
+
+    A series whose slices are not evenly spaced, which NIfTI cannot say, is named and left out.
+
+    Args:
+        settings: The request.
+        records: What became of the series.
+    Raises:
+        OSError: If it cannot be written.
+    """
+    for record in records:
+        if record.status != "written":
+            continue
+        derived, relative = _derived(settings, record), Path(*Path(record.folder).parts[1:])
+        try:
+            write = partial(write_series, derived)
+            _write(settings.output_dir, relative, record, derived.files.uid, write, "")
+        except NotEven as error:
+            print(f"{printable(relative)}: no NIfTI, {error}")
+
+
+def _derived(settings: ReconstructSettings, record: Record) -> Series:
+    return load_series(find_series(settings.output_dir / record.folder, accept_standardized=True).series[0])
+
+
+def _write(output_dir: Path, relative: Path, record: Record, uid: str, write: Callable[[Path], None], source: str) -> None:
+    """Writes a volume, complete or not at all, and the JSON that tells of it."""
+    place = output_dir / FOLDER / relative.with_name(f"{relative.name}.nii.gz")
+    place.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = place.with_name(f".{place.name}")
+    write(unfinished)
+    about = {
+        "Tool": f"STAN-CT {__version__}, research use only, not for diagnosis",
+        **({"Source": source} if source else {}),
+        "SHA256": hashlib.sha256(unfinished.read_bytes()).hexdigest(),
+        "SourceConvolutionKernel": record.files.kernel,
+        "SeriesInstanceUID": uid,
+        "Series": record.folder if source else record.files.name,
+        "Model": record.entry.get("model", ""),
+        "Findings": record.entry.get("findings", {}),
+    }
+    write_atomically(place.with_name(f"{relative.name}.json"), json.dumps(about, indent=1) + "\n")
+    unfinished.replace(place)

@@ -50,6 +50,7 @@ class ReconstructSettings:
         shard: `i/n`: every n-th series, from the i-th on, is standardized, and no account written; empty: all.
         archive: The archive from which `input_dir` was unpacked, or the NIfTI input of which it was made, if it was.
         kernel: Reconstruction kernel of NIfTI files, which cannot say it; empty where their sidecars do.
+        nifti: Whether the derived series are written as NIfTI too.
     """
 
     input_dir: Path
@@ -72,6 +73,7 @@ class ReconstructSettings:
     shard: str = ""
     archive: Path | None = None
     kernel: str = ""
+    nifti: bool = False
 
 
 def prepare_run(settings: ReconstructSettings, slices_at_once: int) -> Run:

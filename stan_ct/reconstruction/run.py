@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from tqdm import tqdm
@@ -21,7 +22,7 @@ from stan_ct.reconstruction.accounts import REPORT, Record
 from stan_ct.reconstruction.cohort import series_of_shard, standardize_cohort
 from stan_ct.reconstruction.lock import STATE, OutputError
 from stan_ct.reconstruction.manifest import printable
-from stan_ct.reconstruction.nifti import converted, write_nifti
+from stan_ct.reconstruction.nifti import converted, write_nifti, write_nifti_of_dicom
 from stan_ct.reconstruction.preparation import ReconstructSettings, prepare_run
 from stan_ct.reconstruction.request import Run
 from stan_ct.reconstruction.rerun import INDEX, check_output, check_place, finished_series, remove_index
@@ -58,7 +59,8 @@ def _of_tree(settings: ReconstructSettings) -> int:
     if not (files := nifti_files(settings.input_dir, settings.output_dir)):
         if settings.kernel:
             raise UsageError("--kernel is for NIfTI files alone, in a folder without DICOM: DICOM says its own kernel")
-        return _reconstruct(settings)
+        beside = partial(write_nifti_of_dicom, settings) if settings.nifti else None
+        return _reconstruct(settings, written=beside)
     with converted(settings, files) as (of_slices, refusals):
         return _reconstruct(of_slices, refusals, lambda records: write_nifti(settings, of_slices.input_dir, records))
 

@@ -9,6 +9,7 @@ import pydicom
 import pytest
 from faulty.runs import save_filter
 from scipy import ndimage
+from synthetic import random_stored, write_ct
 
 from stan_ct.cli.main import main
 
@@ -70,3 +71,26 @@ def test_flags_that_do_not_fit(source, tmp_path, capsys):
     (source / "0.dcm").write_bytes(bytes(128) + b"DICM")
     assert main(["reconstruct", str(source), str(tmp_path / "out"), model, "--kernel=B"]) == 1
     assert "--kernel is for NIfTI files alone" in capsys.readouterr().err
+
+
+def test_nifti_beside_dicom(tmp_path, capsys):
+    """--nifti: each derived series as a volume, whose voxels lie where the slices do; one with a gap is named and left out."""
+    save_filter(tmp_path / "model")
+    write_ct(tmp_path / "in" / "a", random_stored((3, 40, 30), seed=1) // 16 + 1000, tilt=10, spacing=(0.8, 0.7))
+    gap = write_ct(tmp_path / "in" / "b", random_stored((4, 40, 30), seed=2) // 16 + 1000, series=4)
+    gap[1].unlink()
+    code = main(["reconstruct", str(tmp_path / "in"), str(tmp_path / "out"), f"--model={tmp_path / 'model'}", "--nifti"])
+    assert code == 0
+    assert "no NIfTI, its slices are off even steps by" in capsys.readouterr().out
+    (path,) = (tmp_path / "out" / "nifti").rglob("*.nii.gz")
+    made = nibabel.load(path)
+    assert path.relative_to(tmp_path / "out" / "nifti").parts[0] == "a"
+    for slice_ in map(pydicom.dcmread, (tmp_path / "out" / "series" / "a").rglob("*.dcm")):
+        across, down = np.reshape([float(v) for v in slice_.ImageOrientationPatient], (2, 3))
+        for row, column in ((0, 0), (39, 29), (7, 11)):
+            place = np.array([float(v) for v in slice_.ImagePositionPatient]) + row * 0.8 * down + column * 0.7 * across
+            voxel = np.linalg.inv(made.affine) @ [*(place * [-1, -1, 1]), 1]
+            assert np.abs(voxel - voxel.round()).max() < 0.02
+            hu = slice_.pixel_array[row, column] * float(slice_.RescaleSlope) + float(slice_.RescaleIntercept)
+            assert made.get_fdata()[tuple(voxel[:3].round().astype(int))] == hu
+    assert json.loads(next(path.parent.glob("*.json")).read_text())["SHA256"] == hashlib.sha256(path.read_bytes()).hexdigest()

@@ -1,12 +1,11 @@
-"""The script as its user meets it: from files to a report, with flags that repeat it and errors in plain words."""
+"""The command as its user meets it: from files to a report, with flags that repeat it and errors in plain words."""
 
 import csv
 import json
-import subprocess
-import sys
 from dataclasses import asdict
 from pathlib import Path
 
+import commands
 import numpy as np
 import pytest
 from patch_folders import FILTER, write_folder
@@ -15,7 +14,6 @@ from skimage.feature import graycomatrix, graycoprops
 from stan_ct.features.glcm import FEATURES
 from stan_ct.networks.config import DiscriminatorConfig, GeneratorConfig
 
-SCRIPT = Path(__file__).parents[2] / "evaluate.py"
 KEPT = "1 of them kept from an earlier run"
 
 
@@ -37,8 +35,7 @@ def directories(tmp_path, write_series):
 
 
 def run(*arguments):
-    command = [sys.executable, SCRIPT, "--workers=1", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=600)
+    return commands.run("evaluate", "--workers=1", *arguments)
 
 
 def flags(directories, output):

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 from types import SimpleNamespace
 
+import commands
 import numpy as np
 import pydicom
 import pytest
@@ -34,8 +35,7 @@ def tree(folder):
 
 
 def run(*flags):
-    command = [sys.executable, ROOT / "data" / "simulate.py", *flags]
-    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+    return commands.run("simulate", *flags)
 
 
 @pytest.fixture(scope="module")
@@ -203,11 +203,10 @@ def test_script_refuses_in_the_users_words(tmp_path, flags, words):
 
 
 def test_fit_kernel_finds_the_kernel_of_a_pair(made, tmp_path):
-    """From a pair of series and the curve of one, data/fit_kernel.py gives the other's, and simulate.py takes it."""
+    """From a pair of series and the curve of one, `fit-kernel` gives the other's, and `simulate` takes it."""
     table = tmp_path / "kernels.json"
-    command = [sys.executable, ROOT / "data/fit_kernel.py", f"--input_dir={made[0]}", f"--kernel_file={table}"]
-    flags = ["--known_kernel=BL64", "--fit_kernel=BR40"]
-    result = subprocess.run([*command, *flags], capture_output=True, text=True, check=False, cwd=ROOT)
+    flags = [f"--input_dir={made[0]}", f"--kernel_file={table}", "--known_kernel=BL64", "--fit_kernel=BR40"]
+    result = commands.run("fit-kernel", *flags)
     assert result.returncode == 0, result.stderr
     found = Kernel("BR40", **json.loads(table.read_text())["BR40"])
     assert found.f50 == pytest.approx(4.2, rel=0.03)

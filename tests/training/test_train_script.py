@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import commands
 import pytest
 from runs import assert_same_run, counters, table
 
@@ -29,18 +30,17 @@ def run(*flags, **variables):
 def test_script(records, tmp_path):
     """train.py ends with 0 and names the model; without records it ends with 1 and one line that says what to run."""
     good = run(f"--records_dir={records}", f"--output_dir={tmp_path / 'm'}", "--method=kernel_filter", "--name=curve")
-    bad = run(f"--records_dir={tmp_path / 'nowhere'}", f"--output_dir={tmp_path / 'n'}")
     out, err = good.communicate(timeout=300)
     assert good.returncode == 0, err
     assert out == f"{tmp_path / 'm'}: model 'curve', SOFT -> SHARP\n"
     assert read_config(tmp_path / "m").training["settings"]["learning_rate"] == 3e-4
     assert "--method=kernel_filter\n" in (tmp_path / "m/train.flags").read_text()
-    out, err = bad.communicate(timeout=300)
+    bad = commands.run("train", f"--records_dir={tmp_path / 'nowhere'}", f"--output_dir={tmp_path / 'n'}")
     assert bad.returncode == 1
-    assert err == (
+    assert bad.stderr == (
         f"train: {tmp_path / 'nowhere/index.json'} does not exist: make patch records with stan-ct make-patches first\n"
     )
-    assert (out, (tmp_path / "n").exists()) == ("", False)
+    assert (bad.stdout, (tmp_path / "n").exists()) == ("", False)
 
 
 TINY = (

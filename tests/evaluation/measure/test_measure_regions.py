@@ -1,10 +1,8 @@
 """From masks on disk to the tables of regions."""
 
 import csv
-import subprocess
-import sys
-from pathlib import Path
 
+import commands
 import numpy as np
 import pydicom
 import pytest
@@ -19,7 +17,6 @@ from stan_ct.evaluation.tables.regions import loss_sentence, roi_tables
 from stan_ct.features.glcm_region import fixed_bin_size, roi_features
 
 nibabel = pytest.importorskip("nibabel", reason="nibabel is not installed: pip install 'stan-ct[masks]'")
-SCRIPT = Path(__file__).parents[3] / "evaluate.py"
 
 
 @pytest.fixture
@@ -154,11 +151,10 @@ def test_regions_on_the_slices_to_compare(three):
 
 
 def run_script(compared, masks, out, **more):
-    """`evaluate.py` on the scan."""
+    """`stan-ct evaluate` on the scan."""
     flags = {"source_dir": compared.source_dir, "synthesized_dir": f"copy={compared.target_dir}", "masks": masks}
     flags |= {"target_dir": compared.target_dir, "output_dir": out, "patch_size": 16, "stride": 8, "workers": 1, **more}
-    command = [sys.executable, SCRIPT, *(f"--{name}={value}" for name, value in flags.items())]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)
+    return commands.run("evaluate", *(f"--{name}={value}" for name, value in flags.items()))
 
 
 def test_script(scan, tmp_path):

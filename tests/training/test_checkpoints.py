@@ -15,6 +15,7 @@ from stan_ct.training import checkpoints
 from stan_ct.training.checkpoints import Players, put, read_counters, restore, save, take, variables_of
 from stan_ct.training.competition import Competition
 
+pytestmark = pytest.mark.usefixtures("shallow_networks")
 COUNTERS = {"step": 3, "referee": {"active": [0, 1]}, "best": float("inf")}
 
 
@@ -43,9 +44,19 @@ def one():
     return competition(1)
 
 
+@pytest.fixture(scope="module")
+def second():
+    model = competition(2)
+    return model, states(model)
+
+
 @pytest.fixture
-def other():
-    return competition(2)
+def other(second):
+    """Another competition, which starts every test in the same state."""
+    model, start = second
+    for name, variables in Players(model).all().items():
+        put(variables, start[name])
+    return model
 
 
 def states(model):

@@ -14,7 +14,7 @@ from stan_ct.training.settings import TrainSettings
 from stan_ct.training.stream import Stream
 from stan_ct.training.trainer import train
 
-pytestmark = pytest.mark.usefixtures("unoptimized_graphs")
+pytestmark = pytest.mark.usefixtures("unoptimized_graphs", "shallow_networks")
 
 
 @pytest.mark.parametrize("opponents", ["population", pytest.param("history", marks=pytest.mark.slow)])

@@ -18,9 +18,10 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before anything imports Te
 
 ROOT = Path(__file__).resolve().parents[1]
 LONGEST = (
-    *("training/test_trainer.py", "training/test_fit.py", "cli/test_cli.py", "training/test_rates_and_averages.py"),
-    *("training/test_competition.py", "simulation/test_simulated_cohort.py", "patches/test_records.py", "test_faults.py"),
-    *("reconstruction/test_reconstruct.py", "cli/test_wheel.py", "node/test_node.py", "test_fuzz.py"),
+    *("training/test_trainer.py", "simulation/test_simulated_cohort.py", "training/test_competition.py", "cli/test_cli.py"),
+    *("training/test_model_folder.py", "patches/test_records.py", "training/test_overfitting.py", "training/test_fit.py"),
+    *("evaluation/test_evaluate.py", "test_faults.py", "cli/test_wheel.py", "node/test_node.py", "test_fuzz.py"),
+    "test_department.py",
 )
 """Files of tests that take longest, which start first: one that started last would leave all other processes idle."""
 

@@ -8,10 +8,8 @@ distance of slices unless a sidecar says it. Needs nibabel, of the extra `stan-c
 from __future__ import annotations
 
 import hashlib
-import json
 import shutil
 import zlib
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +20,12 @@ from pydicom.uid import CTImageStorage
 from stan_ct.dicom import header as dicom
 from stan_ct.dicom.archive import LARGEST_RATIO, SPARED
 from stan_ct.dicom.identity import derived_uid
+from stan_ct.dicom.nifti_files import Sidecar
 from stan_ct.dicom.refusal import Refused
 from stan_ct.dicom.series import Series
 from stan_ct.dicom.write import dicom_file
 from stan_ct.errors import UsageError
 
-SUFFIXES = (".nii", ".nii.gz")
 FROM_NIFTI = "made of a NIfTI file"
 """Start of the Derivation Description (0008,2111) of slices that are made here."""
 LARGEST_VOLUME = 1 << 30
@@ -36,88 +34,13 @@ LOWEST_HU, PADDING_BELOW = -1024.0, -1500.0
 """HU of nothing, and HU that no tissue and no noise has: a lowest value below is padding."""
 EVEN = 0.05
 """Farthest that a slice may lie from where even steps have it, mm, to be written as NIfTI."""
-LARGEST_SIDECAR = 1 << 20
-"""Most bytes of a sidecar."""
 RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
-
-
-@dataclass(frozen=True)
-class Sidecar:
-    """What is known of a NIfTI file beside its header.
-
-    Attributes:
-        kernel: Reconstruction kernel.
-        thickness: Slice thickness, mm; 0 where it is not stated.
-        manufacturer: Manufacturer of the scanner; empty where it is not stated.
-        stated_by: Who states the kernel.
-    """
-
-    kernel: str
-    thickness: float = 0.0
-    manufacturer: str = ""
-    stated_by: str = "--kernel"
-
-
-def is_nifti(path: Path) -> bool:
-    """Whether a file is named as NIfTI is."""
-    return path.name.lower().endswith(SUFFIXES)
-
-
-def stem(path: Path) -> str:
-    """Name of a NIfTI file without its ending."""
-    return path.name[: path.name.lower().rindex(".nii")]
-
-
-def nifti_files(root: Path, exclude: Path | None = None) -> list[Path]:
-    """The NIfTI files of an input that is one, or a folder that holds some and no DICOM; empty for any other input.
-
-    Regions of interest often lie beside DICOM series as NIfTI: those are no input.
-
-    Args:
-        root: The input.
-        exclude: Folder to ignore, such as the output.
-    """
-    if root.is_file():
-        return [root] if is_nifti(root) else []
-    paths = [
-        p for p in sorted(root.rglob("*")) if p.is_file() and not (exclude and p.resolve().is_relative_to(exclude.resolve()))
-    ]
-    found = [path for path in paths if is_nifti(path)]
-    return [] if found and any(dicom.looks_like_dicom(path) for path in paths if not is_nifti(path)) else found
 
 
 def of_nifti(header: dicom.Header) -> str:
     """How a slice was made of a NIfTI file, in words; empty for any other."""
     told = str(header.get("DerivationDescription") or "")
     return told if told.startswith(FROM_NIFTI) else ""
-
-
-def read_sidecar(path: Path, kernel: str) -> Sidecar:
-    """What `--kernel` and the sidecar of a file say, NAME.json beside NAME.nii.gz, as dcm2niix and BIDS have it.
-
-    Raises:
-        UsageError: If neither states a kernel, or the sidecar is damaged.
-    """
-    beside = path.with_name(f"{stem(path)}.json")
-    said: Any = {}
-    if beside.is_file():
-        try:
-            said = json.loads(beside.read_bytes()) if beside.stat().st_size <= LARGEST_SIDECAR else None
-            if not isinstance(said, dict):
-                raise ValueError("no object")
-        except (ValueError, RecursionError) as error:
-            raise UsageError(f"{beside} is no JSON object: repair or remove it") from error
-    stated = said.get("ConvolutionKernel", "")
-    stated = "/".join(map(str, stated)) if isinstance(stated, list) else str(stated)
-    if not (kernel or stated):
-        raise UsageError(
-            f"{path} does not say with which kernel it was reconstructed, since NIfTI cannot: give --kernel=NAME, or "
-            f'{beside.name} beside it with {{"ConvolutionKernel": "NAME"}}'
-        )
-    thickness = said.get("SliceThickness")
-    known = isinstance(thickness, int | float) and 0 < thickness < 100
-    maker = str(said.get("Manufacturer", ""))[:64]
-    return Sidecar(kernel or stated, float(thickness) if known else 0.0, maker, "--kernel" if kernel else "its sidecar")
 
 
 def write_slices_of(path: Path, folder: Path, sidecar: Sidecar) -> None:

@@ -15,7 +15,8 @@ import numpy as np
 from stan_ct import __version__
 from stan_ct.dicom.archive import hidden_folder
 from stan_ct.dicom.find import find_series
-from stan_ct.dicom.nifti import NotEven, is_nifti, of_nifti, read_sidecar, stem, write_series, write_slices_of, write_volume
+from stan_ct.dicom.nifti import NotEven, of_nifti, write_series, write_slices_of, write_volume
+from stan_ct.dicom.nifti_files import is_nifti, read_sidecar, stem
 from stan_ct.dicom.refusal import Refusal, Refused
 from stan_ct.dicom.series import Series, load_series
 from stan_ct.errors import UsageError

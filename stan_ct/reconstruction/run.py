@@ -13,7 +13,7 @@ from stan_ct.dicom.archive import folder_of_medium, is_archive, unpacked
 from stan_ct.dicom.characteristics import read_characteristics
 from stan_ct.dicom.find import Inventory, find_series
 from stan_ct.dicom.identity import creation_time
-from stan_ct.dicom.nifti import nifti_files
+from stan_ct.dicom.nifti_files import nifti_files
 from stan_ct.dicom.refusal import Refusal, Refused
 from stan_ct.dicom.series import SeriesFiles
 from stan_ct.errors import UsageError

@@ -11,7 +11,8 @@ from nibabel.affines import apply_affine
 
 from stan_ct.dicom import nifti
 from stan_ct.dicom.find import find_series
-from stan_ct.dicom.nifti import Sidecar, nifti_files, read_sidecar, read_volume, write_slices_of, write_volume
+from stan_ct.dicom.nifti import read_volume, write_slices_of, write_volume
+from stan_ct.dicom.nifti_files import Sidecar, nifti_files, read_sidecar
 from stan_ct.dicom.refusal import Refused
 from stan_ct.dicom.series import load_series
 from stan_ct.errors import UsageError
@@ -183,3 +184,5 @@ def test_masks_beside_dicom_are_no_input(tmp_path):
     assert nifti_files(tmp_path) == []
     assert nifti_files(tmp_path, tmp_path / "out") == [path]
     assert nifti_files(tmp_path / "out" / "0.dcm") == []
+    (tmp_path / "circle").symlink_to(tmp_path)
+    assert nifti_files(tmp_path, tmp_path / "out") == [path]

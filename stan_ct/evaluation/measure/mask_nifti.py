@@ -24,11 +24,6 @@ MAX_SCALE = 0.1
 RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
-def is_nifti(path: Path) -> bool:
-    """Whether a file is named as NIfTI is."""
-    return path.name.lower().endswith((".nii", ".nii.gz"))
-
-
 def read_nifti(path: Path, files: SeriesFiles) -> dict[str, Roi]:
     """Label -> ROI, as :func:`~stan_ct.evaluation.measure.masks.read_rois`."""
     (values, affine), grid = _open_nifti(path), Grid(files)

@@ -18,12 +18,13 @@ import numpy as np
 from pydicom.dataset import Dataset
 
 from stan_ct.dicom import header as dicom
+from stan_ct.dicom.nifti_files import is_nifti
 from stan_ct.dicom.refusal import Refused
 from stan_ct.dicom.series import Series, SeriesFiles
 from stan_ct.dicom.tolerance import tolerant
 from stan_ct.errors import NotComparable
 from stan_ct.evaluation.measure.mask_grid import Roi
-from stan_ct.evaluation.measure.mask_nifti import is_nifti, read_nifti
+from stan_ct.evaluation.measure.mask_nifti import read_nifti
 from stan_ct.evaluation.measure.mask_rtstruct import RTSTRUCT, read_rtstruct
 from stan_ct.evaluation.measure.mask_seg import SEGMENTATIONS, read_seg
 

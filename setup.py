@@ -71,6 +71,7 @@ setup(
             "ruff>=0.8,<1",
             "mypy>=1.13,<3",
             "pip-audit>=2.10,<3",
+            "setuptools>=78.1.1",  # that of a new environment may be older, and is on the list of known_bad.txt
             *COMBAT,
             *CLUSTER,
             *MASKS,

@@ -34,14 +34,25 @@ def test_without_a_network_the_list_is_asked(monkeypatch, capsys):
     assert "compared with known_bad.txt" in capsys.readouterr().out
 
 
-def test_what_pip_audit_finds_fails(monkeypatch, capsys):
-    """A vulnerability with a better version is a fault; one without is none that could be mended."""
+def test_what_pip_audit_finds_is_printed(monkeypatch, capsys):
+    """A vulnerability with a better version is named, and a fault if asked for; one without is none that could be mended."""
     vulnerabilities = [{"id": "CVE-1", "fix_versions": ["2"]}, {"id": "CVE-2", "fix_versions": []}]
     answer = {"dependencies": [{"name": "p", "version": "1", "vulns": vulnerabilities}, {"name": "q", "skip_reason": "x"}]}
     done = subprocess.CompletedProcess([], 1, stdout=json.dumps(answer))
     monkeypatch.setattr(audit.subprocess, "run", lambda *a, **k: done)
+    for flags, code in (([], 0), (["--strict"], 1)):
+        assert audit.main(flags) == code
+        assert capsys.readouterr().out == "audit: p 1: CVE-1, fixed in 2\n"
+
+
+def test_what_is_on_the_list_fails(monkeypatch, capsys):
+    """Whatever pip-audit says."""
+    done = subprocess.CompletedProcess([], 0, stdout=json.dumps({"dependencies": []}))
+    monkeypatch.setattr(audit.subprocess, "run", lambda *a, **k: done)
+    assert audit.main() == 0
+    monkeypatch.setattr(audit, "read_known_bad", lambda: [(Requirement("numpy>=2"), "CVE-3")])
     assert audit.main() == 1
-    assert capsys.readouterr().out == "audit: p 1: CVE-1, fixed in 2\n"
+    assert "CVE-3, expected a version that is not >=2" in capsys.readouterr().out
 
 
 def test_no_requirement_of_ours_allows_a_bad_version():

@@ -148,9 +148,12 @@ def kept_of_scan(path: str, scanned: Scanned) -> KeptHeader:
     found: dict[int, Any] = {}
     unknown = []
     for tag, element in elements.items():
-        if tag in UIDS and (uid := UID_VALUE.fullmatch(element, scanned.values[tag])):
+        plain = scanned.implicit or element[4:6] == (
+            b"UI" if tag in UIDS else b"DS"
+        )  # else the whole reader sees another value
+        if plain and tag in UIDS and (uid := UID_VALUE.fullmatch(element, scanned.values[tag])):
             found[tag] = uid[1].decode()
-        elif tag == POSITION and (position := POSITION_VALUE.fullmatch(element, scanned.values[tag])):
+        elif plain and tag == POSITION and (position := POSITION_VALUE.fullmatch(element, scanned.values[tag])):
             found[tag] = tuple(map(float, position.groups()))
         elif (known := _known.get((context, element), _known)) is not _known:
             found[tag] = known

@@ -139,3 +139,12 @@ def test_a_slice_takes_less_than_a_kilobyte(tmp_path):
         tracemalloc.stop()
     assert inventory.slices == 300
     assert 100 < used / 300 < 1024
+
+
+def test_a_position_of_another_vr_is_refused(tmp_path):
+    """Text that calls itself floating-point numbers is no position, for the scan as for pydicom."""
+    odd = ["-100", "-90.5", "100"]  # 14 bytes, which are no whole number of FL
+    path = write_ct(tmp_path, random_stored((1, 8, 6)), edit=lambda ds, z: setattr(ds, "ImagePositionPatient", odd))[0]
+    path.write_bytes(path.read_bytes().replace(b"\x20\0\x32\0DS", b"\x20\0\x32\0FL"))
+    found = find_series(tmp_path)
+    assert (found.slices, [refusal.reason for refusal in found.refusals]) == (0, ["no_geometry"])

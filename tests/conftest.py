@@ -19,7 +19,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before anything imports Te
 ROOT = Path(__file__).resolve().parents[1]
 LONGEST = (
     *("training/test_trainer.py", "simulation/test_simulated_cohort.py", "training/test_competition.py", "cli/test_cli.py"),
-    *("training/test_model_folder.py", "patches/test_records.py", "training/test_overfitting.py", "training/test_fit.py"),
+    *("training/test_trained_folder.py", "patches/test_records.py", "training/test_overfitting.py", "training/test_fit.py"),
     *("evaluation/test_evaluate.py", "test_faults.py", "cli/test_wheel.py", "node/test_node.py", "test_fuzz.py"),
     "test_department.py",
 )

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import fft
 
@@ -11,6 +11,7 @@ from stan_ct.ct.fourier import fast_length, multiplied, rfft2
 SIZES = st.tuples(st.integers(2, 40), st.integers(2, 40))
 
 
+@settings(max_examples=40, deadline=None)
 @given(size=SIZES, seed=st.integers(0, 99), kind=st.sampled_from([np.float32, np.float64]))
 def test_half_spectrum(size, seed, kind):
     image = np.random.default_rng(seed).normal(size=size).astype(kind)
@@ -19,6 +20,7 @@ def test_half_spectrum(size, seed, kind):
     np.testing.assert_allclose(half, fft.rfft2(image), atol=1e-4 if kind == np.float32 else 1e-10)
 
 
+@settings(max_examples=40, deadline=None)
 @given(size=SIZES, seed=st.integers(0, 99))
 def test_multiplied(size, seed):
     """Gains are even, as those of a radial filter with other spacings of rows and of columns."""

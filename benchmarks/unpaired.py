@@ -47,8 +47,7 @@ from stan_ct.ct.filters import RadialFilter, Spacing, fit_radial_filter
 from stan_ct.dicom.find import find_series
 from stan_ct.dicom.series import Series, SeriesFiles, load_series
 from stan_ct.evaluation.statistics.combat import Combat
-from stan_ct.features.errors import relative_error
-from stan_ct.features.glcm import Discretization, features
+from stan_ct.features.errors import five_features, relative_error
 from stan_ct.parallel import usable_cores
 from stan_ct.patches.cutting import continued
 from stan_ct.patches.fusion import pad_to
@@ -90,7 +89,7 @@ class Report:
                 targets += [target[w] for w in windows]
                 masks += [mask[w] for w in windows]
         self._pairs, self._target, self._mask = pairs, np.stack(targets), np.stack(masks)
-        self._features = patch_features(self._target)
+        self._features = five_features(self._target)
 
     def row(self, name: str, curve: RadialFilter | None) -> None:
         """Prints a row of the table; None for the source."""
@@ -104,9 +103,9 @@ class Report:
 
     def combat_row(self, name: str, sources: Sequence[Series], targets: Sequence[Series]) -> None:
         """Prints the row of ComBat, fitted to patches of some scans of either side; no image changes."""
-        sides = [np.concatenate([patch_features(soft_patches(series)) for series in side]) for side in (sources, targets)]
+        sides = [np.concatenate([five_features(soft_patches(series)) for series in side]) for side in (sources, targets)]
         fitted = Combat.fit(np.concatenate(sides), np.repeat([0, 1], [*map(len, sides)]))
-        both = [patch_features(self._patches(None)), self._features]
+        both = [five_features(self._patches(None)), self._features]
         source, target = (fitted.apply(values, np.full(len(values), side)) for side, values in enumerate(both))
         print(f"| ComBat of features, {name} | {_errors(source, target)} | no image |", flush=True)
 
@@ -121,13 +120,7 @@ class Report:
 
     def _print(self, name: str, output: np.ndarray) -> None:
         rmse = np.sqrt(np.mean(np.square(output - self._target, dtype=np.float64), where=self._mask))
-        print(f"| {name} | {_errors(patch_features(output), self._features)} | {rmse:.2f} |", flush=True)
-
-
-def patch_features(patches: np.ndarray) -> np.ndarray:
-    """The five features of patches, (N, 5)."""
-    levels = Discretization.fixed_number(256)
-    return np.stack([features(patch, levels) for patch in patches])
+        print(f"| {name} | {_errors(five_features(output), self._features)} | {rmse:.2f} |", flush=True)
 
 
 def _errors(output: np.ndarray, target: np.ndarray) -> str:

@@ -13,7 +13,7 @@ from stan_ct.ct.filters import RadialFilter
 from stan_ct.dicom.characteristics import series_characteristics
 from stan_ct.dicom.find import find_series
 from stan_ct.dicom.series import SeriesFiles, load_series
-from stan_ct.features.glcm import Discretization, features
+from stan_ct.features.errors import five_features
 from stan_ct.parallel import usable_cores
 from stan_ct.patches.sampling import PATCH_SIZE
 
@@ -55,9 +55,9 @@ def patients(folder: Path, scratch: Path, kernels: tuple[str, str], number: int)
 def _measured(folder: Path, curve: RadialFilter | None, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """The five features of a patient's patches, (N, 5), and the traits by which they are matched."""
     ((patient,),) = find_patients([str(folder)], SLICES).values()
-    patches, levels = cut_patches(patient, curve, seed), Discretization.fixed_number(256)
+    patches = cut_patches(patient, curve, seed)
     shown = patches.images[:, -1, MIDDLE, MIDDLE].astype(np.float32)
-    return np.stack([features(patch, levels) for patch in shown]), patches.traits
+    return five_features(shown), patches.traits
 
 
 def _shape(folder: Path) -> np.ndarray | None:

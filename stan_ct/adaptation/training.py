@@ -19,8 +19,8 @@ import numpy as np
 from stan_ct.adaptation.matching import MARGIN, Patches, cut_patches, held_back, match
 from stan_ct.adaptation.scans import Patient
 from stan_ct.ct.hounsfield import HUWindow
-from stan_ct.features.errors import relative_error
-from stan_ct.features.glcm import FEATURES, Discretization, features
+from stan_ct.features.errors import five_features, relative_error
+from stan_ct.features.glcm import FEATURES
 from stan_ct.files import write_atomically
 from stan_ct.models.config import ModelConfig
 from stan_ct.models.folder import load_weights
@@ -159,9 +159,8 @@ def population_errors(target: np.ndarray) -> Callable[[np.ndarray], dict[str, fl
 
 
 def _features(patches: np.ndarray) -> np.ndarray:
-    """The five features of patches, (N, 256, 256) HU -> (N, 5)."""
-    discretization = Discretization.fixed_number(256)
-    return np.nan_to_num([features(patch, discretization) for patch in patches])
+    """The five features of patches, (N, 256, 256) HU -> (N, 5); 0 where one is undefined."""
+    return np.nan_to_num(five_features(patches))
 
 
 def judge(records: Matched, generator: Callable, window: HUWindow) -> Trial:

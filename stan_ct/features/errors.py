@@ -57,6 +57,18 @@ def relative_error(synthesized: np.ndarray, target: np.ndarray) -> np.ndarray:
     return np.abs(synthesized - target) / np.where(target == 0, np.nan, np.abs(target))
 
 
+def five_features(patches: np.ndarray) -> np.ndarray:
+    """The five features of patches at the 256 gray levels by which errors are told.
+
+    Args:
+        patches: (N, H, W) HU.
+    Returns:
+        (N, 5) float64 in the order of `FEATURES`; NaN where one is undefined.
+    """
+    discretization = Discretization.fixed_number(256)
+    return np.reshape([features(patch, discretization) for patch in patches], (-1, len(FEATURES)))
+
+
 def texture_errors(target: np.ndarray) -> Callable[[np.ndarray], dict[str, float]]:
     """Prepares the mean errors (Eq. 8) of the five features against target patches, by which training compares versions.
 
@@ -66,12 +78,11 @@ def texture_errors(target: np.ndarray) -> Callable[[np.ndarray], dict[str, float
         Function of output patches, (N, H, W) HU, that returns feature -> mean error over the patches in which it is defined
         (flat target patches have no error of contrast and dissimilarity).
     """
-    discretization = Discretization.fixed_number(256)
-    wanted = np.stack([features(patch, discretization) for patch in target])
+    wanted = five_features(target)
 
     def errors(output: np.ndarray) -> dict[str, float]:
-        found = np.stack([features(patch, discretization) for patch in output])
-        return dict(zip(FEATURES, map(float, np.nanmean(relative_error(found, wanted), axis=0)), strict=True))
+        found = relative_error(five_features(output), wanted)
+        return dict(zip(FEATURES, map(float, np.nanmean(found, axis=0)), strict=True))
 
     return errors
 

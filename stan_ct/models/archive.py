@@ -13,14 +13,12 @@ from pathlib import Path
 
 from stan_ct.errors import UsageError
 from stan_ct.files import open_atomically
-from stan_ct.models.checksums import EXPORT, FILES, SLICES, SUMS, InvalidModel, sums_text
+from stan_ct.models.checksums import EXPORT, FILES, LARGEST_FILE, SLICES, SUMS, InvalidModel, parse_sums, sums_text
 from stan_ct.models.folder import check_model, find_model, model_hash
 
 CARD = "MODEL_CARD.md"
 MEMBERS = (*FILES, SLICES, *EXPORT, CARD, SUMS)
 """Files of a model folder that an archive holds, where they exist."""
-LARGEST = 2**30
-"""Largest file of a model, bytes."""
 PIECE = 2**20
 EPOCH = (1980, 1, 1, 0, 0, 0)
 """Time of every member, so that the same models give the same bytes."""
@@ -110,23 +108,21 @@ def _sums(archive: Path, opened: zipfile.ZipFile, members: set[str], number: int
         raise InvalidModel(f"{archive} is no archive of models: it {what}")
     if opened.getinfo(SUMS).file_size > PIECE:
         raise InvalidModel(f"{archive} is no archive of models: its {SUMS} is too large")
-    lines = opened.read(SUMS).decode("ascii", "replace").splitlines()
-    found = [re.fullmatch(r"([0-9a-f]{64})  (.+)", line) for line in lines]
-    sums = {match[2]: match[1] for match in found if match}
-    if set(sums) != members - {SUMS} or not sums:
+    sums = parse_sums(opened.read(SUMS))
+    if sums is None or set(sums) != members - {SUMS}:
         raise InvalidModel(f"{archive} is not what was written: its {SUMS} lists other files")
     return sums
 
 
 def _write(archive: Path, opened: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path, expected: str) -> None:
-    """Unpacks a file of at most `LARGEST` bytes, whatever the archive says of its size."""
+    """Unpacks a file of at most `LARGEST_FILE` bytes, whatever the archive says of its size."""
     path.parent.mkdir(exist_ok=True)
     digest, size = hashlib.sha256(), 0
     with opened.open(info) as packed, path.open("xb") as file:
         while piece := packed.read(PIECE):
             size += len(piece)
-            if size > LARGEST:
-                raise InvalidModel(f"{archive}: {info.filename} is larger than {LARGEST >> 20} MiB")
+            if size > LARGEST_FILE:
+                raise InvalidModel(f"{archive}: {info.filename} is larger than {LARGEST_FILE >> 20} MiB")
             digest.update(piece)
             file.write(piece)
     if digest.hexdigest() != expected:

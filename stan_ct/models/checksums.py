@@ -75,6 +75,13 @@ def sums_text(files: Mapping[str, bytes]) -> str:
     return "".join(f"{hashlib.sha256(content).hexdigest()}  {name}\n" for name, content in sorted(files.items()))
 
 
+def parse_sums(content: bytes) -> dict[str, str] | None:
+    """File -> SHA-256 of what :func:`sums_text` wrote; None if a line is none of its lines, or there is none."""
+    lines = content.decode("ascii", "replace").splitlines()
+    found = [match for line in lines if (match := re.fullmatch(r"([0-9a-f]{64})  ([\w./-]+)", line, re.ASCII))]
+    return {match[2]: match[1] for match in found} if lines and len(found) == len(lines) else None
+
+
 def check_file(path: Path) -> None:
     """Compares a file of a model folder with the hash that is known of it, if there is one.
 
@@ -115,11 +122,9 @@ def _known_sums(folder: Path) -> Mapping[str, str] | None:
     path = folder / SUMS
     if not path.is_file():
         return None
-    lines = read_file(path).decode("ascii", "replace").splitlines()
-    found = [re.fullmatch(r"([0-9a-f]{64})  ([\w.]+)", line) for line in lines]
-    if not lines or not all(found):
+    if (sums := parse_sums(read_file(path))) is None:
         raise InvalidModel(f"{path} does not list a SHA-256 and a file on each line. {_advice(folder)}")
-    return {match[2]: match[1] for match in found if match}
+    return sums
 
 
 def _advice(folder: Path) -> str:

@@ -105,11 +105,23 @@ def test_a_file_that_comes_twice_is_refused(packed, tmp_path):
 def test_size_is_bounded_whatever_the_archive_says(packed, tmp_path, monkeypatch):
     size = (SHIPPED / "default" / "generator.npz").stat().st_size
     monkeypatch.setattr(module, "PIECE", 10_000)
-    monkeypatch.setattr(module, "LARGEST", size - 1)
+    monkeypatch.setattr(module, "LARGEST_FILE", size - 1)
     with pytest.raises(InvalidModel, match=r"default/generator\.npz is larger than"):
         import_models(packed, tmp_path / "out")
-    monkeypatch.setattr(module, "LARGEST", size)
+    monkeypatch.setattr(module, "LARGEST_FILE", size)
     import_models(packed, tmp_path / "out")
+
+
+@pytest.mark.parametrize("change", [lambda lines: [], lambda lines: lines[1:], lambda lines: [*lines, "0" * 64 + "  default/x"]])
+def test_a_list_of_other_files_is_refused(packed, tmp_path, change):
+    with zipfile.ZipFile(packed) as opened:
+        members = {name: opened.read(name) for name in opened.namelist()}
+    members["SHA256SUMS"] = "\n".join(change(members["SHA256SUMS"].decode().splitlines())).encode()
+    with zipfile.ZipFile(tmp_path / "other.zip", "w") as written:
+        for name, content in members.items():
+            written.writestr(name, content)
+    with pytest.raises(InvalidModel, match="its SHA256SUMS lists other files"):
+        import_models(tmp_path / "other.zip", tmp_path / "out")
 
 
 def test_what_exists_stays(packed, tmp_path):

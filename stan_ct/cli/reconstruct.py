@@ -12,6 +12,7 @@ with Ctrl-C; 143 stopped with SIGTERM.
 
 from __future__ import annotations
 
+import re
 import signal
 import sys
 from pathlib import Path
@@ -194,8 +195,7 @@ def check_shard(text: str) -> str:
 def beside(input_dir: Path) -> Path:
     """The output directory beside the input's name."""
     absolute = input_dir.resolve()
-    name = absolute.name.removesuffix(".gz") if absolute.is_file() else absolute.name
-    name = name[: -len(name.rpartition(".")[2]) - 1] if name.lower().endswith((".zip", ".nii")) else name
+    name = re.sub(r"\.(zip|nii|nii\.gz)$", "", absolute.name, flags=re.IGNORECASE)
     return absolute.with_name(f"{name}_standardized")
 
 

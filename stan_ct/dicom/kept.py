@@ -148,9 +148,8 @@ def kept_of_scan(path: str, scanned: Scanned) -> KeptHeader:
     found: dict[int, Any] = {}
     unknown = []
     for tag, element in elements.items():
-        plain = scanned.implicit or element[4:6] == (
-            b"UI" if tag in UIDS else b"DS"
-        )  # else the whole reader sees another value
+        # Of another VR than the tag's own, pydicom makes another value.
+        plain = scanned.implicit or element[4:6] == (b"UI" if tag in UIDS else b"DS")
         if plain and tag in UIDS and (uid := UID_VALUE.fullmatch(element, scanned.values[tag])):
             found[tag] = uid[1].decode()
         elif plain and tag == POSITION and (position := POSITION_VALUE.fullmatch(element, scanned.values[tag])):

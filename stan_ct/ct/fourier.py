@@ -50,7 +50,7 @@ def multiplied(image: np.ndarray, gain: np.ndarray) -> np.ndarray:
 
 
 def fast_length(number: int) -> int:
-    """The smallest length from `number` on without a prime factor above 11, whose transforms are fast.
+    """The smallest length from `number` on without a prime factor above 11: `scipy.fft.next_fast_len`, without loading SciPy.
 
     Example:
         >>> fast_length(513)

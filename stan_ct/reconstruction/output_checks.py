@@ -15,7 +15,8 @@ from stan_ct.reconstruction.checks import Finding
 def output_findings(source: Series, volume: np.ndarray, standard: Fingerprint | None) -> list[Finding]:
     """The spectrum that lies farthest from the standard's, if it is farther than that of any series of the standard may.
 
-    The level of the noise is not judged, since it is that of the dose.
+    The level of the noise is not judged, since it is that of the dose; nor is what has no spectrum, such as air, which the
+    comparison with the source finds.
 
     Args:
         source: Series of which the volume was made.

@@ -19,13 +19,13 @@ RUN = """
 import sys
 from stan_ct.cli.main import main
 code = main(sys.argv[1:])
-print(sorted({"tensorflow", "keras", "onnx", "onnxruntime", "openvino"} & set(sys.modules)))
+print(sorted({"tensorflow", "keras", "onnx", "onnxruntime", "openvino", "scipy"} & set(sys.modules)))
 sys.exit(code)
 """
 
 
 def test_engines_of_exported_models(tmp_path):
-    """`auto` and each engine standardize without TensorFlow and Keras; HU, features and findings are TensorFlow's.
+    """`auto` and each engine standardize without TensorFlow, Keras and SciPy; HU, features and findings are TensorFlow's.
 
     The manifest names the engine and its version, no other's, and no two engines give a series the same UID.
     """

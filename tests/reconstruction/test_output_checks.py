@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
+from synthesizers import Scripted, scripted_model
 
 from stan_ct.ct.fingerprint import Fingerprint
 from stan_ct.dicom.characteristics import series_characteristics
@@ -84,3 +85,21 @@ def test_the_worse_of_both_spectra_is_named(pair, standard):
 
 def test_nothing_is_judged_without_a_standard(pair):
     assert output_findings(pair["B"], pair["B"].volume, None) == []
+
+
+def test_edges_and_noise_have_a_limit_of_their_own(pair, standard):
+    """Just inside and just outside of it, where the noise alone tells nothing."""
+    distance = standard.shape_distance(series_characteristics(pair["B"]).shape)
+    unknown = replace(standard, spectrum=(None,) * len(standard.spectrum), shape_spread=1.001 * distance / 2)
+    assert output_findings(pair["B"], pair["B"].volume, unknown) == []
+    narrow = replace(unknown, shape_spread=0.999 * distance / 2)
+    (found,) = output_findings(pair["B"], pair["B"].volume, narrow)
+    assert found.detail == "edges and noise beside those of L"
+
+
+def test_air_has_no_spectrum_and_is_found_by_the_comparison_with_the_source(pair, standard):
+    assert output_findings(pair["B"], np.full_like(pair["B"].volume, -1000), standard) == []
+    few = replace(pair["B"], files=replace(pair["B"].files, instances=pair["B"].instances[:1]), volume=pair["B"].volume[:1])
+    air = scripted_model(Scripted(lambda patches: -1000 - patches))
+    names = {found.name for found in air.standardize(replace(few, padding=few.padding[:1])).findings}
+    assert {"mean_soft_tissue", "low_pass_difference"} <= names

@@ -112,7 +112,9 @@ def test_size_is_bounded_whatever_the_archive_says(packed, tmp_path, monkeypatch
     import_models(packed, tmp_path / "out")
 
 
-@pytest.mark.parametrize("change", [lambda lines: [], lambda lines: lines[1:], lambda lines: [*lines, "0" * 64 + "  default/x"]])
+@pytest.mark.parametrize(
+    "change", [lambda lines: [], lambda lines: lines[1:], lambda lines: [*lines, "0" * 64 + "  default/other"]]
+)
 def test_a_list_of_other_files_is_refused(packed, tmp_path, change):
     with zipfile.ZipFile(packed) as opened:
         members = {name: opened.read(name) for name in opened.namelist()}

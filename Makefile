@@ -8,6 +8,8 @@ SCALE ?= smoke
 OPTIONS ?=
 EXTRAS ?= onnx,node
 
+test test-slow: export PYTHONDONTWRITEBYTECODE = # tests start many processes, which need not compile everything anew
+
 help: ## Show what can be made
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
 

@@ -15,6 +15,8 @@ settings.register_profile("busy machine", deadline=None, suppress_health_check=[
 settings.load_profile("busy machine")
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before anything imports TensorFlow
+for variable in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):  # before anything imports NumPy
+    os.environ.setdefault(variable, "1")  # there is a process for each core: more threads would only wait for each other
 
 ROOT = Path(__file__).resolve().parents[1]
 LONGEST = (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import doctest
 import re
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import pytest
@@ -49,29 +50,38 @@ def patches(seed: int, number: int) -> dict[str, np.ndarray]:
     return {name: np.float32(images) for name, images in found.items()}
 
 
-FITTED, UNSEEN = patches(1, 96), patches(2, 40)
+@cache
+def fitted_pairs() -> dict[str, np.ndarray]:
+    """Of the patient that judges are fitted to."""
+    return patches(1, 96)
+
+
+@cache
+def unseen_pairs() -> dict[str, np.ndarray]:
+    """Of another patient."""
+    return patches(2, 40)
 
 
 @pytest.fixture(scope="module")
 def judge() -> Judge:
     """Fitted to targets and outputs of one patient."""
-    return Judge.fit(FITTED["source"], [FITTED["target"], FITTED["output"]])
+    return Judge.fit(fitted_pairs()["source"], [fitted_pairs()["target"], fitted_pairs()["output"]])
 
 
 def share(judge: Judge, outputs: np.ndarray) -> float:
     """Share of the unseen patient's patches that pass."""
-    return float(np.mean(judge(UNSEEN["source"], outputs) >= THRESHOLD))
+    return float(np.mean(judge(unseen_pairs()["source"], outputs) >= THRESHOLD))
 
 
 @pytest.mark.parametrize("kind", ["target", "output"])
 def test_targets_and_outputs_of_an_unseen_patient_pass(judge, kind):
     """95 % of the patches at least."""
-    assert share(judge, UNSEEN[kind]) >= 0.95
+    assert share(judge, unseen_pairs()[kind]) >= 0.95
 
 
 def half_of_the_source(target: np.ndarray) -> np.ndarray:
     """The left half unstandardized."""
-    return np.concatenate([UNSEEN["raw"][..., : SIDE // 2], target[..., SIDE // 2 :]], axis=-1)
+    return np.concatenate([unseen_pairs()["raw"][..., : SIDE // 2], target[..., SIDE // 2 :]], axis=-1)
 
 
 def with_a_box(target: np.ndarray) -> np.ndarray:
@@ -88,8 +98,8 @@ def with_a_lattice(target: np.ndarray) -> np.ndarray:
 
 
 BAD = {
-    "source untouched": lambda target: UNSEEN["raw"],
-    "filter of another kernel": lambda target: UNSEEN["other"],
+    "source untouched": lambda target: unseen_pairs()["raw"],
+    "filter of another kernel": lambda target: unseen_pairs()["other"],
     "white noise": lambda target: np.random.default_rng(3).normal(-500, 200, target.shape),
     "blur of .6 px": lambda target: ndimage.gaussian_filter(target, (0, 0.6, 0.6)),
     "+ 20 HU noise": lambda target: target + np.random.default_rng(4).normal(0, 20, target.shape),
@@ -97,7 +107,7 @@ BAD = {
     "box": with_a_box,
     "lattice": with_a_lattice,
     "half a patch of source": half_of_the_source,
-    "the filter alone": lambda target: UNSEEN["source"],
+    "the filter alone": lambda target: unseen_pairs()["source"],
     "moved by half a px": lambda target: ndimage.shift(target, (0, 0.5, 0), mode="nearest"),
     "turned": lambda target: np.rot90(target, axes=(1, 2)),
     "+ 10 HU": lambda target: target + 10,
@@ -110,13 +120,13 @@ BAD = {
 @pytest.mark.parametrize("kind", BAD)
 def test_what_is_wrong_is_rejected(judge, kind):
     """At most 5 % pass, though the judge has seen none of it."""
-    assert share(judge, np.float32(BAD[kind](UNSEEN["target"]))) <= 0.05
+    assert share(judge, np.float32(BAD[kind](unseen_pairs()["target"]))) <= 0.05
 
 
 def test_a_judge_of_unrelated_patches_rejects_its_targets():
     """The judge looks at the pair: the target of another source is no output of this one."""
-    judge = Judge.fit(FITTED["source"], [FITTED["target"]])
-    assert share(judge, UNSEEN["target"][::-1]) <= 0.05
+    judge = Judge.fit(fitted_pairs()["source"], [fitted_pairs()["target"]])
+    assert share(judge, unseen_pairs()["target"][::-1]) <= 0.05
 
 
 @pytest.mark.parametrize(
@@ -132,16 +142,16 @@ def test_a_judge_of_unrelated_patches_rejects_its_targets():
 )
 def test_a_verdict_is_explained(judge, kind, words):
     """The feature that is farthest off is named, with its direction."""
-    found = judge.explain(UNSEEN["source"][:6], np.float32(BAD[kind](UNSEEN["target"]))[:6])
+    found = judge.explain(unseen_pairs()["source"][:6], np.float32(BAD[kind](unseen_pairs()["target"]))[:6])
     assert all(re.fullmatch(words, reason) for reason in found), found
 
 
 def test_what_is_no_number_is_rejected_and_named(judge):
     """One pixel without a value."""
-    broken = UNSEEN["target"][:1].copy()
+    broken = unseen_pairs()["target"][:1].copy()
     broken[0, 3, 3] = np.nan
-    assert not judge(UNSEEN["source"][:1], broken) >= THRESHOLD
-    assert judge.explain(UNSEEN["source"][:1], broken) == ["values that are no numbers"]
+    assert not judge(unseen_pairs()["source"][:1], broken) >= THRESHOLD
+    assert judge.explain(unseen_pairs()["source"][:1], broken) == ["values that are no numbers"]
 
 
 def test_features_have_names():
@@ -154,14 +164,14 @@ def test_features_have_names():
 def test_limits_are_those_of_patches_that_were_not_fitted(judge):
     """Fewer than 1 % of fitted patches are beyond a limit, which leaves room for unseen ones; plausibility is .5 there."""
     assert (PASSED, THRESHOLD, min(MARGIN.values()), max(MARGIN.values())) == (0.98, 0.5, 1.5, 2.5)
-    distances = judge.distances(FITTED["source"], FITTED["target"])
+    distances = judge.distances(fitted_pairs()["source"], fitted_pairs()["target"])
     assert distances.shape == (len(GROUPS), 96)
     assert (distances > 1).mean() <= 0.01
     worst = distances.max(0)
-    np.testing.assert_allclose(judge(FITTED["source"], FITTED["target"]), 2.0 ** -(worst**2))
+    np.testing.assert_allclose(judge(fitted_pairs()["source"], fitted_pairs()["target"]), 2.0 ** -(worst**2))
     for limit, verdict in ((0.999, False), (1.001, True)):
         scaled = replace(judge, limit={g: v * worst[0] * limit for g, v in judge.limit.items()})
-        passed = scaled(FITTED["source"][:1], FITTED["target"][:1]) >= THRESHOLD
+        passed = scaled(fitted_pairs()["source"][:1], fitted_pairs()["target"][:1]) >= THRESHOLD
         assert passed[0] == verdict
 
 
@@ -218,7 +228,7 @@ def test_waves_and_rows_by_hand():
 
 def test_a_larger_image_is_judged_by_its_worst_patch(judge):
     """One bad quarter of 512 x 512 pixels is as implausible as it is alone."""
-    good, source = UNSEEN["target"][:4].copy(), UNSEEN["source"][:4]
+    good, source = unseen_pairs()["target"][:4].copy(), unseen_pairs()["source"][:4]
     good[2] += np.random.default_rng(6).normal(0, 20, good[2].shape)
 
     def square(four: np.ndarray) -> np.ndarray:
@@ -232,7 +242,7 @@ def test_a_judge_is_data(judge):
     arrays = judge.arrays()
     again = Judge.from_arrays(arrays)
     assert sum(values.nbytes for values in arrays.values()) < 60_000
-    chosen = UNSEEN["source"][:5], UNSEEN["output"][:5]
+    chosen = unseen_pairs()["source"][:5], unseen_pairs()["output"][:5]
     np.testing.assert_allclose(again(*chosen), judge(*chosen), rtol=1e-9)
 
 
@@ -262,8 +272,8 @@ def test_a_judge_needs_enough_patches():
     """39 patches are too few, 40 are enough."""
     assert MIN_PATCHES == 40
     with pytest.raises(ValueError, match="needs 40 validation patches at least, not 39"):
-        Judge.fit(FITTED["source"][:39], [FITTED["target"][:39]])
-    assert Judge.fit(FITTED["source"][:40], [FITTED["target"][:40]]).limit["gain"] > 0
+        Judge.fit(fitted_pairs()["source"][:39], [fitted_pairs()["target"][:39]])
+    assert Judge.fit(fitted_pairs()["source"][:40], [fitted_pairs()["target"][:40]]).limit["gain"] > 0
 
 
 def test_a_lattice_is_seen_beside_the_border_of_the_body():

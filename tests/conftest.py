@@ -85,3 +85,17 @@ def unoptimized_graphs() -> Iterator[None]:
     tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
     yield
     tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": before})
+
+
+@pytest.fixture(scope="module")
+def shallow_networks() -> Iterator[None]:
+    """Networks of the paper's layers, but one level of each, whose steps are compiled in a third of the time."""
+    from stan_ct.networks import discriminator, generator, shapes
+
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (shapes, generator):
+            patch.setattr(module, "ENCODER_FILTERS", (1,))
+        for module in (shapes, discriminator):
+            patch.setattr(module, "HIDDEN_FILTERS", (1,))
+            patch.setattr(module, "HIDDEN_STRIDES", (4,))
+        yield

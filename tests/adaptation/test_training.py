@@ -121,7 +121,7 @@ def test_losses_without_pairs_hold_to_the_input():
     assert float(same["low_pass"]) == float(same["squared"]) == 0
 
 
-@pytest.mark.usefixtures("unoptimized_graphs")
+@pytest.mark.usefixtures("unoptimized_graphs", "shallow_networks")
 def test_adapt_trains_and_says_what_it_was_worth(tmp_path, monkeypatch):
     """A model is written either way and the scratch folder goes; with a patient too few nothing is trained, and it says so."""
     monkeypatch.setattr("stan_ct.adaptation.matching.VALIDATING", 1)
@@ -144,7 +144,7 @@ def test_adapt_trains_and_says_what_it_was_worth(tmp_path, monkeypatch):
     assert not (tmp_path / "model.training").exists()
 
 
-@pytest.mark.usefixtures("unoptimized_graphs")
+@pytest.mark.usefixtures("unoptimized_graphs", "shallow_networks")
 def test_a_kept_generator_is_part_of_the_model(tmp_path, monkeypatch):
     """G goes with the filters, without D and without a judge, and the model standardizes with it."""
     monkeypatch.setattr("stan_ct.adaptation.matching.VALIDATING", 1)

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -37,10 +38,30 @@ def save(folder, config, **options):
     return folder
 
 
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    """A model of one filter, which tests copy."""
+    return save(tmp_path_factory.mktemp("saved") / "model", CONFIG)
+
+
+@pytest.fixture(scope="module")
+def exported_once(saved, tmp_path_factory):
+    """The same, exported."""
+    copied = shutil.copytree(saved, tmp_path_factory.mktemp("exported") / "model")
+    export_model(copied)
+    return copied
+
+
 @pytest.fixture
-def folder(tmp_path):
+def folder(saved, tmp_path):
     """A model of one filter, not exported."""
-    return save(tmp_path / "model", CONFIG)
+    return shutil.copytree(saved, tmp_path / "model")
+
+
+@pytest.fixture
+def exported(exported_once, tmp_path):
+    """A model of one filter, exported."""
+    return shutil.copytree(exported_once, tmp_path / "exported")
 
 
 @pytest.mark.parametrize(
@@ -120,10 +141,9 @@ def test_what_cannot_be_exported(tmp_path, folder, monkeypatch):
         export_model(folder)
 
 
-def test_exports_of_another_state_of_the_model(folder):
+def test_exports_of_another_state_of_the_model(exported):
     """A model that changed, a damaged graph and a damaged record are no exports; saving a model removes those of the former."""
-    export_model(folder)
-    model = model_hash(folder)
+    folder, model = exported, model_hash(exported)
     assert not_exported(folder, model) == ""
     assert "another state of the model" in not_exported(folder, "0" * 64)
     for name, reason in ((GRAPH, "is not what was exported"), (RECORD, "is damaged")):
@@ -137,10 +157,9 @@ def test_exports_of_another_state_of_the_model(folder):
     assert not any((folder / name).exists() for name in EXPORT)
 
 
-def test_a_graph_from_elsewhere_is_not_run(folder, monkeypatch):
+def test_a_graph_from_elsewhere_is_not_run(exported, monkeypatch):
     """A graph with a record that fits that names another file or another operator than ours is no export."""
-    export_model(folder)
-    model, ours = model_hash(folder), (folder / GRAPH).read_bytes()
+    folder, model, ours = exported, model_hash(exported), (exported / GRAPH).read_bytes()
     for change in ("file", "operator"):
         graph = onnx.load_model_from_string(ours)
         if change == "file":
@@ -158,13 +177,12 @@ def test_a_graph_from_elsewhere_is_not_run(folder, monkeypatch):
     assert "onnx is not installed" in not_exported(folder, model)
 
 
-def test_a_graph_that_no_engine_can_load(folder):
+def test_a_graph_that_no_engine_can_load(exported):
     """A graph whose weights are missing is named, with what to do."""
-    export_model(folder)
-    (folder / "generator.npz").unlink()
+    (exported / "generator.npz").unlink()
     for name, called in zip(EXPORTED, ("ONNX Runtime", "OpenVINO"), strict=True):
         with pytest.raises(InvalidModel, match=f"{called} cannot load .*{GRAPH}.*Export the model again"):
-            load_engine(name, folder, "float32", True)
+            load_engine(name, exported, "float32", True)
 
 
 def test_the_models_that_ship_are_exported():
@@ -177,7 +195,7 @@ def test_the_models_that_ship_are_exported():
     assert sum(path.stat().st_size for path in SHIPPED.rglob("*") if path.is_file()) < 30e6
 
 
-def test_choice(folder, monkeypatch):
+def test_choice(folder, exported, monkeypatch):
     """`auto` takes the first engine that is installed, where the model is exported, without GPU and in float32."""
     installed = {"onnxruntime", "openvino"}
     monkeypatch.setattr("stan_ct.engines.engine.find_spec", lambda name: name in installed or None)
@@ -193,7 +211,7 @@ def test_choice(folder, monkeypatch):
             UsageError, match=f"engine {name} needs an exported model, and .* has no {GRAPH} .*: stan-ct export "
         ):
             choose(name)
-    export_model(folder)
+    folder = exported
     assert choose() == choose("auto", "float32") == choose("onnxruntime") == ("onnxruntime", "float32")
     assert choose("openvino") == ("openvino", "float32")
     assert choose("auto", "bfloat16") == ("tensorflow", "bfloat16")

@@ -8,8 +8,10 @@ import sys
 import tempfile
 from collections import Counter
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 
+import commands
 import numpy as np
 import pydicom
 import pytest
@@ -665,39 +667,34 @@ def test_an_unusable_output_is_said_first(tmp_path, monkeypatch, output):
     assert (tmp_path / "file").read_text() == "mine"
 
 
-def run_script(before, *arguments, path=()):
-    """data/make_patches.py as a program, after some Python code."""
-    code = f"import runpy\n{before}\nrunpy.run_path({str(ROOT / 'data/make_patches.py')!r}, run_name='__main__')"
-    environment = {**os.environ, "PYTHONPATH": ":".join(map(str, (*path, ROOT)))}
-    command = [sys.executable, "-c", code, *arguments]
-    return subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
-
-
 def script_flags(folder):
     """Two patches from each slice of `folder/ct` into `folder/records`."""
     flags = [f"--input_dir={folder / 'ct'}", f"--output_dir={folder / 'records'}", "--source_kernels=SHARP"]
     return [*flags, "--target_kernel=SOFT", "--split=blocks", "--block=1", "--patches_per_slice=2", "--margin=0"]
 
 
-def test_a_worker_that_is_killed(tmp_path):
+def test_a_worker_that_is_killed(tmp_path, monkeypatch):
     """A worker that the system ends is told with what to do; the same command with one worker completes the records."""
     write_pair(tmp_path / "ct", volume(3, 258), volume(3, 258, seed=1))
     (tmp_path / "killed.py").write_text("import os, signal\ndef survey(*_):\n    os.kill(os.getpid(), signal.SIGKILL)\n")
-    before = "import killed\nfrom stan_ct.patches import records\nrecords.survey = killed.survey"
-    done = run_script(before, *script_flags(tmp_path), "--workers=2", path=[tmp_path])
+    monkeypatch.syspath_prepend(tmp_path)
+    with monkeypatch.context() as patched:
+        patched.setattr("stan_ct.patches.records.survey", import_module("killed").survey)
+        done = commands.run("make-patches", *script_flags(tmp_path), "--workers=2")
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.splitlines()[-1] == (
         "make-patches: a worker was killed, for lack of memory perhaps: try fewer --workers; the same command goes on"
     )
     assert "Traceback" not in done.stderr
-    assert run_script("", *script_flags(tmp_path), "--workers=1").returncode == 0
+    assert commands.run("make-patches", *script_flags(tmp_path), "--workers=1").returncode == 0
     assert len(records(tmp_path, "train")) == 4
 
 
-def test_systems_without_affinity(tmp_path):
-    """Where the system does not say which cores are usable the script uses all of them."""
+def test_systems_without_affinity(tmp_path, monkeypatch):
+    """Where the system does not say which cores are usable the command uses all of them."""
     write_pair(tmp_path / "ct", volume(3, 258), volume(3, 258, seed=1))
-    done = run_script("import os\ndel os.sched_getaffinity", *script_flags(tmp_path))
+    monkeypatch.delattr(os, "sched_getaffinity")
+    done = commands.run("make-patches", *script_flags(tmp_path))
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(f"{tmp_path / 'records'}: 4 train patches, 2 validation patches\n")
 
@@ -705,7 +702,7 @@ def test_systems_without_affinity(tmp_path):
 def test_nan_on_the_command_line(tmp_path):
     """A flag that is no number ends with a message, not a traceback."""
     for flag in ("--validation_fraction=nan", "--test_fraction=nan", "--target_thickness=nan", "--thicknesses=1,nan"):
-        done = run_script("", *script_flags(tmp_path), flag)
+        done = commands.run("make-patches", *script_flags(tmp_path), flag)
         name = flag.partition("=")[0]
         assert (done.returncode, done.stderr) == (1, f"make-patches: {name} expects a finite number, not nan\n")
 
@@ -713,8 +710,9 @@ def test_nan_on_the_command_line(tmp_path):
 def test_script(cohort, tmp_path):
     """The script tells what it made by protocol, takes the old name of --source_kernels, and needs no TensorFlow."""
     (tmp_path / "tensorflow.py").write_text("raise SystemExit('TensorFlow was imported')")
-    command = [sys.executable, ROOT / "data/make_patches.py", f"--input_dir={cohort / 'ct/train'}", "--target_kernel=T"]
-    command += [
+    flags = [
+        f"--input_dir={cohort / 'ct/train'}",
+        "--target_kernel=T",
         f"--output_dir={tmp_path / 'records'}",
         "--source_kernel=A",
         "--thicknesses=3",
@@ -722,6 +720,7 @@ def test_script(cohort, tmp_path):
         "--workers=1",
         "--margin=1",
     ]
+    command = [sys.executable, ROOT / "data/make_patches.py", *flags]
     environment = {**os.environ, "PYTHONPATH": f"{tmp_path}:{ROOT}"}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     assert done.returncode == 0, done.stderr
@@ -731,7 +730,7 @@ def test_script(cohort, tmp_path):
         "  validation A 3 mm -> T 3 mm                  1 pairs of series      3 slices       6 patches",
     ]
     assert read_index(tmp_path / "records")["settings"]["thicknesses"] == [3.0]
-    bad = subprocess.run([*command, "--split=folders"], capture_output=True, text=True, env=environment, check=False)
+    bad = commands.run("make-patches", *flags, "--split=folders")
     assert (bad.returncode, bad.stdout) == (1, "")
     assert bad.stderr.startswith("make-patches: --split=folders expects folders train, validation")
 
@@ -739,10 +738,8 @@ def test_script(cohort, tmp_path):
 @pytest.mark.parametrize("name", ["philips", "default", "paper"])
 def test_flagfiles(name, tmp_path):
     """Every preset of patches is understood, and only the input is missing."""
-    command = [sys.executable, ROOT / "data/make_patches.py", f"--flagfile={ROOT / f'data/flags/{name}_patches.flags'}"]
-    command += [f"--input_dir={tmp_path / 'nowhere'}", f"--output_dir={tmp_path / 'records'}"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    flags = [f"--input_dir={tmp_path / 'nowhere'}", f"--output_dir={tmp_path / 'records'}"]
+    done = commands.run("make-patches", f"--flagfile={ROOT / f'data/flags/{name}_patches.flags'}", *flags)
     assert done.returncode == 1
     assert done.stderr.startswith("make-patches: ")
     assert "nowhere" in done.stderr

@@ -14,6 +14,8 @@ from stan_ct.patches.sampling import Patch
 from stan_ct.reconstruction.loading import load_model
 from stan_ct.reconstruction.synthesis import load_synthesizer
 
+pytestmark = pytest.mark.usefixtures("unoptimized_graphs", "shallow_networks")
+
 
 def test_what_the_window_does_not_hold_passes_by(tmp_path):
     """A residual G starts as the identity: bone and metal above 1500 HU come back too, not clipped; air is -1024 at least."""

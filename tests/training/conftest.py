@@ -7,7 +7,6 @@ import pytest
 from scipy import ndimage
 from synthetic import write_ct
 
-from stan_ct.networks import discriminator, generator, shapes
 from stan_ct.patches.plan import PatchSettings
 from stan_ct.patches.records import make_patches
 from stan_ct.patches.tfrecord import write_records
@@ -48,15 +47,3 @@ def numbered(tmp_path_factory):
     }
     (folder / "index.json").write_text(json.dumps(index))
     return folder
-
-
-@pytest.fixture(scope="module")
-def shallow_networks():
-    """Networks of the paper's layers, but one level of each, whose steps are compiled in a third of the time."""
-    with pytest.MonkeyPatch.context() as patch:
-        for module in (shapes, generator):
-            patch.setattr(module, "ENCODER_FILTERS", (1,))
-        for module in (shapes, discriminator):
-            patch.setattr(module, "HIDDEN_FILTERS", (1,))
-            patch.setattr(module, "HIDDEN_STRIDES", (4,))
-        yield

@@ -1,4 +1,4 @@
-"""The folder of a model that networks of full depth were trained for: what it holds, and which run may go on in it."""
+"""The folder of a model after training: what it holds, and which run may go on in it."""
 
 import json
 import shutil
@@ -21,13 +21,14 @@ from stan_ct.training.models import seen_slices
 from stan_ct.training.resume import check_same_run, run_identity
 from stan_ct.training.trainer import train
 
+pytestmark = pytest.mark.usefixtures("unoptimized_graphs", "shallow_networks")
 NORMALIZED = replace(PLAIN, normalization="batch", full_resolution=True)
 SAME = {"name": "sharpener", "generator": NORMALIZED, "phases": replace(RULES, num_copies=2)}
 
 
 @pytest.fixture(scope="module")
-def model(records, tmp_path_factory):
-    """The model folder of two Gs and two Ds after one epoch, four steps of each G."""
+def model(records, unoptimized_graphs, shallow_networks, tmp_path_factory):
+    """The model folder of two Gs and two Ds of one level each after one epoch, four steps of each G."""
     output = tmp_path_factory.mktemp("model")
     train(settings(records, output, **SAME), flags="--a=1\n")
     return output

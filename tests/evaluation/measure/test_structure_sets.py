@@ -231,10 +231,9 @@ def inside(points, rows, columns):
     """Whether pixel centres are in a polygon of (row, column) vertices: crossings of a ray to the right, counted by hand."""
     odd = np.zeros((len(rows), len(columns)), bool)
     for (r0, c0), (r1, c1) in zip(points, np.roll(points, -1, axis=0), strict=True):
-        crosses = (r0 > rows) != (r1 > rows)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            at = c0 + (rows - r0) * (c1 - c0) / (r1 - r0)
-        odd ^= crosses[:, None] & (columns[None] < at[:, None])
+        crossed = np.flatnonzero((r0 > rows) != (r1 > rows))
+        at = c0 + (rows[crossed] - r0) * (c1 - c0) / (r1 - r0)
+        odd[crossed] ^= columns < at[:, None]
     return odd
 
 

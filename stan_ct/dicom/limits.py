@@ -6,6 +6,7 @@ A deflated file of 1.5 MB may hold 1.5 GB, and a compressed slice of 200 bytes m
 from __future__ import annotations
 
 import io
+import os
 import re
 import struct
 import zlib
@@ -108,7 +109,8 @@ def read_bounded(path: Path) -> bytes:
         OSError: If it cannot be read.
     """
     with open(path, "rb") as file:
-        data = file.read(LARGEST_FILE + 1)
+        length = os.fstat(file.fileno()).st_size  # reading takes memory for all that is asked for
+        data = file.read(min(length, LARGEST_FILE) + 1)
     check_length(len(data))
     return data
 

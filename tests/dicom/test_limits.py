@@ -5,6 +5,7 @@ import json
 import struct
 import subprocess
 import sys
+import tracemalloc
 import zlib
 from pathlib import Path
 
@@ -88,6 +89,16 @@ def test_files_longer_than_any_slice_are_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(limits, "LARGEST_FILE", path.stat().st_size - 1)
     with pytest.raises(Refused, match="excess_bytes"):
         load_series(files)
+
+
+def test_reading_takes_memory_for_the_file_alone(tmp_path):
+    """Less than twice its length, not that of the longest file that is read."""
+    (tmp_path / "file").write_bytes(bytes(100_000))
+    tracemalloc.start()
+    assert len(limits.read_bounded(tmp_path / "file")) == 100_000
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 200_000
 
 
 def test_a_huge_element_of_an_odd_file_is_refused(tmp_path):

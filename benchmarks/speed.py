@@ -7,14 +7,15 @@ with the model `default`, are two slices of a simulated chest, 512 x 512, again 
 header of pydicom's CT. Peers are in the extra `bench`; the table names those that are not installed. GPUs are not measured.
 Ends with 1 if a limit is broken.
 
-rows: `help` (start-up), `empty` (a folder without CT), `refused` (a kernel that no model knows, 100 slices), `start` (until
-the networks of an exported model have run once), `headers` (search of CT, per file, beside pydicom that reads the same
-headers), `mask`, `gaussian` (beside scipy.ndimage), `glcm` (beside scikit-image), `generator` and `discriminator` (per patch,
-one thread, beside PyTorch; other engines are noted), `series` (per slice from DICOM to DICOM, start-up left out, beside the
-network alone, in the same engine, on nine patches a slice in one thread), `step` (a step of D and one of G in training, beside
-PyTorch; see `torch_step.py`), `records` (patches on their way from disk into training; see `input_pipeline.py`), `simulator`
-(a slice in three kernels), `script` (a whole run of `--slices`, beside `peers.py`, MONAI's sliding window with the same filter
-and generator in PyTorch, which checks nothing), `scaling` (wall time of `--scaling` slices, on all cores and on one).
+rows: `help` (start-up), `empty` (a folder without CT), `refused` (a kernel that no model knows, 100 slices), `whole` (a run of
+36 slices, wall time), each also beside another checkout with `--before=CHECKOUT`, `start` (until the networks of an exported
+model have run once), `headers` (search of CT, per file, beside pydicom that reads the same headers), `mask`, `gaussian` (beside
+scipy.ndimage), `glcm` (beside scikit-image), `generator` and `discriminator` (per patch, one thread, beside PyTorch; other
+engines are noted), `series` (per slice from DICOM to DICOM, start-up left out, beside the network alone, in the same engine, on
+nine patches a slice in one thread), `step` (a step of D and one of G in training, beside PyTorch; see `torch_step.py`),
+`records` (patches on their way from disk into training; see `input_pipeline.py`), `simulator` (a slice in three kernels),
+`script` (a whole run of `--slices`, beside `peers.py`, MONAI's sliding window with the same filter and generator in PyTorch,
+which checks nothing), `scaling` (wall time of `--scaling` slices, on all cores and on one).
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -47,7 +49,7 @@ from stan_ct.features.glcm import Discretization, features  # noqa: E402
 from stan_ct.parallel import usable_cores  # noqa: E402
 
 ROWS = (
-    *("help", "empty", "refused", "start", "headers", "mask", "gaussian", "glcm", "generator", "discriminator"),
+    *("help", "empty", "refused", "whole", "start", "headers", "mask", "gaussian", "glcm", "generator", "discriminator"),
     *("series", "step", "records", "simulator", "script", "scaling"),
 )
 RUN = """
@@ -150,15 +152,15 @@ class Row(NamedTuple):
         return f"| {self.what} | {np.median(self.ours):.3g} | {peer} | {ratio} | {self.limit:g}{kept} | {self.note} |"
 
 
-def run(*arguments: str | Path) -> tuple[float, float, float]:
+def run(*arguments: str | Path, checkout: Path = ROOT) -> tuple[float, float, float]:
     """Wall and processor time of a process, s, and its peak memory, MiB; what it refuses is no error."""
     command, environment = (
         [sys.executable, "-c", RUN, sys.executable, *map(str, arguments)],
-        {**os.environ, "PYTHONPATH": str(ROOT)},
+        {**os.environ, "PYTHONPATH": str(checkout)},
     )
     done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
     code, wall, cpu, peak = json.loads(done.stdout)
-    if code not in (0, 3):  # all good, or nothing to standardize
+    if code not in (0, 3) and "--help" not in arguments:  # all good, or nothing to standardize
         raise RuntimeError(f"{' '.join(map(str, arguments))} ended with {code}")
     return wall, cpu, peak
 
@@ -187,14 +189,37 @@ def thread_seconds(call: Callable, times: int) -> float:
     return (time.thread_time() - start) / times
 
 
-def start_up(name: str, rounds: int, folder: Path) -> Row:
-    """Rows `help`, `empty` and `refused`."""
+def start_up(name: str, rounds: int, folder: Path, before: Path | None) -> Row:
+    """Rows `help`, `empty`, `refused` and `whole`, beside another checkout if there is one."""
     (folder / "empty").mkdir(exist_ok=True)
-    source = write_series(folder / "strange", 100) if name == "refused" else folder / "empty"
-    flags = ["--help"] if name == "help" else [f"--input_dir={source}", f"--output_dir={folder / 'none'}"]
-    found = [run(ROOT / "reconstruct.py", *flags) for _ in range(rounds)]
-    what = {"help": "`--help`", "empty": "empty folder", "refused": "refused kernel, 100 slices"}[name]
-    return Row(f"{what}, s", [cpu for _, cpu, _ in found], [], 1.0 if name == "help" else 1.5, f"{found[0][2]:.0f} MiB")
+    what, absolute, relative = {
+        "help": ("`--help`, s", 1.0, 1.0),
+        "empty": ("empty folder, s", 1.5, 1.5 / 7),
+        "refused": ("refused kernel, 100 slices, s", 1.5, 1.5 / 6.1),
+        "whole": ("36 slices of a chest, wall s", float("inf"), 4 / 13),
+    }[name]
+    if name == "whole":
+        source = chest(folder, 36)
+    else:
+        source = write_series(folder / "strange", 100) if name == "refused" else folder / "empty"
+
+    def once(checkout: Path) -> tuple[float, float, float]:
+        if name == "whole":
+            return standardize(source, checkout)
+        flags = ["--help"] if name == "help" else [f"--input_dir={source}", f"--output_dir={folder / 'none'}"]
+        shutil.rmtree(folder / "none", ignore_errors=True)
+        return run(checkout / "reconstruct.py", *flags, checkout=checkout)
+
+    found = [[once(checkout) for checkout in (ROOT, before) if checkout] for _ in range(rounds)]
+    column = 0 if name == "whole" else 1
+    ours, *peer = ([turn[i][column] for turn in found] for i in range(len(found[0])))
+    return Row(
+        f"{what}{' (checkout before)' if before else ''}",
+        ours,
+        peer[0] if peer else [],
+        round(relative, 2) if before else absolute,
+        ", ".join(f"{memory:.0f} MiB" for _, _, memory in found[0]),
+    )
 
 
 def headers(rounds: int, folder: Path, number: int = 100) -> Row:
@@ -227,7 +252,7 @@ def smoothing(name: str, rounds: int) -> Row:
     return Row(f"{name}, ms a slice (scipy.ndimage)", *np.transpose(times).tolist(), limit)
 
 
-def standardize(source: Path) -> tuple[float, float, float]:
+def standardize(source: Path, checkout: Path = ROOT) -> tuple[float, float, float]:
     """Standardizes a series into a new folder, since a finished one would be kept; see :func:`run`.
 
     Raises:
@@ -235,7 +260,7 @@ def standardize(source: Path) -> tuple[float, float, float]:
     """
     with tempfile.TemporaryDirectory(dir=source.parent) as output:
         flags = [f"--input_dir={source}", "--model=default", "--allow_out_of_protocol", f"--output_dir={output}/out"]
-        found = run(ROOT / "reconstruct.py", *flags)
+        found = run(checkout / "reconstruct.py", *flags, checkout=checkout)
         if not any(Path(output).glob("out/series/**/*.dcm")):
             raise RuntimeError(f"{source}: no series was written")
     return found
@@ -385,6 +410,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", default=",".join(ROWS), help="rows to measure")
     parser.add_argument("--rounds", type=int, default=3, help="turns of each")
+    parser.add_argument("--before", type=Path, help="another checkout, beside which the first four rows are measured")
     parser.add_argument("--scaling", default="1,10,100", help="lengths of the series of the row scaling")
     parser.add_argument("--slices", default="1,21", help="lengths of the two series that are standardized")
     chosen = parser.parse_args(arguments)
@@ -396,8 +422,8 @@ def main(arguments: list[str] | None = None) -> int:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         for name in chosen.rows.split(","):
-            if name in ("help", "empty", "refused"):
-                rows = [start_up(name, chosen.rounds, folder)]
+            if name in ("help", "empty", "refused", "whole"):
+                rows = [start_up(name, chosen.rounds, folder, chosen.before)]
             elif name == "headers":
                 rows = [headers(chosen.rounds, folder)]
             elif name == "series":

@@ -170,3 +170,17 @@ def test_speed_of_series(tmp_path):
     (tmp_path / "in/0.dcm").unlink()
     with pytest.raises(RuntimeError, match="no series was written"):
         module["standardize"](tmp_path / "in")
+
+
+def test_speed_beside_another_checkout(tmp_path):
+    """What stands beside is run from the other checkout, and its time is the peer's."""
+    module = runpy.run_path(str(ROOT / "benchmarks/speed.py"))
+    (tmp_path / "before").mkdir()
+    (tmp_path / "before/reconstruct.py").write_text(
+        "import os, time; time.sleep(1)\nend = time.process_time() + 2\n"
+        "while time.process_time() < end: pass\nassert os.environ['PYTHONPATH'].endswith('before')\nraise SystemExit(3)"
+    )
+    row = module["start_up"]("help", 1, tmp_path, tmp_path / "before")
+    assert 2 <= row.peer[0] < 3
+    assert row.measured == row.ours[0] / row.peer[0] < row.limit
+    assert module["start_up"]("help", 1, tmp_path, None).peer == []

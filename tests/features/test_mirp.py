@@ -117,7 +117,7 @@ def test_what_is_undefined_says_why(mirp):
     voxel, coarseness = rows.of("voxel", "source"), Measure("25 HU, NGTDM, 3D merged", "coarseness")
     assert voxel[Measure("25 HU, GLRLM, 3D merged", "short_runs_emphasis")] == 1
     assert (math.isnan(voxel[coarseness]), rows.notes["voxel", "source", coarseness]) == (True, UNDEFINED)
-    assert rows.notes["empty", "source", coarseness] == "the mask is empty"
+    assert rows.notes["empty", "source", coarseness] == "the mask has no voxel on the slices that are measured"
     assert all(map(math.isnan, rows.of("empty", "source").values()))
 
 

@@ -159,6 +159,42 @@ def network_times(label: str, rounds: int) -> dict[str, list[float]]:
     return times
 
 
+def dissimilarity(name: str, levels: np.ndarray) -> Callable[[], float]:
+    """Function that computes GLCM features of gray levels, (H, W), at distance 1 and four angles: the five, or MIRP's 25.
+
+    Args:
+        name: `radiomics` (pyradiomics) or `mirp`.
+        levels: Gray levels, (H, W) int.
+    Returns:
+        Its dissimilarity, the mean over the angles.
+    """
+    if name == "radiomics":
+        from radiomics.glcm import RadiomicsGLCM
+        from SimpleITK import GetImageFromArray
+
+        image, mask = (GetImageFromArray(array[None]) for array in (levels.astype(np.int32), np.ones_like(levels, np.uint8)))
+
+        def of_radiomics() -> float:
+            extractor = RadiomicsGLCM(image, mask, binWidth=1, force2D=True, force2Ddimension=0)
+            extractor.disableAllFeatures()
+            for feature in ("DifferenceAverage", "Contrast", "Id", "JointEnergy", "Correlation"):
+                extractor.enableFeatureByName(feature)
+            return float(extractor.execute()["DifferenceAverage"])
+
+        return of_radiomics
+
+    from mirp import extract_features
+
+    volume, whole = levels[None].astype(np.float32), np.ones((1, *levels.shape), bool)
+    rules = {"base_feature_families": ["cm"], "base_discretisation_method": "none", "glcm_spatial_method": "2d_average"}
+
+    def of_mirp() -> float:
+        (found,) = extract_features(image=volume, mask=whole, by_slice=True, **rules)
+        return float(found.filter(like="cm_dissimilarity").iloc[0, 0])
+
+    return of_mirp
+
+
 def script(series: Path, output: Path) -> int:
     """Standardizes a series of kernel BR40, and returns the number of slices."""
     import pydicom

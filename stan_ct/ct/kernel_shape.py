@@ -13,6 +13,7 @@ import numpy as np
 from stan_ct.ct.filters import Spacing
 from stan_ct.ct.slice_spectra import STEP, mean_spectra, slice_spectra
 from stan_ct.ct.unpaired import FIRST_NOISE, LAST_STRUCTURE, between, take_apart
+from stan_ct.parallel import threaded
 
 OF_STRUCTURE = tuple(float(f) for f in np.arange(1.0, 5.01, 0.5))
 """Frequencies at which structure is compared, lp/cm."""
@@ -24,16 +25,18 @@ SIZE = len(OF_STRUCTURE) + len(OF_NOISE)
 """Number of values of a shape."""
 
 
-def kernel_shape(slices: Iterable[tuple[np.ndarray, np.ndarray]], spacing: Spacing) -> np.ndarray:
+def kernel_shape(slices: Iterable[tuple[np.ndarray, np.ndarray]], spacing: Spacing, threads: int = 1) -> np.ndarray:
     """Measures the shape on some slices of a series.
 
     Args:
         slices: (H, W) HU, continued beyond the field of view, and what lies beyond it, (H, W) bool.
         spacing: (row, column) pixel spacing, mm.
+        threads: Number of threads, each of which measures a slice.
     Returns:
         (SIZE,) float64; NaN beyond what the pixels hold, and everywhere if no slice shows enough soft tissue.
     """
-    found = [spectra for hu, outside in slices if (spectra := slice_spectra(hu, outside, spacing)) is not None]
+    measured = threaded(lambda each: slice_spectra(*each, spacing), slices, threads)
+    found = [spectra for spectra in measured if spectra is not None]
     if not found:
         return np.full(SIZE, np.nan)
     parts, nyquist = take_apart(mean_spectra(found)), 5 / max(spacing)

@@ -5,13 +5,14 @@ Images are (H, W) HU, pixel spacings (row, column) in mm, frequencies in line pa
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
 
 from stan_ct.ct.smoothing import gaussian
+from stan_ct.parallel import threaded
 
 SMOOTHING = 2.0
 """Standard deviation of the Gaussian by which a slice is smoothed before tissue or uniformity is determined, px."""
@@ -64,7 +65,8 @@ def uniform_regions(
     smooth, step = gaussian(np.asarray(hu, np.float64), SMOOTHING), max(1, size // 4)
     windows = np.lib.stride_tricks.sliding_window_view(smooth, (size, size))[::step, ::step]
     square, starts = np.ones((size, size), np.uint8), tuple(np.s_[: n - size + 1 : step] for n in hu.shape)
-    lowest, highest = (function(smooth, square, anchor=(0, 0))[starts] for function in (cv2.erode, cv2.dilate))
+    single = smooth.astype(np.float32)  # of which OpenCV finds extremes seven times as fast
+    lowest, highest = (function(single, square, anchor=(0, 0))[starts] for function in (cv2.erode, cv2.dilate))
     inside = (lowest >= hu_range[0]) & (highest <= hu_range[1])
     centred = smooth - smooth.mean()
     mean, square_mean = (cv2.blur(image, (size, size), anchor=(0, 0))[starts] for image in (centred, centred**2))
@@ -109,17 +111,19 @@ def noise_power(regions: np.ndarray, pixel_spacing: Spacing) -> NoisePower:
     return NoisePower(sums[known] / cells, powers[known] / cells, cells / (extent[0] * extent[1]))
 
 
-def noise_spectrum(slices: Iterable[np.ndarray], pixel_spacing: Spacing) -> np.ndarray:
+def noise_spectrum(slices: Sequence[np.ndarray], pixel_spacing: Spacing, threads: int = 1) -> np.ndarray:
     """Amplitude of the noise in the uniform regions of some slices.
 
     Args:
         slices: Slices, (H, W) HU each.
         pixel_spacing: (row, column) spacing, mm.
+        threads: Number of threads, each of which looks for the uniform regions of a slice.
     Returns:
         (len(BANDS),) natural logarithm of HU mm; NaN beyond the Nyquist frequency, and everywhere if nothing is uniform or
         there is no noise.
     """
-    regions = [image[window] for image in slices for window in uniform_regions(image)]
+    windows = threaded(uniform_regions, slices, threads)
+    regions = [image[window] for image, some in zip(slices, windows, strict=True) for window in some]
     if not regions or not np.ptp(regions):
         return np.full(len(BANDS), np.nan)
     found = noise_power(np.stack(regions), pixel_spacing)

@@ -18,22 +18,23 @@ EVERY = 2
 """Of these, every so many give the shape of the spectra, which takes longer."""
 
 
-def series_characteristics(series: Series) -> SeriesCharacteristics:
-    """Measures evenly spread slices of a series."""
+def series_characteristics(series: Series, threads: int = 1) -> SeriesCharacteristics:
+    """Measures evenly spread slices of a series, in so many threads."""
     files, chosen = series.files, _spread(len(series.volume))
     thickness = files.slice_thickness if files.slice_thickness > 0 else 0.0
-    spectrum = noise_spectrum(np.stack([series.volume[z] for z in chosen]), files.pixel_spacing)
+    spectrum = noise_spectrum([series.volume[z] for z in chosen], files.pixel_spacing, threads)
     slices = (series.slice(z) for z in chosen[::EVERY])
-    shape = kernel_shape(((each.continued, each.outside) for each in slices), files.pixel_spacing)
+    shape = kernel_shape(((each.continued, each.outside) for each in slices), files.pixel_spacing, threads)
     return SeriesCharacteristics(thickness, max(files.pixel_spacing), spectrum, _slice_spacing(files), shape)
 
 
-def read_characteristics(files: SeriesFiles, complete: bool = False) -> SeriesCharacteristics:
+def read_characteristics(files: SeriesFiles, complete: bool = False, threads: int = 1) -> SeriesCharacteristics:
     """Like `series_characteristics`, but loads only the slices that it measures.
 
     Args:
         files: Series.
         complete: Whether every one of them must be read, since `series_characteristics` measures others in their places.
+        threads: Number of threads that measure.
     Raises:
         Refused: If none of them can be read, or, where `complete`, if one cannot.
     """
@@ -41,7 +42,7 @@ def read_characteristics(files: SeriesFiles, complete: bool = False) -> SeriesCh
     series = load_series(SeriesFiles(few, files.grid), workers=1)
     if complete and series.refusals:
         raise Refused(series.refusals[0].reason, series.refusals[0].found)
-    found = series_characteristics(series)
+    found = series_characteristics(series, threads)
     return replace(found, slice_spacing=_slice_spacing(files))
 
 

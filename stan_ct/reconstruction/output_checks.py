@@ -12,7 +12,7 @@ from stan_ct.dicom.series import Series
 from stan_ct.reconstruction.checks import Finding
 
 
-def output_findings(source: Series, volume: np.ndarray, standard: Fingerprint | None) -> list[Finding]:
+def output_findings(source: Series, volume: np.ndarray, standard: Fingerprint | None, threads: int = 1) -> list[Finding]:
     """The spectrum that lies farthest from the standard's, if it is farther than that of any series of the standard may.
 
     The level of the noise is not judged, since it is that of the dose; nor is what has no spectrum, such as air, which the
@@ -22,10 +22,11 @@ def output_findings(source: Series, volume: np.ndarray, standard: Fingerprint | 
         source: Series of which the volume was made.
         volume: (Z, H, W) float32, HU.
         standard: Fingerprint of the standard protocol; None if it is unknown, and then nothing is judged.
+        threads: Number of threads that measure.
     """
     if standard is None:
         return []
-    made = series_characteristics(replace(source, volume=volume))
+    made = series_characteristics(replace(source, volume=volume), threads)
     measured = (
         ("noise", standard.compare(made.spectrum)[1], standard.limit),
         ("edges and noise", standard.shape_distance(made.shape), standard.shape_limit),

@@ -60,7 +60,7 @@ class ModelSet:
             Refused: As :meth:`Model.check`.
         """
         try:
-            seen = read_characteristics(files, complete=True)
+            seen = read_characteristics(files, complete=True, threads=self.models[0].slices_at_once)
         except Refused:
             return None
         model, verdict = self.choose(files.kernel, seen)

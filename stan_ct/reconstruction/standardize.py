@@ -162,10 +162,11 @@ class Model:
             at_once=self.slices_at_once,
             progress=progress,
         )
+        after = output_findings(series, volume, self.guard.standard, self.slices_at_once)
         lattice = lattice_findings(sum((result.lattice for result in results), no_lattice()))
         relative = (Finding("foreign_kernel", detail=verdict.relative),) if verdict.relative else ()
-        of_series = (*relative, *source_findings(series), *fidelity.findings, *lattice)
-        fidelity = replace(fidelity, findings=(*of_series, *output_findings(series, volume, self.guard.standard)))
+        of_series = (*relative, *source_findings(series), *fidelity.findings, *lattice, *after)
+        fidelity = replace(fidelity, findings=of_series)
         found = zip(results, source_slice_findings(series, checks), fidelity.slices, strict=True)
         slices = tuple(
             replace(result, findings=(*of_source, *result.findings, *changes)) for result, of_source, changes in found

@@ -103,3 +103,10 @@ def test_air_has_no_spectrum_and_is_found_by_the_comparison_with_the_source(pair
     air = scripted_model(Scripted(lambda patches: -1000 - patches))
     names = {found.name for found in air.standardize(replace(few, padding=few.padding[:1])).findings}
     assert {"mean_soft_tissue", "low_pass_difference"} <= names
+
+
+def test_threads_do_not_change_what_is_measured(pair):
+    one, several = (series_characteristics(pair["B"], threads) for threads in (1, 3))
+    np.testing.assert_array_equal(one.spectrum, several.spectrum)
+    np.testing.assert_array_equal(one.shape, several.shape)
+    assert np.isfinite(one.shape).any()

@@ -71,7 +71,7 @@ def test_one_image_not_the_pair(small):
     x, other = patches(1, 64, 64, 1), patches(1, 64, 64, 1, seed=1)
     assert small.get_weights()[0].shape[2] == 1
     alone, beside = small(x)[1], small(np.concatenate([other, x]))[1]
-    np.testing.assert_allclose(alone[0], beside[1], atol=1e-6)
+    np.testing.assert_allclose(alone[0], beside[1], atol=1e-5)  # a batch of two is added up in another order
     assert np.abs(beside[0] - beside[1]).max() > 0.01
 
 

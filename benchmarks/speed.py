@@ -15,7 +15,8 @@ engines are noted), `series` (per slice from DICOM to DICOM, start-up left out, 
 nine patches a slice in one thread), `step` (a step of D and one of G in training, beside PyTorch; see `torch_step.py`),
 `records` (patches on their way from disk into training; see `input_pipeline.py`), `simulator` (a slice in three kernels),
 `script` (a whole run of `--slices`, beside `peers.py`, MONAI's sliding window with the same filter and generator in PyTorch,
-which checks nothing), `scaling` (wall time of `--scaling` slices, on all cores and on one).
+which checks nothing), `workers` (six series of ten slices each, `--workers=2` beside one process on one core), `scaling` (wall
+time of `--scaling` slices, on all cores and on one).
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -50,7 +52,7 @@ from stan_ct.parallel import usable_cores  # noqa: E402
 
 ROWS = (
     *("help", "empty", "refused", "whole", "start", "headers", "mask", "gaussian", "glcm", "generator", "discriminator"),
-    *("series", "step", "records", "simulator", "script", "scaling"),
+    *("series", "step", "records", "simulator", "script", "workers", "scaling"),
 )
 RUN = """
 import json, resource, subprocess, sys, time
@@ -149,7 +151,7 @@ class Row(NamedTuple):
         """The row as Markdown."""
         peer, ratio = (f"{np.median(self.peer):.3g}", f"{self.measured:.2f}") if self.peer else ("", "")
         kept = "" if self.measured <= self.limit else " **missed**"
-        return f"| {self.what} | {np.median(self.ours):.3g} | {peer} | {ratio} | {self.limit:g}{kept} | {self.note} |"
+        return f"| {self.what} | {np.median(self.ours):.3g} | {peer} | {ratio} | {self.limit:.2g}{kept} | {self.note} |"
 
 
 def run(*arguments: str | Path, checkout: Path = ROOT) -> tuple[float, float, float]:
@@ -205,7 +207,7 @@ def start_up(name: str, rounds: int, folder: Path, before: Path | None) -> Row:
 
     def once(checkout: Path) -> tuple[float, float, float]:
         if name == "whole":
-            return standardize(source, checkout)
+            return standardize(source, checkout=checkout)
         flags = ["--help"] if name == "help" else [f"--input_dir={source}", f"--output_dir={folder / 'none'}"]
         shutil.rmtree(folder / "none", ignore_errors=True)
         return run(checkout / "reconstruct.py", *flags, checkout=checkout)
@@ -252,14 +254,14 @@ def smoothing(name: str, rounds: int) -> Row:
     return Row(f"{name}, ms a slice (scipy.ndimage)", *np.transpose(times).tolist(), limit)
 
 
-def standardize(source: Path, checkout: Path = ROOT) -> tuple[float, float, float]:
+def standardize(source: Path, *more: str, checkout: Path = ROOT) -> tuple[float, float, float]:
     """Standardizes a series into a new folder, since a finished one would be kept; see :func:`run`.
 
     Raises:
         RuntimeError: If no series was written.
     """
     with tempfile.TemporaryDirectory(dir=source.parent) as output:
-        flags = [f"--input_dir={source}", "--model=default", "--allow_out_of_protocol", f"--output_dir={output}/out"]
+        flags = [f"--input_dir={source}", "--model=default", "--allow_out_of_protocol", f"--output_dir={output}/out", *more]
         found = run(checkout / "reconstruct.py", *flags, checkout=checkout)
         if not any(Path(output).glob("out/series/**/*.dcm")):
             raise RuntimeError(f"{source}: no series was written")
@@ -399,16 +401,45 @@ def script(rounds: int, folder: Path, slices: int) -> Row:
     return Row(f"{slices} slices of a chest, wall s (MONAI's sliding window, no checks)", wall, peer, 1.0, note)
 
 
+def workers(rounds: int, folder: Path) -> Row:
+    """Row `workers`: two processes on two cores, beside one process on one of them; one on both is noted."""
+    source, cores = folder / "cohort", sorted(os.sched_getaffinity(0))[:2]
+    for number in range(1, 7):
+        shutil.copytree(chest(folder, 10), source / str(number))
+        for path in (source / str(number)).iterdir():
+            header = pydicom.dcmread(path)
+            header.SeriesInstanceUID, header.SOPInstanceUID = f"2.25.1{number}", f"{header.SOPInstanceUID}.{number}"
+            header.save_as(path)
+    found = []
+    for _ in range(rounds):
+        turn = []
+        for used, flags in ((cores, ["--workers=2"]), (cores[:1], []), (cores, [])):
+            with on_cores(used):
+                turn.append(standardize(source, *flags)[0])
+        found.append(turn)
+    two, one, both = np.transpose(found).tolist()
+    note = f"one process on both: {np.median(both):.1f} s, {np.median(np.divide(one, both)):.2f} times the throughput"
+    return Row("6 series of 10 slices, two workers, wall s (one process on one core)", two, one, 1 / 1.7, note)
+
+
+@contextmanager
+def on_cores(chosen: Sequence[int]) -> Iterator[None]:
+    """Processes that are started within use these cores alone."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, chosen)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
 def scaling(folder: Path, number: int) -> Row:
     """Row `scaling`: a series on all cores, beside the same on one."""
     source, found = chest(folder, number), []
     cores = sorted(os.sched_getaffinity(0))
     for chosen in (cores, cores[:1]):
-        os.sched_setaffinity(0, chosen)
-        try:
+        with on_cores(chosen):
             found.append(standardize(source))
-        finally:
-            os.sched_setaffinity(0, cores)
     note = f"{found[0][2]:.0f} and {found[1][2]:.0f} MiB"
     return Row(f"{number} slices on {len(cores)} cores, wall s (on one)", [found[0][0]], [found[1][0]], 1.1, note)
 
@@ -448,6 +479,8 @@ def main(arguments: list[str] | None = None) -> int:
                 rows = [glcm(chosen.rounds)]
             elif name == "script":
                 rows = [script(chosen.rounds, folder, many)]
+            elif name == "workers":
+                rows = [workers(chosen.rounds, folder)]
             elif name == "scaling":
                 rows = [scaling(folder, int(number)) for number in chosen.scaling.split(",")]
             else:

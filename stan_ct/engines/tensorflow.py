@@ -38,7 +38,7 @@ class TensorFlowNetworks:
         if self.discriminator is not None:
             load_weights(folder, "discriminator", self.discriminator)
         seen = tf.TensorSpec((None, None, None, config.generator.channels), tf.float32)
-        self._run = tf.function(self._networks, input_signature=[seen])
+        self._run = tf.function(self._networks, input_signature=[seen], autograph=False)
 
     def __call__(self, gray: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(N, H, W, C) -> (N, H, W, 1), and P(real), (N,)."""

@@ -18,6 +18,9 @@ SHUFFLED = 1024
 OPEN_FILES = 16
 """Number of files that are read in turn."""
 
+plain = tf.autograph.experimental.do_not_convert
+"""Of functions without branches and loops, whose translation to graphs would take longer than tracing them."""
+
 
 def read_patches(
     folder: Path | str,
@@ -62,10 +65,11 @@ def read_patches(
         places = tf.data.Dataset.from_tensors(_middle(side)).repeat()
     else:
         records = _shuffled(files, seed)
-        places = tf.data.Dataset.random(seed=seed).map(lambda n: _random_place(n, side))
+        places = tf.data.Dataset.random(seed=seed).map(plain(lambda n: _random_place(n, side)))
     records = records.repeat() if repeat else records
     turns = _turns(side)
 
+    @plain
     def crop(record: tf.Tensor, place: tf.Tensor) -> tf.Tensor:
         values = tf.io.parse_single_example(record, {FEATURE: tf.io.FixedLenFeature([], tf.string)})
         patches = tf.reshape(tf.io.decode_raw(values[FEATURE], tf.int16), (len(images), side * side))
@@ -73,6 +77,7 @@ def read_patches(
         way, corner = place[0], place[1] * side + place[2]
         return tf.reshape(tf.gather(pair, tf.gather(turns, way) + corner, axis=1), (-1, PATCH_SIZE, PATCH_SIZE))
 
+    @plain
     def to_network(pairs: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         hu = tf.transpose(tf.cast(pairs, tf.float32), (0, 2, 3, 1))
         gray = tf.ensure_shape(tf.clip_by_value(window.normalize(hu), -1.0, 1.0), (None, PATCH_SIZE, PATCH_SIZE, len(chosen)))

@@ -90,21 +90,28 @@ def test_scale(tmp_path, monkeypatch):
     assert 100 < memory < 20_000
     assert 50 < index < 5000
     costs = module["Costs"](0.36, 3.6, 0.4, 5e5, 4e5, 500, 0.001, 0.0005, 600, 200)
-    rows = module["table"](costs, 1000, 10, 10, 2, 0.5, 30).splitlines()
-    cells = dict(row.strip("| ").split(" | ")[:2] for row in rows[2:])
-    assert cells["slices"] == "1e+04"
-    assert cells["standardize"] == "2 core hours"
-    assert cells["on 2 cores"] == "1.0 hours"
-    assert cells["in 10 trees: search"] == "0.0 minutes each"
-    assert cells["in 10 trees: manifest"] == "0 MB each"
-    assert cells["computing"] == "1 $"
-    million = dict(r.strip("| ").split(" | ")[:2] for r in module["table"](costs, 1e6, 200, 1, 1000, 0.5, 30).splitlines()[2:])
-    assert million["standardize"] == "21,000 core hours"
-    assert million["read"] == "100 TB"
-    assert million["memory of the search of one tree"] == "120 GB"
-    assert million["manifest of one run"] == "100 GB"
-    assert million["storage must give 1000 cores"] == "2.4 GB/s"
-    assert million["keeping what was written"] == "2,400 $ a month"
+    tables = {
+        (1000, 10, 10, 2): {
+            "slices": "1e+04",
+            "standardize": "2 core hours",
+            "on 2 cores": "1.0 hours",
+            "in 10 trees: search": "0.0 minutes each",
+            "in 10 trees: manifest": "0 MB each",
+            "computing": "1 $",
+        },
+        (1e6, 200, 1, 1000): {
+            "standardize": "21,000 core hours",
+            "read": "100 TB",
+            "memory of the search of one tree": "120 GB",
+            "manifest of one run": "100 GB",
+            "storage must give 1000 cores": "2.4 GB/s",
+            "keeping what was written": "2,400 $ a month",
+        },
+    }
+    for size, expected in tables.items():
+        rows = module["table"](costs, *size, 0.5, 30).splitlines()
+        cells = dict(row.strip("| ").split(" | ")[:2] for row in rows[2:])
+        assert {name: cells[name] for name in expected} == expected
 
 
 def test_edges(tmp_path, monkeypatch, capsys):

@@ -5,22 +5,12 @@ import os
 import sys
 
 import pytest
+from tasks import die_at_first
 
 from stan_ct import cluster
 from stan_ct.cli.main import main
 from stan_ct.errors import UsageError
 from stan_ct.parallel import Workers, on_cluster
-
-
-def die_at_first(folder, number, deaths):
-    """A task that ends its process the first times that it is called."""
-    with open(os.path.join(folder, str(number)), "a+") as file:
-        file.write("x")
-        file.flush()
-        file.seek(0)
-        if len(file.read()) <= deaths:
-            os._exit(1)
-    return number
 
 
 def ask_another_process(number):
@@ -32,7 +22,7 @@ def ask_another_process(number):
 def test_tasks_are_tried_again_and_given_up(tmp_path, monkeypatch):
     """On a cluster of this machine, one that ends its worker once is done, one that always does is given up."""
     monkeypatch.setattr(cluster, "ATTEMPTS", 2)
-    tasks = [(str(tmp_path), number, {1: 1, 2: 99}.get(number, 0)) for number in range(4)]
+    tasks = [(tmp_path, number, {1: 1, 2: 99}.get(number, 0)) for number in range(4)]
     with on_cluster("local"), Workers(2) as pool:
         assert pool.are_apart
         found = dict(pool.as_completed(die_at_first, tasks, given_up=lambda number: f"no {number}"))

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from tasks import die_at_first
 
 from stan_ct.parallel import WorkerDied, Workers, end_with_parent, report, threaded, usable_cores
 
@@ -66,17 +67,6 @@ def test_an_error_in_a_task_reaches_the_caller(count):
     """The first error ends the work."""
     with pytest.raises(ValueError, match="no slice"), Workers(count) as pool:
         pool.map(raise_error, [("no slice",), ("no slice",)], [1, 1], "fail")
-
-
-def die_at_first(folder, number, deaths):
-    """A task that ends its process the first times that it is called, with a line for each call."""
-    with open(folder / str(number), "a+") as file:
-        file.write("x")
-        file.flush()
-        file.seek(0)
-        if len(file.read()) <= deaths:
-            os._exit(1)
-    return number
 
 
 def test_a_task_whose_worker_dies_is_tried_again(tmp_path):

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import commands
 import pytest
 from absl import flags as absl_flags
 from synthetic import random_stored, write_ct
@@ -269,13 +270,14 @@ def test_the_scripts_of_the_checkout_are_the_commands(name, script, tmp_path):
     assert done.stdout.startswith(f"stan-ct {name} ")
 
 
-def test_positional_paths_and_the_default_output(tmp_path):
+def test_positional_paths_and_the_default_output(tmp_path, monkeypatch):
     """`stan-ct reconstruct IN` writes beside IN; a broken pipe or a closed stream changes neither work nor exit code.
 
     Runs without standard error load the networks that ship, whose start holds it back; the others, where they can, a filter.
     """
     write_ct(tmp_path / "in", random_stored((1, 40, 40)) // 16 + 1000)
-    done = run("reconstruct", "in", "--allow_out_of_protocol", cwd=tmp_path)
+    monkeypatch.chdir(tmp_path)
+    done = commands.run("reconstruct", "in", "--allow_out_of_protocol")
     assert done.returncode == 0, done.stderr
     assert len(list((tmp_path / "in_standardized").glob("series/*/*.dcm"))) == 1
     front_end = FrontEnd({"B": RadialFilter((0.0, 8.0), (1.0, 0.5))})

@@ -63,13 +63,13 @@ def test_the_model_that_ships_reaches_the_standard(pair):
 
 
 def test_a_filter_of_another_kernel_is_found(pair):
-    """The filter of the model that ships, at half its strength."""
+    """The filter of the model that ships, at half its strength, in one slice."""
     import stan_ct
 
     model = stan_ct.load_model("philips_b_l")
-    few = replace(pair["B"].files, instances=pair["B"].instances[:2])
-    volume = filtered(pair["B"].volume[:2], lambda hu: gaussian_filter(hu, 0.7))
-    weak = replace(pair["B"], files=few, volume=volume, padding=pair["B"].padding[:2])
+    first = replace(pair["B"].files, instances=pair["B"].instances[:1])
+    volume = filtered(pair["B"].volume[:1], lambda hu: gaussian_filter(hu, 0.7))
+    weak = replace(pair["B"], files=first, volume=volume, padding=pair["B"].padding[:1])
     result = model.standardize(weak, allow_out_of_protocol=True)
     assert "unlike_standard" in {found.name for found in result.findings}
 

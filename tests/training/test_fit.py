@@ -29,7 +29,7 @@ def test_fit_gives_the_weights_of_the_trainer(records, tmp_path, opponents):
         str(tmp_path),
         batch_size=2,
         max_epochs=2,
-        generator=GeneratorConfig(base_filters=1, normalization="batch"),
+        generator=GeneratorConfig(base_filters=1, normalization="batch", full_resolution=False),
         discriminator=DiscriminatorConfig(spectral=True),
         phases=rules,
         losses=LossSettings(texture_weight=0.0),

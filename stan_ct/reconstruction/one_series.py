@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import time
 from collections.abc import Callable
@@ -68,7 +67,7 @@ def _process(files: SeriesFiles, run: Run, created: datetime, series_number: int
             return _kept(files, finished, run)
         seen = run.models.look_ahead(files, run.allow_out_of_protocol)
         volumes.mkdir(parents=True, exist_ok=True)
-        series = load_series(files, os.cpu_count() or 1, volumes)  # volumes are on disk, a few slices in memory
+        series = load_series(files, run.models.slices_at_once, volumes)  # volumes are on disk, a few slices in memory
         seen = None if series.refusals else seen
         result = run.models.standardize(series, allow_out_of_protocol=run.allow_out_of_protocol, progress=progress, seen=seen)
         finished = _write(files, result, run, series_number, created, start)

@@ -30,6 +30,11 @@ class ModelSet:
         """Everything that, with the source, determines the output: the keys of all models."""
         return "\n".join(sorted(model.key for model in self.models))
 
+    @property
+    def slices_at_once(self) -> int:
+        """Number of slices under way at a time."""
+        return max(model.slices_at_once for model in self.models)
+
     def choose(self, kernel: str, seen: SeriesCharacteristics) -> tuple[Model, GuardVerdict]:
         """Chooses the model for a series.
 
@@ -60,7 +65,7 @@ class ModelSet:
             Refused: As :meth:`Model.check`.
         """
         try:
-            seen = read_characteristics(files, complete=True, threads=self.models[0].slices_at_once)
+            seen = read_characteristics(files, complete=True, threads=self.slices_at_once)
         except Refused:
             return None
         model, verdict = self.choose(files.kernel, seen)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import time
 from collections import Counter
@@ -20,7 +19,7 @@ import numpy as np
 from stan_ct import __version__
 from stan_ct.errors import StanCTError
 from stan_ct.files import remove_partial, write_atomically
-from stan_ct.parallel import Workers, report
+from stan_ct.parallel import Workers, report, usable_cores
 from stan_ct.simulation.acquisition import Z_STEP, slice_sensitivity
 from stan_ct.simulation.study import Patient, Scan, acquire, dicom_slice
 
@@ -145,7 +144,7 @@ def cost(cohort: Cohort) -> Cost:
     """Estimates the cost of the missing patients; times one slice of the first of them."""
     missing = cohort.missing()
     images = len(missing) * len(cohort.scan.series) * cohort.scan.slices
-    at_once = min(cohort.workers, os.cpu_count() or 1, len(_parts(cohort, list(missing))) or 1)
+    at_once = min(cohort.workers, usable_cores(), len(_parts(cohort, list(missing))) or 1)
     seconds = _seconds_per_patient(cohort, min(missing)) * len(missing) / at_once if missing else 0.0
     return Cost(len(missing), images, _bytes(cohort) / 1e9, seconds)
 

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -107,7 +106,7 @@ def test_cost_counts_what_is_missing(tmp_path, monkeypatch):
     """Images and gigabytes are exact; the time is that of the phantom and the first slice, and a share of it for each other."""
     clock = iter((10.0, 12.0, 15.0))  # 2 s for the phantom, 3 s for the slice
     monkeypatch.setattr(cohorts, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
-    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    monkeypatch.setattr("stan_ct.simulation.cohort.usable_cores", lambda: 2)
     expected = cost(Cohort(SCAN, tmp_path, (2, 0, 0), workers=2))
     assert (expected.patients, expected.images) == (2, 12)
     assert expected.gigabytes == pytest.approx(12 * 0.526e-3, rel=0.01)

@@ -5,6 +5,7 @@ from pydicom.dataset import Dataset
 from synthetic import random_stored, write_ct
 
 from stan_ct.dicom.find import find_series
+from stan_ct.dicom.tolerance import tolerant
 from stan_ct.errors import UsageError
 from stan_ct.reconstruction.choosing import Choice
 
@@ -81,3 +82,33 @@ def test_of_duplicates_the_newest_is_chosen(tmp_path):
     found = find_series(tmp_path).series
     assert sorted(files.number for files in Choice(newest=True).of(found)) == [4, 5, 6, 7]
     assert len(Choice().of(found)) == 7
+
+
+def newest(root, series) -> list[int]:
+    """Numbers of the series that are left of some, each (dates of its two slices, thickness, shift of its positions)."""
+    for number, (dates, thickness, shift) in enumerate(series, 1):
+
+        def edit(dataset: Dataset, z: int, dates=dates, thickness=thickness, shift=shift) -> None:
+            dataset.SeriesDate = dates[z]
+            dataset.SliceThickness = thickness
+            dataset.ImagePositionPatient = [*dataset.ImagePositionPatient[:2], 40.0 + z + shift]
+
+        with tolerant():  # pydicom's opinion of dates with points
+            write_ct(root / str(number), random_stored((2, 8, 6)), series=number, edit=edit)
+    return sorted(files.number for files in Choice(newest=True).of(find_series(root).series))
+
+
+def test_every_slice_tells_the_age_of_a_series(tmp_path):
+    """A date that the first slice lacks, or writes with points, counts; an older one in points does not."""
+    assert newest(tmp_path / "lacking", [(["", "20200102"], "1", 0), (["20200101"] * 2, "1", 0)]) == [1]
+    assert newest(tmp_path / "points", [(["2020.01.02"] * 2, "1", 0), (["20200101"] * 2, "1", 0)]) == [1]
+    assert newest(tmp_path / "older", [(["2020.01.02"] * 2, "1", 0), (["20200103"] * 2, "1", 0)]) == [2]
+
+
+def test_duplicates_are_alike_within_the_tolerances_of_positions_and_thicknesses(tmp_path):
+    """Values that another header rounds otherwise are of the same slices; those beyond the tolerances are not."""
+    day = ["20200101"] * 2
+    assert newest(tmp_path / "positions", [(day, "1", -0.0501), (day, "1", -0.0499)]) == [2]
+    assert newest(tmp_path / "thicknesses", [(day, "1", 0), (day, "1.00001", 0)]) == [2]
+    assert newest(tmp_path / "moved", [(day, "1", 0), (day, "1", 0.2)]) == [1, 2]
+    assert newest(tmp_path / "thicker", [(day, "1", 0), (day, "1.1", 0)]) == [1, 2]

@@ -19,19 +19,20 @@ BATCH = 1000
 """Files that are written at a time. A search that examines fewer is not worth an index, and makes none."""
 BUSY = 5.0
 """Seconds to wait for another process that uses the index."""
-FORMAT = hashlib.sha256(f"{__version__} {' '.join(KEPT)}".encode()).hexdigest()
-"""What the records of an index depend on; one of another format is made anew."""
 TABLES = """
 CREATE TABLE format (name TEXT);
 CREATE TABLE shared (id INTEGER PRIMARY KEY, content TEXT UNIQUE);
-CREATE TABLE files (path BLOB PRIMARY KEY, size INTEGER, modified INTEGER, shared INTEGER, content TEXT) WITHOUT ROWID;
+CREATE TABLE files (path BLOB PRIMARY KEY, size INTEGER, modified INTEGER, changed INTEGER, shared INTEGER, content TEXT)
+WITHOUT ROWID;
 """
-Stamp = tuple[int, int]
-"""Size in bytes and time of modification in ns."""
+FORMAT = hashlib.sha256(f"{__version__} {' '.join(KEPT)} {TABLES}".encode()).hexdigest()
+"""What the records of an index depend on; one of another format is made anew."""
+Stamp = tuple[int, int, int]
+"""Size in bytes, and times of modification and of change in ns: the former can be set, as copies do, the latter cannot."""
 
 
 class HeaderIndex:
-    """What files are, by path, size and time of modification; a context, which writes what is new when it ends.
+    """What files are, by path, size and times of modification and change; a context, which writes what is new when it ends.
 
     The index only saves time: one that is damaged, in use or on a full disk counts as empty, and is not written.
 
@@ -66,7 +67,7 @@ class HeaderIndex:
         self._lookups += 1
         if self._database is None:
             return None
-        query = "SELECT shared, content FROM files WHERE path = ? AND size = ? AND modified = ?"
+        query = "SELECT shared, content FROM files WHERE path = ? AND size = ? AND modified = ? AND changed = ?"
         try:
             row = self._database.execute(query, (os.fsencode(path), *stamp)).fetchone()
             return None if row is None else self._examined(path, *row)
@@ -125,7 +126,7 @@ class HeaderIndex:
         if self._database is None:
             return
         rows = [(path, *stamp, *self._row(examined)) for path, stamp, examined in self._batch]
-        self._database.executemany("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?)", rows)
+        self._database.executemany("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?, ?)", rows)
         self._database.commit()
 
     def _drop_if_stale(self) -> None:
@@ -165,12 +166,12 @@ class HeaderIndex:
 
 
 def stamp_of(path: str) -> Stamp | None:
-    """Size and time of modification of a file; None if it is gone."""
+    """Size and times of a file; None if it is gone."""
     try:
         stat = os.stat(path)
     except OSError:
         return None
-    return stat.st_size, stat.st_mtime_ns
+    return stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
 
 
 def _is_plain(header: KeptHeader) -> bool:

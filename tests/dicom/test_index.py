@@ -55,6 +55,20 @@ def test_a_second_search_finds_the_same_without_reading_headers(indexed, monkeyp
     assert [(files.number, len(files.instances)) for files in found.series] == [(3, 2), (4, 2), (7, 1)]
 
 
+def test_a_file_that_was_replaced_with_its_size_and_time_of_modification_is_examined(indexed):
+    """Copies and repairs of headers keep both: the time of change, which nobody sets, tells."""
+    root, database = indexed
+    find_series(root, index=database)
+    for path in (root / "a").iterdir():
+        kept = path.stat()
+        content = path.read_bytes()
+        assert content.count(b"SH\x02\x00B ") == 1  # Convolution Kernel
+        path.write_bytes(content.replace(b"SH\x02\x00B ", b"SH\x02\x00C "))
+        os.utime(path, ns=(kept.st_atime_ns, kept.st_mtime_ns))
+        assert (path.stat().st_size, path.stat().st_mtime_ns) == (kept.st_size, kept.st_mtime_ns)
+    assert [files.kernel for files in find_series(root, index=database).series] == ["C", "B/31f"]
+
+
 @pytest.mark.parametrize("damage", ["bytes", "other format", "directory"])
 def test_an_index_that_is_damaged_is_made_anew_or_left_out(indexed, damage, monkeypatch):
     """Whatever lies in the place of the index, the search finds the same; a damaged index serves again the time after."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import time
 from collections.abc import Callable
@@ -98,16 +99,25 @@ def worker_died(files: SeriesFiles, run: Run) -> Record:
 
 
 def noted_record(files: SeriesFiles, run: Run) -> Record | None:
-    """What became of a series, as the run that was at it has noted; None if no run of these settings was."""
+    """What became of a series, as the run that was at it has noted; None if no run of these settings was.
+
+    None too if its headers, or the names of what was written, are others since. Neither is read: a rerun compares every byte.
+    """
     finished, noted = read_record(run.output_dir, files.name), read_unwritten(run.output_dir, files.name)
-    if noted is not None and noted.key == _key(run):
+    if noted is not None and noted.key == _key(run) and _describes(noted.entry, files):
         refusal = (
             Refusal(noted.reason, noted.found, tuple(i.path for i in files.instances), files.uid) if noted.reason else None
         )
         return Record(files, noted.status, noted.entry, refused=bool(refusal), refusal=refusal, earlier=noted.earlier)
     if finished is None or not has_settings(finished, run):
         return None
-    return _record(files, finished) if (run.output_dir / finished.folder).is_dir() else None
+    of_these = {instance.uid for instance in files.instances} == set(finished.sources) and _describes(finished.entry, files)
+    return _record(files, finished) if of_these and finished.is_complete(run.output_dir / finished.folder) else None
+
+
+def _describes(entry: dict[str, Any], files: SeriesFiles) -> bool:
+    """Whether an entry that was noted is of a series with these headers."""
+    return all(entry.get(name) == value for name, value in json.loads(json.dumps(source_entry(files))).items())
 
 
 def _reason(record: Record, run: Run) -> Unwritten | None:

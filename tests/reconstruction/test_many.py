@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pydicom
 import pytest
 from faulty.runs import EPOCH, save_filter
 from synthetic import random_stored, write_ct
@@ -102,6 +103,39 @@ def test_shards_come_together(cohort, tmp_path, capsys):
     assert rows_of(tmp_path) == rows_of(cohort / "alone")
     assert rows_of(tmp_path, "failures.csv") == rows_of(cohort / "alone", "failures.csv")
     assert {event.get("shard") for event in events_of(tmp_path)} == {"1/3", "2/3", "3/3", None}
+
+
+def edit_all(folder: Path, **values: object) -> None:
+    """Sets attributes of the slices in a folder."""
+    for path in folder.iterdir():
+        dataset = pydicom.dcmread(path)
+        for keyword, value in values.items():
+            setattr(dataset, keyword, value)
+        dataset.save_as(path)
+
+
+@pytest.mark.parametrize("change", ["output", "kernel", "slice", "refused"])
+def test_shards_are_compared_with_what_lies_there_now(cohort, tmp_path, change, capsys):
+    """A series whose output lost a slice, or whose source has other headers or slices since its shard, is not yet done."""
+    shutil.copytree(cohort / "in", tmp_path / "in")
+    shutil.copytree(cohort / "model", tmp_path / "model")
+    out = tmp_path / "out"
+    source = tmp_path / "in" / "p5"
+    if change == "refused":
+        edit_all(source, BitsStored=12, HighBit=11)  # fewer than the values need
+    assert reconstruct(tmp_path, out, "--shard=1/1") == 2
+    main(["merge", str(out)])
+    assert "not yet done" not in capsys.readouterr().out
+    if change == "output":
+        next((out / "series" / "p5").rglob("IM*.dcm")).unlink()
+    elif change == "slice":
+        next(source.iterdir()).unlink()
+    else:
+        edit_all(source, ConvolutionKernel="C")
+    assert main(["merge", str(out)]) == 2
+    assert "1 series are not yet done" in capsys.readouterr().out
+    missing = [row["source_folder"] for row in rows_of(out, "failures.csv") if row["verdict"] == "not yet done"]
+    assert missing == [source.name]
 
 
 def test_shards_have_the_same_flags(cohort, tmp_path, capsys):

@@ -19,6 +19,8 @@ from stan_ct.models.folder import check_model, find_model, model_hash
 CARD = "MODEL_CARD.md"
 MEMBERS = (*FILES, SLICES, *EXPORT, CARD, SUMS)
 """Files of a model folder that an archive holds, where they exist."""
+NAME = re.compile(r"[\w-][\w.-]*", re.ASCII)
+"""Names of models in an archive."""
 PIECE = 2**20
 EPOCH = (1980, 1, 1, 0, 0, 0)
 """Time of every member, so that the same models give the same bytes."""
@@ -35,13 +37,16 @@ def export_models(names: Sequence[str], archive: Path) -> dict[str, str]:
     Raises:
         ModelNotFound: If there is no such model.
         InvalidModel: If one is damaged.
-        UsageError: If two have the same name.
+        UsageError: If two have the same name, or one has a name that no archive may hold.
         OSError: If the archive cannot be written.
     """
     folders = [find_model(name) for name in names]
     by_name = {folder.resolve().name: folder for folder in folders}
     if len(by_name) < len(folders):
         raise UsageError("two models have the same name: expected folders of different names")
+    if strange := [name for name in by_name if not NAME.fullmatch(name)]:
+        expected = "expected letters of ASCII, digits, -, _ and ., which every system takes: rename its folder"
+        raise UsageError(f"an archive cannot hold a model of the name {strange[0]!r}: {expected}")
     members: dict[str, bytes] = {}
     for name, folder in by_name.items():
         check_model(folder)
@@ -102,7 +107,7 @@ def _unpack(archive: Path, scratch: Path) -> list[str]:
 def _sums(archive: Path, opened: zipfile.ZipFile, members: set[str], number: int) -> dict[str, str]:
     """Member -> SHA-256, once the names are those of models' files and each comes once."""
     allowed = "|".join(re.escape(name) for name in MEMBERS)
-    strange = [name for name in members if name != SUMS and not re.fullmatch(rf"[\w-][\w.-]*/({allowed})", name, re.ASCII)]
+    strange = [name for name in members if name != SUMS and not re.fullmatch(rf"{NAME.pattern}/({allowed})", name, re.ASCII)]
     if strange or len(members) < number or SUMS not in members:
         what = f"holds {min(strange)!r}" if strange else "holds a file twice" if len(members) < number else f"has no {SUMS}"
         raise InvalidModel(f"{archive} is no archive of models: it {what}")

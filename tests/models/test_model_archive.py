@@ -1,5 +1,6 @@
 """Models in one file: what comes out is what went in, and anything else is refused before a file appears."""
 
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -165,3 +166,21 @@ def test_compressed_archives_of_models_are_refused(packed, tmp_path):
     with pytest.raises(InvalidModel, match="is no archive of models"):
         import_models(path, tmp_path / "models")
     assert list((tmp_path / "models").iterdir()) == []
+
+
+@pytest.mark.parametrize(("name", "fits"), [("site_a-1.0", True), ("site a", False), ("S\u00fcd", False), (".hidden", False)])
+def test_what_is_packed_can_be_unpacked(tmp_path, name, fits):
+    """A name that no archive may hold is refused while it can be changed, not where the archive was brought to."""
+    shutil.copytree(SHIPPED / "philips_b_l", tmp_path / name)
+    if fits:
+        assert import_models(*packed_again(tmp_path, name)) == {name: model_hash(SHIPPED / "philips_b_l")}
+    else:
+        with pytest.raises(UsageError, match="rename its folder"):
+            packed_again(tmp_path, name)
+        assert not (tmp_path / "models.zip").exists()
+
+
+def packed_again(root, name):
+    """An archive of a model, and a folder for what is in it."""
+    export_models([str(root / name)], root / "models.zip")
+    return root / "models.zip", root / "unpacked"

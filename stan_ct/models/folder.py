@@ -152,10 +152,10 @@ def write_judge(folder: Path, destination: Path, config: ModelConfig, judge: Jud
     """Writes a model with another judge, by which its patches are judged from then on; `destination` may be its `folder`."""
     from stan_ct.models.judge import THRESHOLD
 
-    files = {name: (folder / name).read_bytes() for name in FILES if (folder / name).is_file()}
+    files = {name: (folder / name).read_bytes() for name in (*FILES, SLICES) if (folder / name).is_file()}
     files |= {JUDGE: _archive(judge.arrays()), CONFIG: replace(config, qc_threshold=THRESHOLD).to_json().encode()}
     write_together(destination, files | {SUMS: sums_text(files)})
-    for name in EXPORT:  # of the model without this judge
+    for name in {*FILES, SLICES, *EXPORT} - set(files):  # of the model without this judge, or that the folder held
         (destination / name).unlink(missing_ok=True)
 
 

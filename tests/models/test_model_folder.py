@@ -17,16 +17,20 @@ from stan_ct.models.config import ModelConfig
 from stan_ct.models.folder import (
     InvalidModel,
     ModelNotFound,
+    check_model,
     find_model,
     load_judge,
     load_weights,
     model_hash,
     read_config,
+    read_training_slices,
     save_model,
     shipped_models,
+    write_judge,
 )
 from stan_ct.models.judge import Judge
 from stan_ct.networks.config import DiscriminatorConfig, GeneratorConfig
+from stan_ct.patches.training_slices import TrainingSlices, uid_hash
 
 FILTERS = FrontEnd(
     {"soft": RadialFilter((0.0, 1.0, 7.5), (1.0, 1.25, 0.1), (30.0, 20.5, 1.0)), "mid": RadialFilter((0.0, 5.0), (1.0, 1.5))}
@@ -136,6 +140,18 @@ def test_judge_goes_with_its_model(folder, networks):
     save_model(folder, CONFIG, *networks)
     assert load_judge(folder) is None
     assert not (folder / "judge.npz").exists()
+
+
+def test_a_judge_in_another_folder_keeps_what_is_known_of_the_model(folder, tmp_path, networks):
+    """Slices that a model was trained on go along, since evaluations leave them out; files of another model go."""
+    source = np.random.default_rng(0).normal(0, 30, (40, 256, 256))
+    judge, slices = Judge.fit(source, [1.5 * source]), replace(TrainingSlices(), train=frozenset({uid_hash("1.2.3")}))
+    save_model(folder, CONFIG, networks[0], slices=slices)
+    save_model(tmp_path / "judged", CONFIG, *networks)
+    write_judge(folder, tmp_path / "judged", CONFIG, judge)
+    assert read_training_slices(tmp_path / "judged") == read_training_slices(folder) == slices
+    assert not (tmp_path / "judged" / "discriminator.npz").exists()
+    check_model(tmp_path / "judged")
 
 
 def test_hash_covers_names(folder):

@@ -158,6 +158,8 @@ def _open(path: Path) -> Any:
     if kind.kind not in "iuf":
         raise Refused("not_hu", f"values of type {kind}")
     voxels = int(np.prod([float(side) for side in shape]))
+    if voxels < 1:
+        raise Refused("unreadable", f"shape {shape}, no voxel")
     if voxels > LARGEST_VOLUME or voxels * kind.itemsize > LARGEST_RATIO * path.stat().st_size:
         raise Refused("unreadable", f"{voxels} voxels in {path.stat().st_size} bytes")
     if not (placed and np.isfinite(image.affine).all() and abs(np.linalg.det(image.affine)) > 1e-9):

@@ -126,9 +126,10 @@ def test_padding(tmp_path):
         (lambda path: save(path, HU.astype(np.complex64)), "not_hu"),
         (lambda path: patched(save(path), 252, "<2h", 0, 0), "no_geometry"),
         (lambda path: path.write_bytes(b"no NIfTI at all"), "unreadable"),
+        (lambda path: save(path, HU[:, :, :0]), "unreadable"),
         (lambda path: path.write_bytes(save(path).read_bytes()[:-50]), "unreadable"),
     ],
-    ids=["4D", "2D", "range", "NaN", "complex", "no place", "other", "short"],
+    ids=["4D", "2D", "range", "NaN", "complex", "no place", "other", "no voxel", "short"],
 )
 def test_what_is_refused(tmp_path, change, reason):
     """By name, and without slices."""

@@ -28,6 +28,8 @@ from stan_ct.report.files import write_report
 
 REPORT = "report"
 """Folder of the report in the model folder."""
+MARKER = "model.sha256"
+"""File that tells the folder of a training from others: the hash of the model that is trained on."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +113,7 @@ def adapt_with(settings: AdaptSettings, workers: int = 1, command: str = "") -> 
         filters = {kernel: _fit(pool, kernel, side, standard) for kernel, side in sources.items()}
         config = _config(settings, sources, target, standard, filters)
         folder = Path(settings.output_dir)
-        scratch = folder.with_name(f"{folder.name}.training")
+        scratch = scratch_of(settings)
         fewest = min(len(side.patients) for side in (*sources.values(), standard))
         enough = settings.minutes and fewest >= 2 * VALIDATING
         matched = _match(pool, config, sources, standard, scratch) if enough else None
@@ -130,7 +132,7 @@ def adapt_with(settings: AdaptSettings, workers: int = 1, command: str = "") -> 
 def _match(pool: Workers, config: ModelConfig, sources: dict[str, _Side], standard: _Side, scratch: Path) -> Matched:
     """Patches for training, in the folder of an earlier run of the same model or in a new one."""
     digest = hashlib.sha256(config.to_json().encode()).hexdigest()
-    marker = scratch / "model.sha256"
+    marker = scratch / MARKER
     if scratch.exists() and not (marker.exists() and marker.read_text() == digest):
         shutil.rmtree(scratch)
     scratch.mkdir(parents=True, exist_ok=True)
@@ -143,11 +145,17 @@ def _match(pool: Workers, config: ModelConfig, sources: dict[str, _Side], standa
     return write_matched(scratch / "records", config, patients, standard.patients, run)
 
 
+def scratch_of(settings: AdaptSettings) -> Path:
+    """Folder of patches and checkpoints, beside the model folder, while a generator is trained."""
+    folder = Path(settings.output_dir)
+    return folder.with_name(f"{folder.name}.training")
+
+
 def check_settings(settings: AdaptSettings) -> None:
     """Refuses what cannot be done before anything is read.
 
     Raises:
-        AdaptationError: If a side or the output is missing.
+        AdaptationError: If a side or the output is missing, or something else lies where the patches for training would.
     """
     given = [f"--{side}" for side, trees in settings.sides.items() if trees]
     lacking = [f"--{side}" for side, trees in settings.sides.items() if not trees]
@@ -156,6 +164,11 @@ def check_settings(settings: AdaptSettings) -> None:
         raise AdaptationError(f"a model needs scans of both sides, and {has}: add {' and '.join(lacking)}")
     if not settings.output_dir:
         raise AdaptationError("--output_dir is missing: the folder of the model")
+    scratch = scratch_of(settings)
+    vacant = not scratch.exists() or (scratch.is_dir() and not any(scratch.iterdir()))
+    if settings.minutes and not (vacant or (scratch / MARKER).is_file()):
+        advice = "move it away, or choose another --output_dir"
+        raise AdaptationError(f"{scratch} would be replaced, and holds something else: {advice}")
 
 
 def _find(side: str, trees: tuple[str, ...], slices: int) -> dict[str, list[Patient]]:

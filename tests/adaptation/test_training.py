@@ -2,6 +2,7 @@
 
 import itertools
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,7 +12,9 @@ from scipy import ndimage
 import stan_ct
 from stan_ct.adaptation.matching import MARGIN, TRAITS, cut_patches, held_back, match
 from stan_ct.adaptation.page import worth
+from stan_ct.adaptation.run import check_settings
 from stan_ct.adaptation.scans import find_patients
+from stan_ct.adaptation.settings import AdaptationError, AdaptSettings
 from stan_ct.adaptation.training import Matched, Trial, judge, population_errors
 from stan_ct.ct.hounsfield import HUWindow
 from stan_ct.networks.config import LossSettings
@@ -119,6 +122,21 @@ def test_losses_without_pairs_hold_to_the_input():
     assert {name for name in terms if float(terms[name]) != float(other[name])} == {"texture"}
     same = added_terms(target, made, made, settings, HUWindow())
     assert float(same["low_pass"]) == float(same["squared"]) == 0
+
+
+def test_what_lies_beside_the_model_is_no_scratch(tmp_path):
+    """Only a folder that a training has left gives way to a training; without one it does not matter."""
+    settings = AdaptSettings(("A",), ("B",), str(tmp_path / "model"), minutes=1)
+    kept = tmp_path / "model.training" / "thesis.txt"
+    kept.parent.mkdir()
+    check_settings(settings)
+    kept.touch()
+    with pytest.raises(AdaptationError, match="holds something else"):
+        check_settings(settings)
+    assert kept.exists()
+    check_settings(replace(settings, minutes=0))
+    (kept.parent / "model.sha256").touch()
+    check_settings(settings)
 
 
 @pytest.mark.usefixtures("unoptimized_graphs", "shallow_networks")

@@ -142,6 +142,7 @@ def command() -> Command:
 
 def run(command: Command) -> int:
     """Standardizes, and returns the exit code."""
+    from stan_ct.dicom.archive import folder_of_medium
     from stan_ct.reconstruction.choosing import Choice
     from stan_ct.reconstruction.preparation import ReconstructSettings
     from stan_ct.reconstruction.run import reconstruct
@@ -149,7 +150,7 @@ def run(command: Command) -> int:
     input_dir = Path(command["input_dir"])
     settings = ReconstructSettings(
         input_dir=input_dir,
-        output_dir=Path(command["output_dir"] or beside(input_dir)),
+        output_dir=Path(command["output_dir"] or beside(folder_of_medium(input_dir))),
         models=command["model"],
         target=command["target"],
         slice_thickness=command["slice_thickness"],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
+import re
 import shutil
 import socket
 import stat
@@ -16,7 +17,8 @@ from pathlib import Path, PurePosixPath
 from pydicom.uid import MediaStorageDirectoryStorage
 
 from stan_ct.dicom import header as dicom
-from stan_ct.dicom.refusal import Refused
+from stan_ct.dicom.refusal import Refusal, Refused
+from stan_ct.dicom.tolerance import tolerant
 from stan_ct.errors import UsageError
 
 LARGEST_RATIO = 200
@@ -30,8 +32,12 @@ PIECE = 1 << 20
 
 
 def is_archive(path: Path) -> bool:
-    """Whether a path is a .zip archive."""
-    return path.is_file() and zipfile.is_zipfile(path)
+    """Whether a path is a .zip archive, or begins as one, as what was cut short does."""
+    try:
+        with open(path, "rb") as file:
+            return file.read(4) == b"PK\3\4" or zipfile.is_zipfile(file)
+    except OSError:  # a folder, or a file that others say what is wrong with
+        return False
 
 
 def folder_of_medium(path: Path) -> Path:
@@ -43,6 +49,28 @@ def folder_of_medium(path: Path) -> Path:
     except (Refused, OSError):  # the search says what is wrong with it
         pass
     return path
+
+
+def missing_from_medium(path: Path) -> list[Refusal]:
+    """The images that the DICOMDIR of a medium names and that are not there: a copy of it may have lost them.
+
+    Args:
+        path: The DICOMDIR; nothing is missing from any other input.
+    """
+    folder = folder_of_medium(path)
+    if folder == path:
+        return []
+    with tolerant():
+        records = dicom.read_header(path).get("DirectoryRecordSequence") or []
+        images = (record.get("ReferencedFileID") for record in records if record.get("DirectoryRecordType") == "IMAGE")
+        named = [[name] if isinstance(name, str) else list(map(str, name)) for name in images if name]
+    gone = [parts for parts in named if not folder.joinpath(*parts).is_file()]
+    if not gone:
+        return []
+    there = {re.sub(r"\.?(;\d+)?$", "", p.relative_to(folder).as_posix()).casefold() for p in folder.rglob("*")}
+    missing = tuple(folder.joinpath(*parts) for parts in gone if "/".join(parts).casefold() not in there)
+    told = f"{len(missing)} of {len(named)} images that DICOMDIR names are missing"
+    return [Refusal("missing_files", told, missing)] if missing else []
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from stan_ct.errors import StanCTError
 
 ADVICE = {
     "unreadable": "The file is damaged or not valid DICOM: export it again, or repair it (dcmtk: dcmconv).",
+    "missing_files": "The medium was not copied as a whole: copy it again, with all folders that its DICOMDIR names.",
     "no_identity": "A CT slice needs SOP, Series and Study Instance UIDs: export it as CT Image Storage.",
     "multi_frame": "Enhanced (multi-frame) CT is not read: export it as single-frame CT Image Storage.",
     "no_pixel_data": "Only the header came: export the series with its images.",

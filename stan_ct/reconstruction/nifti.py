@@ -24,9 +24,7 @@ from stan_ct.files import write_atomically
 from stan_ct.reconstruction.accounts import Record
 from stan_ct.reconstruction.manifest import printable
 from stan_ct.reconstruction.preparation import ReconstructSettings
-
-FOLDER = "nifti"
-"""Folder of the volumes in the output."""
+from stan_ct.reconstruction.request import NIFTI
 
 
 @contextmanager
@@ -113,7 +111,7 @@ def _derived(settings: ReconstructSettings, record: Record) -> Series:
 
 def _write(output_dir: Path, relative: Path, record: Record, uid: str, write: Callable[[Path], None], source: str) -> None:
     """Writes a volume, complete or not at all, and the JSON that tells of it."""
-    place = output_dir / FOLDER / relative.with_name(f"{relative.name}.nii.gz")
+    place = output_dir / NIFTI / relative.with_name(f"{relative.name}.nii.gz")
     place.parent.mkdir(parents=True, exist_ok=True)
     unfinished = place.with_name(f".{place.name}")
     write(unfinished)

@@ -13,6 +13,8 @@ from stan_ct.reconstruction.selection import ModelSet
 
 SERIES, INCOMPLETE, REPLACED = "series", ".incomplete", ".replaced"
 """Folder of the outputs, folder of those under way, and end of the name of an output that is being replaced."""
+NIFTI = "nifti"
+"""Folder of the volumes that are written as NIfTI too."""
 
 
 @dataclass(frozen=True)

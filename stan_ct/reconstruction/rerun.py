@@ -13,13 +13,14 @@ import pydicom
 from stan_ct.dicom.find import Inventory
 from stan_ct.dicom.header import looks_like_dicom
 from stan_ct.dicom.identity import derived_series_uid, free_series_number
+from stan_ct.dicom.nifti_files import is_nifti
 from stan_ct.dicom.series import SeriesFiles
 from stan_ct.files import remove_partial
 from stan_ct.reconstruction.accounts import FAILURES, MANIFEST, REPORT, TABLE
 from stan_ct.reconstruction.ledger import RECORDS, UNWRITTEN, FinishedSeries, is_slice_file, read_record, read_records
 from stan_ct.reconstruction.lock import STATE, OutputError
 from stan_ct.reconstruction.panels import FOLDER
-from stan_ct.reconstruction.request import INCOMPLETE, REPLACED, SERIES, Run
+from stan_ct.reconstruction.request import INCOMPLETE, NIFTI, REPLACED, SERIES, Run
 
 INDEX = f"{STATE}/headers.sqlite"
 """Index of the headers of the input, relative to the output directory."""
@@ -45,7 +46,8 @@ def check_place(run: Run) -> None:
     """Refuses an output directory that cannot be one, whatever the input holds.
 
     Raises:
-        OutputError: If it is, or contains, the input directory, is a file, or holds accounts of another program.
+        OutputError: If it is, or contains, the input directory, holds slices of it, is a file, or holds accounts of another
+            program.
     """
     output_dir, input_dir = run.output_dir, run.input_dir
     output, source = output_dir.resolve(), input_dir.resolve()
@@ -53,10 +55,23 @@ def check_place(run: Run) -> None:
         raise OutputError(f"the output directory {output_dir} contains the input {input_dir}: choose another one")
     if output_dir.exists() and not output_dir.is_dir():
         raise OutputError(f"{output_dir} is a file: choose a directory")
+    if source in output.parents and (path := _source_file(output_dir)):
+        found = f"holds files of the input, such as {path.name!r}"
+        raise OutputError(f"the output directory {output_dir} {found}: choose another one")
     if not (output_dir / STATE).exists() and not _wrote_accounts(output_dir):
         for name in (MANIFEST, TABLE, REPORT):
             if (output_dir / name).exists():
                 raise OutputError(f"{output_dir} holds a {name} of something else: choose another --output_dir")
+
+
+def _source_file(output_dir: Path) -> Path | None:
+    """A file of an output directory that a run did not write and that may be a source; None if there is none."""
+    own = {SERIES, STATE, INCOMPLETE, FOLDER, NIFTI}
+    for place in sorted(output_dir.iterdir()) if output_dir.is_dir() else ():
+        for path in () if place.name in own else [place, *sorted(place.rglob("*"))]:
+            if is_nifti(path) or (path.is_file() and _is_dicom(path)):
+                return path
+    return None
 
 
 def remove_index(output_dir: Path) -> None:

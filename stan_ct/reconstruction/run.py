@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from stan_ct.dicom.archive import folder_of_medium, is_archive, unpacked
+from stan_ct.dicom.archive import folder_of_medium, is_archive, missing_from_medium, unpacked
 from stan_ct.dicom.characteristics import read_characteristics
 from stan_ct.dicom.find import Inventory, find_series
 from stan_ct.dicom.identity import creation_time
@@ -42,7 +42,8 @@ def reconstruct(settings: ReconstructSettings) -> int:
         UsageError: If the input does not exist, the output cannot be used, or there is no such model.
     """
     if not is_archive(settings.input_dir):
-        return _of_tree(replace(settings, input_dir=folder_of_medium(settings.input_dir)))
+        missing = missing_from_medium(settings.input_dir)
+        return _of_tree(replace(settings, input_dir=folder_of_medium(settings.input_dir)), missing)
     if settings.shard:
         raise UsageError("shards cannot share an archive: unpack it, and give all of them the folder")
     if settings.output_dir.exists() and not settings.output_dir.is_dir():
@@ -54,13 +55,13 @@ def reconstruct(settings: ReconstructSettings) -> int:
         raise UsageError(f"{settings.input_dir} could not be unpacked beside {settings.output_dir}: {error}") from error
 
 
-def _of_tree(settings: ReconstructSettings) -> int:
-    """Standardizes what a folder or a file holds, DICOM or NIfTI."""
+def _of_tree(settings: ReconstructSettings, missing: Sequence[Refusal] = ()) -> int:
+    """Standardizes what a folder or a file holds, DICOM or NIfTI; `missing` is what it should hold too."""
     if not (files := nifti_files(settings.input_dir, settings.output_dir)):
         if settings.kernel:
             raise UsageError("--kernel is for NIfTI files alone, in a folder without DICOM: DICOM says its own kernel")
         beside = partial(write_nifti_of_dicom, settings) if settings.nifti else None
-        return _reconstruct(settings, written=beside)
+        return _reconstruct(settings, missing, written=beside)
     with converted(settings, files) as (of_slices, refusals):
         return _reconstruct(of_slices, refusals, lambda records: write_nifti(settings, of_slices.input_dir, records))
 

@@ -5,12 +5,14 @@ import stat
 import zipfile
 
 import pytest
+from commands import run
+from faulty.runs import save_filter
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, MediaStorageDirectoryStorage
 from synthetic import random_stored, write_ct
 
 from stan_ct.dicom import archive
-from stan_ct.dicom.archive import folder_of_medium, is_archive, unpacked
+from stan_ct.dicom.archive import folder_of_medium, is_archive, missing_from_medium, unpacked
 from stan_ct.dicom.find import find_series
 from stan_ct.errors import UsageError
 
@@ -145,16 +147,66 @@ def test_damaged_archives_are_named(tmp_path, end):
         pass
 
 
-def test_a_dicomdir_stands_for_its_folder(tmp_path):
-    """The index of a medium is taken for its folder; a slice for itself."""
-    paths = write_ct(tmp_path / "in", random_stored((2, 8, 6)))
+def test_an_archive_that_was_cut_short_is_called_so(tmp_path):
+    """Its list of files lies at its end: without it, it is a damaged archive, no file that is none."""
+    packed = write_zip(tmp_path / "a.zip", [("a", os.urandom(500))])
+    packed.write_bytes(packed.read_bytes()[:300])
+    assert is_archive(packed)
+    with pytest.raises(UsageError, match="cannot be unpacked"), unpacked(packed, tmp_path / "out"):
+        pass
+    (tmp_path / "text").write_text("PK is no archive")
+    assert not is_archive(tmp_path / "text")
+    assert not is_archive(tmp_path)
+    assert not is_archive(tmp_path / "missing")
+
+
+def write_dicomdir(folder, names):
+    """The index of a medium, which names images."""
     index = Dataset()
     index.file_meta = FileMetaDataset()
     index.file_meta.MediaStorageSOPClassUID, index.file_meta.MediaStorageSOPInstanceUID = MediaStorageDirectoryStorage, "1.2.3"
     index.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    index.FileSetID, index.DirectoryRecordSequence = "CD", []
-    index.save_as(tmp_path / "in" / "DICOMDIR", enforce_file_format=True)
+    index.FileSetID, index.DirectoryRecordSequence = "CD", [Dataset() for _ in names]
+    for record, name in zip(index.DirectoryRecordSequence, names, strict=True):
+        record.DirectoryRecordType, record.ReferencedFileID = "IMAGE", name
+    index.save_as(folder / "DICOMDIR", enforce_file_format=True)
+    return folder / "DICOMDIR"
+
+
+def test_a_dicomdir_stands_for_its_folder(tmp_path):
+    """The index of a medium is taken for its folder; a slice for itself."""
+    paths = write_ct(tmp_path / "in", random_stored((2, 8, 6)))
+    write_dicomdir(tmp_path / "in", [])
     assert folder_of_medium(tmp_path / "in" / "DICOMDIR") == tmp_path / "in"
     assert find_series(folder_of_medium(tmp_path / "in" / "DICOMDIR")).slices == 2
     assert folder_of_medium(paths[0]) == paths[0]
     assert folder_of_medium(tmp_path) == tmp_path
+
+
+def test_images_that_a_dicomdir_names_are_missed(tmp_path):
+    """Those that are gone are named, however the file system writes the others; of an index without images none is missing."""
+    root = tmp_path / "in"
+    slices = write_ct(root / "ct", random_stored((3, 8, 6)))
+    paths = [path.rename(path.with_name(name)) for path, name in zip(slices, ["IM1", "im2", "IM3.;1"], strict=True)]
+    index = write_dicomdir(root, [["CT", "IM1"], ["CT", "IM2"], ["CT", "IM3"], "DICOMDIR"])
+    assert missing_from_medium(index) == []
+    paths[1].unlink()
+    (refusal,) = missing_from_medium(index)
+    assert (refusal.reason, refusal.found) == ("missing_files", "1 of 4 images that DICOMDIR names are missing")
+    assert refusal.paths == (root / "CT" / "IM2",)
+    assert missing_from_medium(paths[0]) == missing_from_medium(root) == missing_from_medium(write_dicomdir(root, [])) == []
+    assert find_series(root).slices == 2
+
+
+def test_the_output_of_a_medium_lies_beside_it(tmp_path):
+    """What DICOMDIR names and is gone makes exit code 2 and is named; the medium stays as it was."""
+    write_ct(tmp_path / "CD" / "IMAGES", random_stored((2, 64, 64)) // 16 + 1000)
+    index = write_dicomdir(tmp_path / "CD", [])
+    before = sorted((tmp_path / "CD").rglob("*"))
+    save_filter(tmp_path / "model")
+    assert run("reconstruct", index, f"--model={tmp_path / 'model'}").returncode == 0
+    assert (tmp_path / "CD_standardized" / "report.html").is_file()
+    write_dicomdir(tmp_path / "CD", [["IMAGES", "LOST"]])
+    again = run("reconstruct", index, f"--model={tmp_path / 'model'}")
+    assert (again.returncode, again.stdout.count("missing_files: 1 of 1 images")) == (2, 1)
+    assert sorted((tmp_path / "CD").rglob("*")) == before

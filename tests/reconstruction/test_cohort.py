@@ -211,6 +211,9 @@ def test_outputs_and_other_data_never_mix(tmp_path):
     inside = tmp_path / "in" / "out"
     for _ in range(2):
         assert len(run_cohort(tmp_path / "in", inside).records) == 1
+    with pytest.raises(OutputError, match=r"holds files of the input, such as '.*\.dcm'"):
+        run_cohort(tmp_path / "in", tmp_path / "in" / "a")
+    assert {path.suffix for path in (tmp_path / "in" / "a").iterdir()} == {".dcm"}
     write_ct(tmp_path / "b", random_stored((2, 40, 40)), series=9)
     with pytest.raises(OutputError, match="choose an empty directory"):
         run_cohort(tmp_path / "b", inside)

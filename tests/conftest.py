@@ -20,10 +20,10 @@ for variable in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):  # before anything 
 
 ROOT = Path(__file__).resolve().parents[1]
 LONGEST = (
-    *("training/test_trainer.py", "simulation/test_simulated_cohort.py", "training/test_competition.py", "cli/test_cli.py"),
-    *("training/test_trained_folder.py", "patches/test_records.py", "training/test_overfitting.py", "training/test_fit.py"),
-    *("evaluation/test_evaluate.py", "test_faults.py", "cli/test_wheel.py", "node/test_node.py", "test_fuzz.py"),
-    "test_department.py",
+    *("training/test_trainer.py", "training/test_competition.py", "simulation/test_simulated_cohort.py"),
+    *("patches/test_records.py", "engines/test_export.py", "node/test_node.py", "evaluation/test_evaluate.py"),
+    *("simulation/test_acquisition.py", "test_faults.py", "training/test_rates_and_averages.py", "test_benchmarks.py"),
+    *("reconstruction/test_many.py", "evaluation/test_site_features.py", "cli/test_cli.py"),
 )
 """Files of tests that take longest, which start first: one that started last would leave all other processes idle."""
 

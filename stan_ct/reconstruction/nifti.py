@@ -97,12 +97,37 @@ def write_nifti_of_dicom(settings: ReconstructSettings, records: Sequence[Record
     for record in records:
         if record.status != "written":
             continue
-        derived, relative = _derived(settings, record), Path(*Path(record.folder).parts[1:])
+        derived, relative = _derived(settings, record), _below(record)
         try:
             write = partial(write_series, derived)
             _write(settings.output_dir, relative, record, derived.files.uid, write, "")
         except NotEven as error:
             print(f"{printable(relative)}: no NIfTI, {error}")
+            _remove(settings.output_dir, relative)
+
+
+def remove_outdated(settings: ReconstructSettings, records: Sequence[Record]) -> None:
+    """Removes the volumes of earlier runs whose series were made anew by a run that writes no NIfTI.
+
+    Args:
+        settings: The request.
+        records: What became of the series.
+    Raises:
+        OSError: If one cannot be removed.
+    """
+    for record in records:
+        if record.status == "written" and not record.entry.get("kept"):
+            _remove(settings.output_dir, _below(record))
+
+
+def _below(record: Record) -> Path:
+    """Folder of a derived series below `series/`."""
+    return Path(*Path(record.folder).parts[1:])
+
+
+def _remove(output_dir: Path, relative: Path) -> None:
+    for ending in (".json", ".nii.gz"):
+        (output_dir / NIFTI / relative.with_name(f"{relative.name}{ending}")).unlink(missing_ok=True)
 
 
 def _derived(settings: ReconstructSettings, record: Record) -> Series:

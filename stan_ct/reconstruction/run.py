@@ -22,7 +22,7 @@ from stan_ct.reconstruction.accounts import REPORT, Record
 from stan_ct.reconstruction.cohort import series_of_shard, standardize_cohort
 from stan_ct.reconstruction.lock import STATE, OutputError
 from stan_ct.reconstruction.manifest import printable
-from stan_ct.reconstruction.nifti import converted, write_nifti, write_nifti_of_dicom
+from stan_ct.reconstruction.nifti import converted, remove_outdated, write_nifti, write_nifti_of_dicom
 from stan_ct.reconstruction.preparation import ReconstructSettings, prepare_run
 from stan_ct.reconstruction.request import Run
 from stan_ct.reconstruction.rerun import INDEX, check_output, check_place, finished_series, remove_index
@@ -60,14 +60,14 @@ def _of_tree(settings: ReconstructSettings, missing: Sequence[Refusal] = ()) -> 
     if not (files := nifti_files(settings.input_dir, settings.output_dir)):
         if settings.kernel:
             raise UsageError("--kernel is for NIfTI files alone, in a folder without DICOM: DICOM says its own kernel")
-        beside = partial(write_nifti_of_dicom, settings) if settings.nifti else None
-        return _reconstruct(settings, missing, written=beside)
+        beside = partial(write_nifti_of_dicom if settings.nifti else remove_outdated, settings)
+        return _reconstruct(settings, missing, beside)
     with converted(settings, files) as (of_slices, refusals):
         return _reconstruct(of_slices, refusals, lambda records: write_nifti(settings, of_slices.input_dir, records))
 
 
 def _reconstruct(
-    settings: ReconstructSettings, refusals: Sequence[Refusal] = (), written: Callable[[Sequence[Record]], None] | None = None
+    settings: ReconstructSettings, refusals: Sequence[Refusal], written: Callable[[Sequence[Record]], None]
 ) -> int:
     """Standardizes what a folder of DICOM holds.
 
@@ -117,8 +117,7 @@ def _reconstruct(
         with Workers(min(workers, max(len(of_shard), 1))) as pool:
             executor = in_workers(settings, run, pool) if pool.are_apart else None
             outcome = standardize_cohort(inventory, run, _bar, tqdm.write, executor, settings.shard, series)
-        if written:
-            written(outcome.records)
+        written(outcome.records)
     except OSError as error:  # of one series it would concern that series alone
         reason = f"the output could not be written: {error}"
         raise UsageError(f"{reason}. Finished series are kept; free space, or choose another --output_dir") from error

@@ -7,6 +7,7 @@ import nibabel
 import numpy as np
 import pydicom
 import pytest
+from commands import run
 from faulty.runs import save_filter
 from scipy import ndimage
 from synthetic import random_stored, write_ct
@@ -94,3 +95,25 @@ def test_nifti_beside_dicom(tmp_path, capsys):
             hu = slice_.pixel_array[row, column] * float(slice_.RescaleSlope) + float(slice_.RescaleIntercept)
             assert made.get_fdata()[tuple(voxel[:3].round().astype(int))] == hu
     assert json.loads(next(path.parent.glob("*.json")).read_text())["SHA256"] == hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_no_volume_outlives_its_series(tmp_path):
+    """A series that is made anew without NIfTI, since it has a gap or nobody asked for it, keeps none of an earlier run."""
+    save_filter(tmp_path / "model")
+    slices = write_ct(tmp_path / "in", random_stored((4, 40, 30)) // 16 + 1000)
+    command = ["reconstruct", tmp_path / "in", tmp_path / "out", f"--model={tmp_path / 'model'}"]
+
+    def volumes(*flags: str) -> int:
+        assert run(*command, *flags).returncode == 0
+        return len(list((tmp_path / "out" / "nifti").rglob("*.nii.gz")))
+
+    assert [volumes("--nifti"), volumes(), volumes("--nifti", "--overwrite", "--mask=air")] == [
+        1,
+        1,
+        1,
+    ]  # kept twice
+    assert volumes("--overwrite") == 0
+    assert volumes("--nifti") == 1
+    slices[1].unlink()
+    assert volumes("--nifti", "--overwrite") == 0
+    assert not list((tmp_path / "out" / "nifti").rglob("*.json"))

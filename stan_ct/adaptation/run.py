@@ -20,6 +20,7 @@ from stan_ct.adaptation.settings import AdaptationError, AdaptSettings
 from stan_ct.adaptation.training import Matched, Trial, train_on_top, untrained, write_matched
 from stan_ct.ct.filters import FrontEnd
 from stan_ct.ct.fingerprint import Fingerprint
+from stan_ct.dicom.apart import check_apart
 from stan_ct.models.config import ModelConfig
 from stan_ct.models.folder import save_model
 from stan_ct.parallel import Workers
@@ -105,6 +106,7 @@ def adapt_with(settings: AdaptSettings, workers: int = 1, command: str = "") -> 
     found = {side: _find(side, trees, settings.slices) for side, trees in settings.sides.items()}
     target = _target_kernel(found["target_dir"], settings.target_kernel)
     kernels = _source_kernels(found["source_dir"], settings.source_kernels, target)
+    _check_apart([patient for kernel in kernels for patient in found["source_dir"][kernel]], found["target_dir"][target])
     with Workers(workers) as pool:
         groups = {kernel: found["source_dir"][kernel] for kernel in kernels}
         measured = _measure(pool, [*groups.values(), found["target_dir"][target]])
@@ -155,6 +157,7 @@ def check_settings(settings: AdaptSettings) -> None:
     """Refuses what cannot be done before anything is read.
 
     Raises:
+        UsageError: If the output would lie among the files of a side.
         AdaptationError: If a side or the output is missing, or something else lies where the patches for training would.
     """
     given = [f"--{side}" for side, trees in settings.sides.items() if trees]
@@ -164,6 +167,7 @@ def check_settings(settings: AdaptSettings) -> None:
         raise AdaptationError(f"a model needs scans of both sides, and {has}: add {' and '.join(lacking)}")
     if not settings.output_dir:
         raise AdaptationError("--output_dir is missing: the folder of the model")
+    check_apart(settings.output_dir, [tree for trees in settings.sides.values() for tree in trees])
     scratch = scratch_of(settings)
     vacant = not scratch.exists() or (scratch.is_dir() and not any(scratch.iterdir()))
     if settings.minutes and not (vacant or (scratch / MARKER).is_file()):
@@ -191,6 +195,19 @@ def _source_kernels(found: dict[str, list[Patient]], wanted: tuple[str, ...], ta
     if unknown := [kernel for kernel in wanted if kernel not in found]:
         raise AdaptationError(f"--source_dir holds no series of kernel {unknown[0]}; it holds {_listed(found)}")
     return list(wanted) or [kernel for kernel in found if kernel != target] or list(found)
+
+
+def _check_apart(sources: Sequence[Patient], targets: Sequence[Patient]) -> None:
+    """Refuses sides that share slices: between a series and itself there is nothing to learn."""
+    source, target = (
+        {instance.uid for patient in side for files in patient.series for instance in files.instances}
+        for side in (sources, targets)
+    )
+    if shared := len(source & target):
+        raise AdaptationError(
+            f"--source_dir and --target_dir share {shared} slices: give scans to be standardized on one side, and scans of "
+            "your standard on the other"
+        )
 
 
 def _listed(found: dict[str, list[Patient]]) -> str:

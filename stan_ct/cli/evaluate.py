@@ -167,14 +167,18 @@ def command() -> Command:
 
 def run(command: Command) -> int:
     """Evaluates, and returns the exit code."""
+    from stan_ct.dicom.apart import check_apart
     from stan_ct.evaluation.readers.study import make_study, summarize_answers
     from stan_ct.evaluation.run import evaluate
     from stan_ct.evaluation.sections import warnings_of
+    from stan_ct.evaluation.settings import named_directories
     from stan_ct.report.files import write_report
     from stan_ct.report.markdown import summary
 
     output_dir = Path(command["output_dir"])
     try:
+        trees = [command["source_dir"], command["target_dir"], *named_directories(command["synthesized_dir"]).values()]
+        check_apart(output_dir, filter(None, trees))
         if command["reader_answers"]:
             print(summarize_answers(command["reader_answers"], command["reader_key"], output_dir))
         elif command["reader_study"]:

@@ -87,12 +87,15 @@ def command() -> Command:
 
 def run(command: Command) -> int:
     """Compares, writes the page, and prints the verdicts."""
+    from stan_ct.dicom.apart import check_apart
     from stan_ct.evaluation.sites.run import compare_sites
     from stan_ct.report.files import write_report
 
     output_dir = Path(command["output_dir"])
     try:
-        found = compare_sites(_settings(command), command["workers"] or usable_cores(), partial(tqdm, disable=None))
+        settings = _settings(command)
+        check_apart(output_dir, [*settings.sites.values(), *filter(None, [settings.standardized])])
+        found = compare_sites(settings, command["workers"] or usable_cores(), partial(tqdm, disable=None))
         flags_used = command.effective_flags()
         write_report(found.report(command.command_line(), flags_used), output_dir, {"sites.flags": flags_used})
     except (StanCTError, ValueError, OSError) as error:

@@ -17,6 +17,7 @@ from tqdm import tqdm
 from stan_ct import __version__
 from stan_ct.ct.fingerprint import Fingerprint, SeriesCharacteristics
 from stan_ct.ct.protocol import Protocol, distinct_protocols, same_protocol
+from stan_ct.dicom.apart import check_apart
 from stan_ct.dicom.characteristics import read_characteristics
 from stan_ct.dicom.series import SeriesFiles
 from stan_ct.files import write_together
@@ -52,10 +53,12 @@ def make_patches(settings: PatchSettings, workers: int = 1) -> dict:
     Raises:
         PairingError: If there are no pairs, the split cannot be made or leaks, the margin does not fit, or no slice of a part
             can be read.
+        UsageError: If `output_dir` is a folder of an input.
         OSError: If an input tree does not exist, `output_dir` cannot be written to, or the disk has too little space.
         BrokenProcessPool: If a worker was killed.
     """
     rule, folder = settings.rule, Path(settings.output_dir)
+    check_apart(folder, settings.input_dir)
     make_folder(folder)
     found, refusals = find_trees(
         settings.input_dir, settings.split == "folders", lambda p: tqdm(p, "reading headers", unit="file", disable=None)

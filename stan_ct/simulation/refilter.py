@@ -13,6 +13,7 @@ import numpy as np
 from stan_ct import __version__
 from stan_ct.ct.filters import RadialFilter
 from stan_ct.ct.kernels import Kernel
+from stan_ct.dicom.apart import check_apart
 from stan_ct.dicom.derived import Derivation
 from stan_ct.dicom.find import Inventory, find_series
 from stan_ct.dicom.header import stored_range
@@ -87,8 +88,10 @@ def refilter_tree(
         The folders written or kept (or that would be).
     Raises:
         FileNotFoundError: If `input_dir` does not exist.
+        UsageError: If `output_dir` is a folder of the input.
         ValueError: If `source` is to stand for series of several kernels.
     """
+    check_apart(output_dir, [input_dir])
     inventory = find_series(input_dir, exclude=[output_dir])
     found = sorted({files.kernel for files in inventory.series})
     if source and len(found) > 1:

@@ -124,6 +124,16 @@ def test_several_target_kernels_are_refused(sites, tmp_path):
         stan_ct.adapt(sites / "B", sites / "A", tmp_path / "model")
 
 
+def test_scans_on_both_sides_are_refused(sites, tmp_path):
+    """A series teaches nothing about itself; a tree that holds both kernels does, since each side takes its own."""
+    with pytest.raises(AdaptationError, match=r"share \d+ slices"):
+        stan_ct.adapt(sites / "B", sites / "B", tmp_path / "model")
+    assert not (tmp_path / "model").exists()
+    both = [sites / "A", sites / "B"]
+    options = {"source_kernels": ("SOFT",), "target_kernel": "SHARP", "slices": 2}
+    assert set(stan_ct.adapt(both, both, tmp_path / "model", **options).filters) == {"SOFT"}
+
+
 def test_scans_without_tissue_are_refused(sites, tmp_path):
     """Air alone has no spectra."""
     write_ct(tmp_path / "air", np.full((3, 64, 64), 24), kernel="AIR")

@@ -116,8 +116,9 @@ class SeriesFiles:
 
     @property
     def kernel(self) -> str:
-        """Reconstruction kernel (0018,1210), "?" where it is not stated."""
-        return "/".join(map(str, dicom.values_of(self.first, "ConvolutionKernel"))) or "?"
+        """Reconstruction kernel (0018,1210), "?" where it is not stated; control characters are spaces."""
+        stated = "/".join(map(str, dicom.values_of(self.first, "ConvolutionKernel")))
+        return re.sub(r"[\x00-\x1f\x7f-\x9f]+", " ", stated).strip() or "?"
 
     @property
     def slice_thickness(self) -> float:

@@ -270,6 +270,13 @@ def test_what_is_not_stated_has_a_stand_in(tmp_path):
     assert "Doe" not in files.name
 
 
+@pytest.mark.parametrize(("stated", "kernel"), [("a\nb\x1b[31m", "a b [31m"), ("\x07", "?"), ("Q\u00e9 3", "Q\u00e9 3")])
+def test_kernels_are_printed_in_one_line(tmp_path, stated, kernel):
+    """A name cannot break a line of the summary, nor steer the terminal."""
+    write_ct(tmp_path, random_stored((1, 8, 6)), edit=lambda dataset, z: setattr(dataset, "ConvolutionKernel", stated))
+    assert find_series(tmp_path).series[0].kernel == kernel
+
+
 def test_series_are_told_apart_and_sorted_by_number(tmp_path):
     """Two series of one study in one folder come as two, by series number and not by name or UID."""
     for number, folder in ((10, "a"), (2, "b")):
@@ -665,6 +672,7 @@ def test_every_reason_has_advice_and_a_case():
     """No reason of `ADVICE` goes untested, and each says what to do; those of `other_tests` are raised elsewhere."""
     other_tests = {"unreadable", "undecodable", "conflicting_instances", "out_of_protocol", "standard_protocol"}
     other_tests |= {"unwritable", "out_of_memory", "failed", "several_phases", "unwritable_header", "not_axial"}
+    other_tests.add("missing_files")
     assert {reason for reason, _ in REFUSED.values()} | other_tests == set(ADVICE)
     message = str(Refused("no_rescale", "slope 0"))
     assert message == f"no_rescale: slope 0. {ADVICE['no_rescale']}"

@@ -33,6 +33,11 @@ CONDITION = re.compile(rf"\s*({FIELD})\s*(<=|>=|!=|=|<|>|~)(.*)", re.DOTALL)
 BETWEEN = re.compile(rf",(?=\s*{FIELD}\s*(?:<=|>=|!=|=|<|>|~))")
 """A comma between two conditions; one inside a value is followed by no field and operator."""
 
+AGE = re.compile(r"(\d{3})([DWMY])")
+"""Value of the representation AS (PS3.5, 6.2)."""
+YEAR = {"D": 365.25, "W": 365.25 / 7, "M": 12.0, "Y": 1.0}
+"""Units of an age in a year."""
+
 EQUAL = 1e-9
 """Numbers that differ relatively by no more are equal."""
 
@@ -57,9 +62,9 @@ class Condition:
     def holds(self, series: SeriesFiles) -> bool:
         """Whether the condition holds for a series: every slice is asked.
 
-        Numbers are compared by `<`, `>`, `<=` and `>=` with the median over the slices, since tube current and with it the
-        exposure change from slice to slice; of a field of several numbers each must satisfy the condition. `=` and `~` must
-        hold on every slice, with the whole value or one of several; `!=` is the contrary of `=` on every slice.
+        Numbers, and ages in years, are compared by `<`, `>`, `<=` and `>=` with the median over the slices, since tube current
+        and with it the exposure change from slice to slice; of a field of several numbers each must satisfy the condition. `=`
+        and `~` must hold on every slice, with the whole value or one of several; `!=` is the contrary of `=` on every slice.
         """
         found = [field_values(instance.header, self.field) for instance in series.instances]
         if self.comparison in ORDERS:
@@ -158,6 +163,9 @@ def _equal(text: str, value: str) -> bool:
 
 
 def _number(text: str) -> float | None:
+    """The number that a value is, of an age (`018M`) that in years; None if it is none."""
+    if age := AGE.fullmatch(text):
+        return int(age[1]) / YEAR[age[2]]
     try:
         number = float(text)
     except ValueError:

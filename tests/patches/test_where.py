@@ -100,12 +100,15 @@ def test_what_is_no_condition(text, words):
         ("ContrastBolusAgent<1", False),
         ("PixelSpacing<0.8", True),
         ("PixelSpacing<0.7", False),
+        ("PatientAge<18", True),
+        ("PatientAge>=1.6", False),
+        ("PatientAge=018M", True),
     ],
 )
 def test_when_a_condition_holds(text, expected):
     """Numbers compare as numbers, words whatever their case; a field with several values by one of them, or by all of it."""
     header = {"Exposure": "100", "SeriesDescription": " Chest low dose ", "ConvolutionKernel": ["Br40", "3"]}
-    header |= {(0x0053, 0x1042): "SS50", (0x0053, 0x1043): b"50 %\0", "PixelSpacing": ["0.6", "0.75"]}
+    header |= {(0x0053, 0x1042): "SS50", (0x0053, 0x1043): b"50 %\0", "PixelSpacing": ["0.6", "0.75"], "PatientAge": "018M"}
     assert holds(text, header) is expected
 
 

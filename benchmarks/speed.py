@@ -195,7 +195,7 @@ def start_up(name: str, rounds: int, folder: Path, before: Path | None) -> Row:
     """Rows `help`, `empty`, `refused` and `whole`, beside another checkout if there is one."""
     (folder / "empty").mkdir(exist_ok=True)
     what, absolute, relative = {
-        "help": ("`--help`, s", 1.0, 1.0),
+        "help": ("`--help`, s", 1.0, 1.5),
         "empty": ("empty folder, s", 1.5, 1.5 / 7),
         "refused": ("refused kernel, 100 slices, s", 1.5, 1.5 / 6.1),
         "whole": ("36 slices of a chest, wall s", float("inf"), 4 / 13),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -45,6 +46,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         Exit code.
     """
+    # Read by NumPy when it is imported. Small matrices are multiplied in threads on all cores: more threads would only wait.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     prepare_streams()
     try:
         return _main(list(sys.argv[1:] if arguments is None else arguments))

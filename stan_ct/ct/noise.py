@@ -63,21 +63,19 @@ def uniform_regions(
     if min(hu.shape) < size:
         return []
     smooth, step = gaussian(np.asarray(hu, np.float64), SMOOTHING), max(1, size // 4)
-    windows = np.lib.stride_tricks.sliding_window_view(smooth, (size, size))[::step, ::step]
     square, starts = np.ones((size, size), np.uint8), tuple(np.s_[: n - size + 1 : step] for n in hu.shape)
     single = smooth.astype(np.float32)  # of which OpenCV finds extremes seven times as fast
     lowest, highest = (function(single, square, anchor=(0, 0))[starts] for function in (cv2.erode, cv2.dilate))
     inside = (lowest >= hu_range[0]) & (highest <= hu_range[1])
     centred = smooth - smooth.mean()
     mean, square_mean = (cv2.blur(image, (size, size), anchor=(0, 0))[starts] for image in (centred, centred**2))
-    variance = np.where(inside, square_mean - mean**2, np.inf)  # to rounding, which is enough to leave most of them out
+    variance = np.where(inside, square_mean - mean**2, np.inf)
     inside &= variance <= MAX_RELATIVE_STRUCTURE**2 * max(variance.min(), 0) + ROUNDING
-    corners, structure = np.argwhere(inside) * step, windows[inside].std(axis=(1, 2))
     found: list[tuple[int, int]] = []
-    for i in np.argsort(structure, kind="stable"):
-        if len(found) == number or structure[i] > MAX_RELATIVE_STRUCTURE * structure.min():
+    corners = np.argwhere(inside)[np.argsort(variance[inside], kind="stable")] * step
+    for row, column in corners.tolist():
+        if len(found) == number:
             break
-        row, column = map(int, corners[i])
         if all(max(abs(row - r), abs(column - c)) >= size for r, c in found):
             found.append((row, column))
     return [(slice(row, row + size), slice(column, column + size)) for row, column in found]

@@ -183,8 +183,11 @@ def dissimilarity(name: str, levels: np.ndarray) -> Callable[[], float]:
 
         return of_radiomics
 
+    import logging
+
     from mirp import extract_features
 
+    logging.disable(logging.INFO)  # two lines for each image, among those of the table
     volume, whole = levels[None].astype(np.float32), np.ones((1, *levels.shape), bool)
     rules = {"base_feature_families": ["cm"], "base_discretisation_method": "none", "glcm_spatial_method": "2d_average"}
 

@@ -61,9 +61,24 @@ def on_cluster(scheduler: str) -> Iterator[None]:
         _SCHEDULER.reset(token)
 
 
+_most_cores: int | None = None
+
+
+@contextmanager
+def at_most(cores: int) -> Iterator[None]:
+    """Context in which :func:`usable_cores` are no more than these: the share of a worker beside others."""
+    global _most_cores
+    before, _most_cores = _most_cores, cores
+    try:
+        yield
+    finally:
+        _most_cores = before
+
+
 def usable_cores() -> int:
     """Cores that this process may use, or all of them where the system does not say."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(cores, _most_cores or cores)
 
 
 def end_with_parent() -> None:

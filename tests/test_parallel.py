@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from tasks import die_at_first
 
-from stan_ct.parallel import WorkerDied, Workers, end_with_parent, report, threaded, usable_cores
+from stan_ct.parallel import WorkerDied, Workers, at_most, end_with_parent, report, threaded, usable_cores
+from stan_ct.reconstruction import preparation
 
 ROOT = Path(__file__).parents[1]
 AT_WORK = r"""
@@ -127,6 +128,26 @@ def test_usable_cores(monkeypatch):
     for known, expected in ((12, 12), (None, 1)):
         monkeypatch.setattr(os, "cpu_count", lambda known=known: known)
         assert usable_cores() == expected
+
+
+def test_a_share_of_the_cores(monkeypatch):
+    """No more than the share, nor than there are; all of them again afterwards, whatever happened."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {2, 5, 7}, raising=False)
+    for share, expected in ((1, 1), (2, 2), (3, 3), (4, 3)):
+        with at_most(share):
+            assert usable_cores() == expected
+    with pytest.raises(ValueError, match="fault"), at_most(1):
+        raise ValueError("fault")
+    assert usable_cores() == 3
+
+
+def test_a_worker_computes_on_its_share(monkeypatch):
+    """Its engine too, which would otherwise start threads on the cores of the other workers."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {2, 5, 7}, raising=False)
+    monkeypatch.setattr(preparation, "_run_of", lambda settings, at_once: None)
+    monkeypatch.setattr(preparation, "standardize_one", lambda *_: usable_cores())
+    assert preparation.standardize_there(None, 2, None, None, 1) == 2
+    assert usable_cores() == 3
 
 
 @pytest.mark.parametrize("threads", [1, 3])

@@ -12,6 +12,7 @@ from stan_ct.engines.engine import BATCH_PIXELS, BATCH_PIXELS_OF_A_THREAD
 from stan_ct.models.folder import load_weights, read_config
 from stan_ct.networks.discriminator import p_real
 from stan_ct.networks.precision import Precision, compute_dtype
+from stan_ct.parallel import usable_cores
 
 
 class TensorFlowNetworks:
@@ -25,9 +26,8 @@ class TensorFlowNetworks:
     """
 
     def __init__(self, folder: Path, precision: Precision = "auto", judged: bool = False, shared: bool = False) -> None:
-        if shared:
-            with suppress(RuntimeError):  # it has started
-                tf.config.threading.set_intra_op_parallelism_threads(1)
+        with suppress(RuntimeError):  # it has started
+            tf.config.threading.set_intra_op_parallelism_threads(1 if shared else usable_cores())
         alone = shared and not tf.config.list_physical_devices("GPU")
         self.batch_pixels = BATCH_PIXELS_OF_A_THREAD if alone else BATCH_PIXELS
         dtype, config = compute_dtype(precision), read_config(folder)

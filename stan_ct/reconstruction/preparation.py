@@ -13,7 +13,7 @@ import cv2
 from stan_ct.dicom.series import SeriesFiles
 from stan_ct.engines.engine import EngineName
 from stan_ct.networks.precision import Precision
-from stan_ct.parallel import report
+from stan_ct.parallel import at_most, report
 from stan_ct.quiet import quiet_start
 from stan_ct.reconstruction.accounts import Record
 from stan_ct.reconstruction.choosing import Choice
@@ -86,8 +86,7 @@ def prepare_run(settings: ReconstructSettings, slices_at_once: int) -> Run:
         UsageError: If there is no such model, or switches exclude each other.
     """
     options = {"engine": settings.engine, "precision": settings.precision, "fusion": settings.fusion, **settings.switches}
-    if slices_at_once > 1:
-        cv2.setNumThreads(1)  # slices are under way on all cores
+    cv2.setNumThreads(1)  # slices are under way on all cores
     models = load_models(
         settings.models,
         settings.target,
@@ -127,7 +126,8 @@ def standardize_there(
             yield item
             report(1)
 
-    return standardize_one(files, _run_of(settings, slices_at_once), created, series_number, followed)
+    with at_most(slices_at_once):  # engines too: other workers have the other cores
+        return standardize_one(files, _run_of(settings, slices_at_once), created, series_number, followed)
 
 
 _prepared: list[tuple[ReconstructSettings, int, Run]] = []

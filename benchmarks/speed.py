@@ -200,14 +200,11 @@ def start_up(name: str, rounds: int, folder: Path, before: Path | None) -> Row:
         "refused": ("refused kernel, 100 slices, s", 1.5, 1.5 / 6.1),
         "whole": ("36 slices of a chest, wall s", float("inf"), 4 / 13),
     }[name]
-    if name == "whole":
-        source = chest(folder, 36)
-    else:
-        source = write_series(folder / "strange", 100) if name == "refused" else folder / "empty"
+    source = write_series(folder / "strange", 100) if name == "refused" else folder / "empty"
 
     def once(checkout: Path) -> tuple[float, float, float]:
         if name == "whole":
-            return standardize(source, checkout=checkout)
+            return standardize(chest(folder, 36), checkout=checkout)
         flags = ["--help"] if name == "help" else [f"--input_dir={source}", f"--output_dir={folder / 'none'}"]
         shutil.rmtree(folder / "none", ignore_errors=True)
         return run(checkout / "reconstruct.py", *flags, checkout=checkout)
@@ -418,24 +415,8 @@ def workers(rounds: int, folder: Path) -> Row:
                 turn.append(standardize(source, *flags)[0])
         found.append(turn)
     two, one, both = np.transpose(found).tolist()
-    note = f"one process on both: {np.median(both):.1f} s, {np.median(np.divide(one, both)):.2f} times the throughput; "
-    note += f"the network alone on both, a process each: {network_throughput(cores):.2f} times"
+    note = f"one process on both: {np.median(both):.1f} s, {np.median(np.divide(one, both)):.2f} times the throughput"
     return Row("6 series of 10 slices, two workers, wall s (one process on one core)", two, one, 1 / 1.7, note)
-
-
-def network_throughput(cores: Sequence[int], slices: int = 10) -> float:
-    """Throughput of the network in a process on each core, as a multiple of that of one: what the cores are worth together."""
-
-    def seconds(chosen: Sequence[int]) -> float:
-        processes = []
-        for core in chosen:
-            with on_cores([core]):
-                command = [sys.executable, "-c", NETWORK, str(slices)]
-                environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-                processes.append(subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment))
-        return float(np.mean([float(process.communicate()[0].split()[-1]) for process in processes]))
-
-    return len(cores) * seconds(cores[:1]) / seconds(cores)
 
 
 @contextmanager

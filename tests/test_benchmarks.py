@@ -1,11 +1,13 @@
 """Scripts behind the numbers in docs/ keep up with what they measure."""
 
+import os
 import re
 import runpy
 import sys
 from pathlib import Path
 
 import numpy as np
+import pydicom
 import pytest
 from PIL import Image
 from scipy import ndimage
@@ -177,6 +179,29 @@ def test_speed_of_series(tmp_path):
     (tmp_path / "in/0.dcm").unlink()
     with pytest.raises(RuntimeError, match="no series was written"):
         module["standardize"](tmp_path / "in")
+
+
+def test_speed_of_workers(tmp_path, monkeypatch):
+    """Two workers on two cores beside one process on one, of six series; the cores of this process stay what they were."""
+    module = runpy.run_path(str(ROOT / "benchmarks/speed.py"))
+    write_ct(tmp_path / "chest", np.zeros((2, 8, 8), int))
+    before, seen = os.sched_getaffinity(0), []
+
+    def standardize(source, *flags):
+        uids = {str(pydicom.dcmread(path).SeriesInstanceUID) for path in source.rglob("*.dcm")}
+        seen.append((len(uids), flags, os.sched_getaffinity(0)))
+        return {1: 2.0, 2: 8.0, 0: 4.0}[len(seen) % 3], 0.0, 0.0
+
+    for name, value in (("standardize", standardize), ("chest", lambda folder, number: tmp_path / "chest")):
+        monkeypatch.setitem(module["workers"].__globals__, name, value)
+    row = module["workers"](2, tmp_path)
+    first, *others = sorted(before)[:2]
+    assert seen == 2 * [
+        (6, flags, cores) for flags, cores in ((("--workers=2",), {first, *others}), ((), {first}), ((), {first, *others}))
+    ]
+    assert (row.ours, row.peer, row.measured) == ([2.0, 2.0], [8.0, 8.0], 0.25)
+    assert row.note == "one process on both: 4.0 s, 2.00 times the throughput"
+    assert os.sched_getaffinity(0) == before
 
 
 def test_speed_beside_another_checkout(tmp_path):
